@@ -1,0 +1,385 @@
+//! The apalis backend: runs claimed one by one under leases, the leases renewed by a task of their own, outcomes
+//! handed in by the backend's layer.
+//!
+//! What apalis's rules ask for, and where it is done:
+//! * `poll_next` ends only with a run; an error of Redis is retried inside, since any error ends the worker;
+//! * nothing is prefetched: apalis asks for a run only when a slot is free (`concurrency`);
+//! * leases are renewed also while the worker drains, until the outcome is in: an own task, not `poll_ready`;
+//! * a claim that is on its way when the worker closes is driven to its end and handed back.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use apalis_core::{
+    backend::{Backend, BackendConfig, finalize::Ephemeral},
+    error::BoxDynError,
+    task::{Task, builder::TaskBuilder, task_id::TaskId},
+    worker::context::WorkerContext,
+};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+use tower::{Layer, Service};
+
+use crate::{
+    error::{ErrorCode, JobError, QueueError, chain},
+    ids::{Fence, RunId, WorkerId},
+    queue::{LEASE, Queue, Stop},
+    record::{Claim, Finish, Outcome},
+};
+
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+const REAP_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a run must stop now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// Nobody waits for it any more.
+    Cancelled,
+    /// The lease is lost: whatever comes out of it will be refused.
+    Lost,
+    /// The worker shuts down and hands the run back.
+    HandBack,
+}
+
+/// Tells the one who computes a run that it must stop.
+#[derive(Debug, Clone)]
+pub struct StopSignal(watch::Receiver<Option<StopReason>>);
+
+impl StopSignal {
+    /// Ends when the run must stop, and says why. Never ends otherwise.
+    pub async fn stopped(&mut self) -> StopReason {
+        match self.0.wait_for(Option::is_some).await.map(|reason| *reason) {
+            Ok(Some(reason)) => reason,
+            // The sender lives as long as the run is held.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// A run in the hands of a handler.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// What to compute.
+    pub claim: Claim,
+    /// When to stop computing it.
+    pub stop: StopSignal,
+}
+
+/// What a handler says when its run was stopped before it had an outcome, or `Outcome` when it has one.
+#[derive(Debug, Clone)]
+pub enum Handled {
+    /// The run has an outcome.
+    Finished(Outcome),
+    /// The run was stopped, its processes are gone.
+    Stopped(StopReason),
+}
+
+struct HeldRun {
+    fence: Fence,
+    stop: watch::Sender<Option<StopReason>>,
+}
+
+/// The runs that this process holds.
+struct Held {
+    queue: Queue,
+    runs: Mutex<HashMap<RunId, HeldRun>>,
+    count: watch::Sender<usize>,
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, HeldRun>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_up(&self, claim: Claim) -> Assignment {
+        let (stop, receiver) = watch::channel(None);
+        self.lock().insert(claim.run, HeldRun { fence: claim.fence, stop });
+        self.count.send_modify(|count| *count += 1);
+        Assignment { claim, stop: StopSignal(receiver) }
+    }
+
+    fn put_down(&self, run: RunId) {
+        if self.lock().remove(&run).is_some() {
+            self.count.send_modify(|count| *count -= 1);
+        }
+    }
+
+    fn stop(&self, run: RunId, reason: StopReason) {
+        if let Some(held) = self.lock().get(&run) {
+            held.stop.send_replace(Some(reason));
+        }
+    }
+
+    async fn renew_forever(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(LEASE / 4);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let held: Vec<_> = self.lock().iter().map(|(run, held)| (*run, held.fence)).collect();
+            if held.is_empty() {
+                continue;
+            }
+            match self.queue.renew(&held).await {
+                Ok(stop) => {
+                    for (run, reason) in stop {
+                        let reason = match reason {
+                            Stop::Cancelled => StopReason::Cancelled,
+                            Stop::Lost => StopReason::Lost,
+                        };
+                        self.stop(run, reason);
+                    }
+                }
+                Err(error) => tracing::warn!(error = chain(&error), held = held.len(), "leases were not renewed"),
+            }
+        }
+    }
+
+    /// Every worker is a reconciler, also while all its slots are busy.
+    async fn reap_forever(queue: Queue) {
+        let mut tick = tokio::time::interval(REAP_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match queue.reap().await {
+                Ok(reaped) => {
+                    for (run, action, worker) in reaped.lost {
+                        tracing::warn!(run.id = %run, worker.id = worker, action, "a run's lease ended without a word");
+                    }
+                }
+                Err(error) => tracing::debug!(error = chain(&error), "the reconciler could not reach Redis"),
+            }
+        }
+    }
+
+    /// Hands in an outcome, for as long as it takes: the lease is renewed meanwhile.
+    async fn hand_in(&self, claim: &Claim, handled: Handled) {
+        loop {
+            let answer = match &handled {
+                Handled::Finished(outcome) => self.queue.finish(claim, outcome).await.map(Some),
+                Handled::Stopped(StopReason::Cancelled) => {
+                    self.queue.finish(claim, &Outcome::Cancelled).await.map(Some)
+                }
+                Handled::Stopped(StopReason::HandBack) => self.queue.release(claim).await.map(|()| None),
+                Handled::Stopped(StopReason::Lost) => return,
+            };
+            match answer {
+                Ok(Some(Finish::Refused)) => {
+                    tracing::warn!(run.id = %claim.run, "a result came too late and was refused");
+                    return;
+                }
+                Ok(_) => return,
+                // Corrupt means that this very call can never succeed; the reaper will count a stall.
+                Err(error @ QueueError::Corrupt(_)) => {
+                    tracing::error!(run.id = %claim.run, error = chain(&error), "an outcome cannot be handed in");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(run.id = %claim.run, error = chain(&error), "handing in an outcome again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// See the module's documentation.
+pub struct LeaseBackend {
+    held: Arc<Held>,
+    worker: WorkerId,
+    claiming: Option<BoxFuture<'static, Claim>>,
+    closing: Option<BoxFuture<'static, ()>>,
+    renewing: Arc<AbortOnDropHandle<()>>,
+    _reaping: AbortOnDropHandle<()>,
+}
+
+/// Stops what a worker computes when it shuts down.
+#[derive(Clone)]
+pub struct Drain {
+    held: Arc<Held>,
+    /// Leases are renewed for as long as anybody may still hand in an outcome.
+    _renewing: Arc<AbortOnDropHandle<()>>,
+}
+
+impl Drain {
+    /// Waits until nothing is computed any more; after `grace` hands back what is left.
+    pub async fn drain(self, grace: Duration) {
+        let mut count = self.held.count.subscribe();
+        if tokio::time::timeout(grace, count.wait_for(|count| *count == 0)).await.is_ok() {
+            return;
+        }
+        let runs: Vec<_> = self.held.lock().keys().copied().collect();
+        tracing::info!(runs = runs.len(), "the grace time is over; handing runs back");
+        for run in runs {
+            self.held.stop(run, StopReason::HandBack);
+        }
+    }
+}
+
+impl LeaseBackend {
+    /// A backend that claims runs for `worker`. Starts the tasks that renew leases and reconcile; they end with it.
+    pub fn new(queue: Queue, worker: WorkerId) -> Self {
+        let held = Arc::new(Held { queue: queue.clone(), runs: Mutex::default(), count: watch::Sender::new(0) });
+        Self {
+            renewing: Arc::new(AbortOnDropHandle::new(tokio::spawn(held.clone().renew_forever()))),
+            _reaping: AbortOnDropHandle::new(tokio::spawn(Held::reap_forever(queue))),
+            held,
+            worker,
+            claiming: None,
+            closing: None,
+        }
+    }
+
+    /// A handle to stop what is being computed.
+    pub fn drain_handle(&self) -> Drain {
+        Drain { held: self.held.clone(), _renewing: self.renewing.clone() }
+    }
+
+    /// Ends only with a run.
+    async fn claim(queue: Queue, worker: WorkerId) -> Claim {
+        let mut blocking = None;
+        loop {
+            match Self::claim_or_wait(&queue, &worker, &mut blocking).await {
+                Ok(Some(claim)) => return claim,
+                Ok(None) => {}
+                Err(error) => {
+                    blocking = None;
+                    tracing::warn!(error = chain(&error), "no run can be claimed");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn claim_or_wait(
+        queue: &Queue,
+        worker: &WorkerId,
+        blocking: &mut Option<redis::aio::MultiplexedConnection>,
+    ) -> Result<Option<Claim>, QueueError> {
+        if let Some(claim) = queue.claim(worker, 1).await?.pop() {
+            return Ok(Some(claim));
+        }
+        let mut connection = match blocking.take() {
+            Some(connection) => connection,
+            None => queue.redis().blocking_connection().await?,
+        };
+        queue.wait_for_work(&mut connection, IDLE_WAIT).await?;
+        *blocking = Some(connection);
+        Ok(None)
+    }
+}
+
+impl Backend for LeaseBackend {
+    type Task = Task<Assignment>;
+    type Error = QueueError;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        _worker: &WorkerContext,
+    ) -> Poll<Option<Result<Self::Task, QueueError>>> {
+        let start = || Self::claim(self.held.queue.clone(), self.worker.clone()).boxed();
+        let claim = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
+        self.claiming = None;
+        let (id, attempt) = (claim.run.to_string(), claim.attempt);
+        let task = TaskBuilder::new(self.held.take_up(claim))
+            .task_id(TaskId::from_string(id))
+            // The worker counts one up when it starts the task.
+            .attempt(attempt.saturating_sub(1) as usize);
+        Poll::Ready(Some(Ok(task.build())))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
+        let (claiming, held) = (self.claiming.take(), self.held.clone());
+        let close = || {
+            async move {
+                // The claim may be on its way already. Its wait for work ends by itself, so a little more than that.
+                let Some(claiming) = claiming else { return };
+                if let Ok(claim) = tokio::time::timeout(IDLE_WAIT + RETRY_PAUSE, claiming).await {
+                    held.hand_in(&claim, Handled::Stopped(StopReason::HandBack)).await;
+                }
+            }
+            .boxed()
+        };
+        self.closing.get_or_insert_with(close).poll_unpin(cx).map(Ok)
+    }
+}
+
+impl BackendConfig for LeaseBackend {
+    type Args = Assignment;
+    type Id = String;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = HandInLayer;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _worker: &mut WorkerContext) -> HandInLayer {
+        HandInLayer { held: self.held.clone() }
+    }
+}
+
+/// The layer that hands in what a handler answers. A handler's error, or its panic caught by a layer inside, counts
+/// as a failure of the run that is worth another attempt.
+#[derive(Clone)]
+pub struct HandInLayer {
+    held: Arc<Held>,
+}
+
+impl<S> Layer<S> for HandInLayer {
+    type Service = HandIn<S>;
+
+    fn layer(&self, inner: S) -> HandIn<S> {
+        HandIn { inner, held: self.held.clone() }
+    }
+}
+
+/// See [`HandInLayer`].
+#[derive(Clone)]
+pub struct HandIn<S> {
+    inner: S,
+    held: Arc<Held>,
+}
+
+impl<S> Service<Task<Assignment>> for HandIn<S>
+where
+    S: Service<Task<Assignment>, Response = Handled>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxDynError>,
+{
+    type Response = Handled;
+    type Error = BoxDynError;
+    type Future = BoxFuture<'static, Result<Handled, BoxDynError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxDynError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, task: Task<Assignment>) -> Self::Future {
+        let (held, claim) = (self.held.clone(), task.args.claim.clone());
+        let answer = self.inner.call(task);
+        async move {
+            let handled = answer.await.unwrap_or_else(|error| {
+                let error: BoxDynError = error.into();
+                tracing::error!(run.id = %claim.run, error = chain(&*error), "a handler failed");
+                let error = JobError::new(ErrorCode::Internal, "the worker failed while it ran this").retryable();
+                Handled::Finished(Outcome::Failed(error))
+            });
+            held.hand_in(&claim, handled.clone()).await;
+            held.put_down(claim.run);
+            Ok(handled)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,151 @@
+//! The blob store: immutable bytes addressed by their hash, zstd-compressed. It holds result bodies, candle chunks and
+//! strategy bundles. Kept on a file system or an object store, so that Redis stays small.
+//!
+//! Not guaranteed: a blob may be evicted; then [`BlobStore::get`] answers `None`.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use serde::{Deserialize, Serialize};
+
+/// The level at which zstd still takes under a millisecond for a month's result.
+const LEVEL: i32 = 3;
+
+/// The hash of a blob's bytes before compression (64 hexadecimal digits).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BlobId(String);
+
+impl BlobId {
+    /// The id that these bytes have.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(blake3::hash(bytes).to_hex().to_string())
+    }
+
+    /// The hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn path(&self) -> Path {
+        Path::from(format!("{}/{}.zst", &self.0[..2], self.0))
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BlobId {
+    type Err = BlobError;
+
+    fn from_str(text: &str) -> Result<Self, BlobError> {
+        let valid = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if valid { Ok(Self(text.into())) } else { Err(BlobError::InvalidId(text.chars().take(80).collect())) }
+    }
+}
+
+impl TryFrom<String> for BlobId {
+    type Error = BlobError;
+
+    fn try_from(text: String) -> Result<Self, BlobError> {
+        text.parse()
+    }
+}
+
+impl From<BlobId> for String {
+    fn from(id: BlobId) -> Self {
+        id.0
+    }
+}
+
+/// Why a blob could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The store itself failed.
+    #[error("the blob store failed")]
+    Store(#[from] object_store::Error),
+    /// Compression failed, or the stored bytes are damaged.
+    #[error("a blob cannot be (de)compressed")]
+    Codec(#[from] std::io::Error),
+    /// What was read does not have the hash it is stored under.
+    #[error("blob {0} is damaged: its content has another hash")]
+    Damaged(BlobId),
+    /// Not a hash.
+    #[error("{0:?} is not a blob id")]
+    InvalidId(String),
+    /// The compression task was cancelled, as at shutdown.
+    #[error("interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BlobStore {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl BlobStore {
+    /// A store in a folder, which is made if it is missing. Several machines may share the folder.
+    pub fn in_folder(folder: &std::path::Path) -> Result<Self, BlobError> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self { store: Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder)?) })
+    }
+
+    /// Stores bytes; the same bytes are stored once.
+    pub async fn put(&self, bytes: Bytes) -> Result<BlobId, BlobError> {
+        let (id, packed) = tokio::task::spawn_blocking(move || {
+            let packed = zstd::bulk::compress(&bytes, LEVEL)?;
+            Ok::<_, BlobError>((BlobId::of(&bytes), packed))
+        })
+        .await??;
+        self.store.put(&id.path(), PutPayload::from(packed)).await?;
+        Ok(id)
+    }
+
+    /// The bytes of a blob, checked against its hash; `None` when it is not (or no longer) stored.
+    pub async fn get(&self, id: &BlobId) -> Result<Option<Bytes>, BlobError> {
+        let packed = match self.store.get(&id.path()).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let id = id.clone();
+        tokio::task::spawn_blocking(move || {
+            let bytes = zstd::stream::decode_all(packed.as_ref())?;
+            if BlobId::of(&bytes) == id { Ok(Some(bytes.into())) } else { Err(BlobError::Damaged(id)) }
+        })
+        .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_put_is_got_and_a_damaged_blob_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = BlobStore::in_folder(folder.path()).unwrap();
+        let id = store.put(Bytes::from_static(b"some bytes")).await.unwrap();
+        assert_eq!(store.put(Bytes::from_static(b"some bytes")).await.unwrap(), id);
+        assert_eq!(store.get(&id).await.unwrap().unwrap(), "some bytes");
+        assert_eq!(store.get(&BlobId::of(b"other")).await.unwrap(), None);
+
+        let file = folder.path().join(id.path().to_string());
+        std::fs::write(&file, zstd::bulk::compress(b"other bytes", 1).unwrap()).unwrap();
+        assert!(matches!(store.get(&id).await, Err(BlobError::Damaged(_))));
+    }
+
+    #[test]
+    fn only_a_hash_is_a_blob_id() {
+        assert!(BlobId::of(b"").as_str().parse::<BlobId>().is_ok());
+        for text in ["", "abc", "../../etc/passwd", &"Z".repeat(64)] {
+            assert!(text.parse::<BlobId>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The two state machines. `JobState` is what a client sees; `RunState` is what the queue moves.
+//!
+//! A job that is not settled yet has the state of the run it waits for ([`JobState::of_live`]), so that claiming a run
+//! that a thousand jobs wait for writes one record. Redis scripts change a job's state through one function,
+//! `transition` in `scripts/common.lua`, whose table of allowed changes is generated from [`JobState::can_become`].
+
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Its run stands in the queue.
+    Queued,
+    /// Its run waits for its time: delayed, or to be tried again.
+    Scheduled,
+    /// A worker computes its run.
+    Running,
+    /// A parent whose children are not finished.
+    Waiting,
+    /// Ended with a result.
+    Succeeded,
+    /// Ended with an error of its own.
+    Failed,
+    /// Ended because a client asked for it.
+    Cancelled,
+    /// Given up: attempts or stalls are used up.
+    Dead,
+    /// Its deadline passed before it could start.
+    Expired,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Scheduled,
+        Self::Running,
+        Self::Waiting,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Dead,
+        Self::Expired,
+    ];
+
+    /// The state's name in Redis, JSON and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Dead => "dead",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// Whether the job has ended; it never changes again.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Queued | Self::Scheduled | Self::Running | Self::Waiting => false,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dead | Self::Expired => true,
+        }
+    }
+
+    /// Whether a stored job may go from this state to `next`. Live states are derived from the run and are stored as
+    /// `queued` or `waiting`, so that what is stored changes once: when the job is settled.
+    pub fn can_become(self, next: Self) -> bool {
+        matches!(self, Self::Queued | Self::Waiting) && next.is_terminal()
+    }
+
+    /// The state to show for a job that is stored as `self` and waits for a run in state `run`.
+    pub fn of_live(self, run: Option<RunState>) -> Self {
+        match (self, run) {
+            (Self::Queued, Some(RunState::Running)) => Self::Running,
+            (Self::Queued, Some(RunState::Scheduled)) => Self::Scheduled,
+            // A finished run whose jobs are about to be settled is still running to them.
+            (Self::Queued, Some(RunState::Finished)) => Self::Running,
+            (stored, _) => stored,
+        }
+    }
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// In the queue.
+    Queued,
+    /// Waiting to be tried again at a set time.
+    Scheduled,
+    /// Claimed under a lease.
+    Running,
+    /// Over; its outcome is fixed.
+    Finished,
+}
+
+impl RunState {
+    /// The state with this name in Redis.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "queued" => Some(Self::Queued),
+            "scheduled" => Some(Self::Scheduled),
+            "running" => Some(Self::Running),
+            "finished" => Some(Self::Finished),
+            _ => None,
+        }
+    }
+}
+
+/// The table of allowed changes as a Lua expression: `{queued={succeeded=true,...},...}`.
+pub(crate) fn transitions_as_lua() -> String {
+    let row = |from: JobState| {
+        let next: Vec<_> = JobState::ALL.into_iter().filter(|to| from.can_become(*to)).collect();
+        let cells: Vec<_> = next.iter().map(|to| format!("{}=true", to.as_str())).collect();
+        format!("{}={{{}}}", from.as_str(), cells.join(","))
+    };
+    let rows: Vec<_> = JobState::ALL.into_iter().map(row).collect();
+    format!("{{{}}}", rows.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_round_trip() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::parse(state.as_str()), Some(state));
+            assert_eq!(serde_json::to_value(state).ok(), Some(state.as_str().into()));
+        }
+        assert_eq!(JobState::parse("done"), None);
+    }
+
+    #[test]
+    fn what_has_ended_never_changes() {
+        for from in JobState::ALL.into_iter().filter(|state| state.is_terminal()) {
+            assert!(JobState::ALL.into_iter().all(|to| !from.can_become(to)), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn a_live_job_shows_the_state_of_its_run() {
+        assert_eq!(JobState::Queued.of_live(Some(RunState::Running)), JobState::Running);
+        assert_eq!(JobState::Queued.of_live(Some(RunState::Scheduled)), JobState::Scheduled);
+        assert_eq!(JobState::Queued.of_live(None), JobState::Queued);
+        assert_eq!(JobState::Cancelled.of_live(Some(RunState::Running)), JobState::Cancelled);
+    }
+}
