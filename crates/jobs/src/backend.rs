@@ -135,7 +135,9 @@ impl Held {
                         self.stop(run, reason);
                     }
                 }
-                Err(error) => tracing::warn!(error = chain(&error), held = held.len(), "leases were not renewed"),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), held = held.len(), "leases were not renewed");
+                }
             }
         }
     }
@@ -224,7 +226,8 @@ impl Drain {
 impl LeaseBackend {
     /// A backend that claims runs for `worker`. Starts the tasks that renew leases and reconcile; they end with it.
     pub fn new(queue: Queue, worker: WorkerId) -> Self {
-        let held = Arc::new(Held { queue: queue.clone(), runs: Mutex::default(), count: watch::Sender::new(0) });
+        let held =
+            Arc::new(Held { queue: queue.clone(), runs: Mutex::default(), count: watch::Sender::new(0) });
         Self {
             renewing: Arc::new(AbortOnDropHandle::new(tokio::spawn(held.clone().renew_forever()))),
             _reaping: AbortOnDropHandle::new(tokio::spawn(Held::reap_forever(queue))),
@@ -373,7 +376,8 @@ where
             let handled = answer.await.unwrap_or_else(|error| {
                 let error: BoxDynError = error.into();
                 tracing::error!(run.id = %claim.run, error = chain(&*error), "a handler failed");
-                let error = JobError::new(ErrorCode::Internal, "the worker failed while it ran this").retryable();
+                let error =
+                    JobError::new(ErrorCode::Internal, "the worker failed while it ran this").retryable();
                 Handled::Finished(Outcome::Failed(error))
             });
             held.hand_in(&claim, handled.clone()).await;

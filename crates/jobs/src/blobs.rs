@@ -43,7 +43,8 @@ impl FromStr for BlobId {
     type Err = BlobError;
 
     fn from_str(text: &str) -> Result<Self, BlobError> {
-        let valid = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let valid =
+            text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if valid { Ok(Self(text.into())) } else { Err(BlobError::InvalidId(text.chars().take(80).collect())) }
     }
 }

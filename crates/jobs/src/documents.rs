@@ -90,7 +90,9 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
         let key = self.redis.keys().collection(self.collection);
         let mut names: Vec<String> = redis::cmd("SMEMBERS").arg(key).query_async(&mut connection).await?;
         let prefix = format!("{}/", self.collection);
-        names.iter_mut().for_each(|name| *name = name.trim_start_matches(&prefix).to_owned());
+        for name in &mut names {
+            *name = name.trim_start_matches(&prefix).to_owned();
+        }
         names.sort_unstable();
         Ok(names)
     }

@@ -123,7 +123,9 @@ impl From<redis::RedisError> for QueueError {
         match error.kind() {
             redis::ErrorKind::UnexpectedReturnType
             | redis::ErrorKind::Parse
-            | redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError) => Self::Corrupt(error.to_string()),
+            | redis::ErrorKind::Server(redis::ServerErrorKind::ResponseError) => {
+                Self::Corrupt(error.to_string())
+            }
             _ => Self::Unavailable(Box::new(error)),
         }
     }

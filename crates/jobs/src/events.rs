@@ -95,7 +95,8 @@ impl Events {
         let ids = [Some(job.to_string()), view.run.map(|run| run.to_string())];
         let subscription = Subscription::new(self.waiters.clone(), ids.into_iter().flatten());
         loop {
-            let mut changes: Vec<_> = subscription.ids.iter().map(|(_, id)| Box::pin(id.notified())).collect();
+            let mut changes: Vec<_> =
+                subscription.ids.iter().map(|(_, id)| Box::pin(id.notified())).collect();
             // Registered before the job is read again, so that no event falls between the two.
             for change in &mut changes {
                 change.as_mut().enable();
@@ -106,7 +107,8 @@ impl Events {
                 return Ok(view);
             }
             seen(&view);
-            let _elapsed = tokio::time::timeout(left.min(RECHECK), futures::future::select_all(changes)).await;
+            let _elapsed =
+                tokio::time::timeout(left.min(RECHECK), futures::future::select_all(changes)).await;
         }
     }
 }

@@ -26,7 +26,7 @@ exit $status
 
 /// A Unix socket's path may have about 108 bytes.
 const LONGEST_SOCKET_PATH: usize = 100;
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -159,7 +159,9 @@ fn find_server() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let folders: Vec<_> = env::split_paths(&path).collect();
     let candidates = ["redis-server", "valkey-server"].into_iter();
-    candidates.flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|file| file.is_file())
+    candidates
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|file| file.is_file())
 }
 
 async fn answers(url: &str) -> bool {
@@ -171,9 +173,22 @@ async fn answers(url: &str) -> bool {
     ping.await.is_ok()
 }
 
+/// Asks a server to write everything down and end. It answers only when it refuses.
+async fn shut_down(url: &str) {
+    let Ok(client) = redis::Client::open(url) else { return };
+    if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+        let _closed: redis::RedisResult<()> = redis::cmd("SHUTDOWN").exec_async(&mut connection).await;
+    }
+}
+
 async fn wait_for_predecessor(folder: &Path) -> Result<(), StartError> {
     let socket = socket_for(folder);
     let end = Instant::now() + STOP_LIMIT;
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        // Its parent was killed, so it ends by itself, unless the shell in between was killed as well.
+        tracing::info!("waiting for the private Redis of an earlier process to end");
+        shut_down(&PrivateRedis::url_for(folder)).await;
+    }
     while std::os::unix::net::UnixStream::connect(&socket).is_ok() {
         if Instant::now() > end {
             let why = "an older one still runs on this folder and does not end".into();
@@ -187,5 +202,9 @@ async fn wait_for_predecessor(folder: &Path) -> Result<(), StartError> {
 fn end_of_log(folder: &Path) -> String {
     let log = std::fs::read_to_string(folder.join("redis.log")).unwrap_or_default();
     let lines: Vec<_> = log.lines().rev().take(3).collect();
-    if lines.is_empty() { "(nothing)".into() } else { lines.into_iter().rev().collect::<Vec<_>>().join(" | ") }
+    if lines.is_empty() {
+        "(nothing)".into()
+    } else {
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
 }

@@ -21,7 +21,7 @@ const CHUNK: usize = 100;
 const STALLS_TOLERATED: u32 = 3;
 /// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
 const BACK_OFF: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+const BACK_OFF_MAX: Duration = Duration::from_mins(5);
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        let week = Duration::from_secs(7 * 24 * 3600);
+        let week = Duration::from_hours(7 * 24);
         Self { jobs: week, results: week }
     }
 }
@@ -106,22 +106,20 @@ impl Queue {
         submission: &Submission,
     ) -> Result<(JobId, Accepted), QueueError> {
         let Submission { tenant, kind, priority, cache, cache_key, request, plan, max_attempts } = submission;
-        let same_call = blake3::hash(format!("{kind:?} {priority:?} {cache:?} {cache_key} {request}").as_bytes());
+        let same_call =
+            blake3::hash(format!("{kind:?} {priority:?} {cache:?} {cache_key} {request}").as_bytes());
         let mut call = self.redis.script(&SCRIPTS.submit);
         call.arg(job.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
         call.arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call.to_hex()[..32]).arg(request);
         call.arg(run.to_string()).arg(plan).arg(*max_attempts).arg(self.retention.jobs.as_secs());
         let (id, answer): (String, String) = call.invoke_async(&mut self.redis.connection().await?).await?;
         let accepted = match answer.as_str() {
-            "queued" => Accepted::Queued,
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,
             "repeated" => Accepted::Repeated,
             // Our own earlier try got through; what it found is in the job's record.
-            "known" => match self.get(job, tenant).await?.cached {
-                true => Accepted::Cached,
-                false => Accepted::Queued,
-            },
+            "known" if self.get(job, tenant).await?.cached => Accepted::Cached,
+            "queued" | "known" => Accepted::Queued,
             other => return Err(QueueError::Corrupt(format!("submit answered {other:?}"))),
         };
         Ok((parse(&id)?, accepted))
@@ -136,7 +134,8 @@ impl Queue {
         if matches!(&value, redis::Value::Array(items) if items.is_empty()) {
             return Err(QueueError::JobNotFound);
         }
-        let (fields, run, ahead): Records = redis::from_redis_value(value).map_err(redis::RedisError::from)?;
+        let (fields, run, ahead): Records =
+            redis::from_redis_value(value).map_err(redis::RedisError::from)?;
         JobView::from_records(job, fields, run, ahead)
     }
 
@@ -152,13 +151,13 @@ impl Queue {
 
     /// Claims up to `slots` runs for a worker.
     pub async fn claim(&self, worker: &WorkerId, slots: usize) -> Result<Vec<Claim>, QueueError> {
+        type Row = (String, String, String, u32, String);
         let fences: Vec<_> = std::iter::repeat_with(Fence::generate).take(slots).collect();
         let mut call = self.redis.script(&SCRIPTS.claim);
         call.arg(worker.as_str()).arg(milliseconds(LEASE));
         for fence in &fences {
             call.arg(fence.to_string());
         }
-        type Row = (String, String, String, u32, String);
         let rows: Vec<Row> = call.invoke_async(&mut self.redis.connection().await?).await?;
         let claim = |((run, kind, plan, attempt, _), fence): (Row, Fence)| {
             Ok(Claim { run: parse(&run)?, fence, kind: kind.parse()?, attempt, plan })
@@ -263,7 +262,8 @@ impl Queue {
         for run in &unsettled {
             self.settle(*run).await?;
         }
-        let lost = lost.into_iter().map(|(run, action, worker)| Ok::<_, QueueError>((parse(&run)?, action, worker)));
+        let lost =
+            lost.into_iter().map(|(run, action, worker)| Ok::<_, QueueError>((parse(&run)?, action, worker)));
         Ok(Reaped { lost: lost.collect::<Result<_, _>>()?, unsettled })
     }
 

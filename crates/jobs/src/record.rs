@@ -258,12 +258,14 @@ impl JobView {
         ahead: i64,
     ) -> Result<Self, QueueError> {
         let stored = required(&mut job, "state")?;
-        let stored = JobState::parse(&stored).ok_or(QueueError::Corrupt(format!("unknown state {stored:?}")))?;
+        let stored =
+            JobState::parse(&stored).ok_or(QueueError::Corrupt(format!("unknown state {stored:?}")))?;
         let run_state = run.remove("state").as_deref().and_then(RunState::parse);
         let state = stored.of_live(run_state);
         let running = state == JobState::Running;
         let started = job.remove("started").or_else(|| run.remove("started").filter(|_| running));
-        let milliseconds = |text: Option<String>, name: &str| text.map(|text| parsed(&text, name)).transpose();
+        let milliseconds =
+            |text: Option<String>, name: &str| text.map(|text| parsed(&text, name)).transpose();
         Ok(Self {
             job_id,
             kind: required(&mut job, "kind")?.parse()?,

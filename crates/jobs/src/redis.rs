@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
-use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation, aio::MultiplexedConnection,
+};
 
 use crate::{error::QueueError, scripts::Keys};
 

@@ -79,12 +79,12 @@ impl JobState {
     }
 
     /// The state to show for a job that is stored as `self` and waits for a run in state `run`.
+    #[must_use]
     pub fn of_live(self, run: Option<RunState>) -> Self {
         match (self, run) {
-            (Self::Queued, Some(RunState::Running)) => Self::Running,
             (Self::Queued, Some(RunState::Scheduled)) => Self::Scheduled,
             // A finished run whose jobs are about to be settled is still running to them.
-            (Self::Queued, Some(RunState::Finished)) => Self::Running,
+            (Self::Queued, Some(RunState::Running | RunState::Finished)) => Self::Running,
             (stored, _) => stored,
         }
     }

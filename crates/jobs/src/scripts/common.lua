@@ -6,7 +6,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local READY, LEASES, DELAYED, SETTLING = KEYS[1], P .. ':leases', P .. ':delayed', P .. ':settling'
 local EVENTS, STATS, WAKE = P .. ':events', P .. ':stats', P .. ':wake'
-local EVENTS_KEPT, RECORD_VERSION = 20000, 1
+local EVENTS_KEPT, RUN_KEPT_S, RECORD_VERSION = 20000, 3600, 1
 local BAND = 1099511627776 -- 2^40 sequence numbers for each priority
 
 local function job_key(id) return P .. ':job:' .. id end
@@ -55,7 +55,11 @@ local function conclude(run, job_state, ...)
   redis.call('ZREM', DELAYED, run)
   redis.call('HSET', run_key(run), 'state', 'finished', 'outcome', job_state, 'finished', now, ...)
   redis.call('HDEL', run_key(run), 'plan', 'fence', 'cancel')
-  redis.call('ZADD', SETTLING, now, run)
+  if redis.call('SCARD', waiters_key(run)) > 0 then
+    redis.call('ZADD', SETTLING, now, run)
+  else
+    redis.call('EXPIRE', run_key(run), RUN_KEPT_S)
+  end
 end
 
 -- True while the caller is the one that holds the run.

@@ -24,6 +24,6 @@ local left = redis.call('SCARD', waiters_key(run))
 if left == 0 then
   redis.call('ZREM', SETTLING, run)
   redis.call('HDEL', run_key(run), 'summary')
-  redis.call('EXPIRE', run_key(run), 3600)
+  redis.call('EXPIRE', run_key(run), RUN_KEPT_S)
 end
 return left
