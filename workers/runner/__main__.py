@@ -1,4 +1,6 @@
 """`python -m runner SOCKET_PATH`. The order of the steps matters: each relies on the ones before it."""
+import os
+import signal
 import sys
 
 from runner import engine, limits
@@ -7,13 +9,15 @@ from runner import engine, limits
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m runner SOCKET_PATH")
+    socket_path = os.path.abspath(sys.argv[1])  # the working directory is about to change
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; it is the parent's to act on
     limits.die_with_parent()
     engine.settle_environment()
     engine.import_jesse()
 
     from runner import zygote  # imports Jesse at its top: only now is that safe
 
-    zygote.main(sys.argv[1])
+    zygote.main(socket_path)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ RESERVE_MB = 64
 MAX_OPEN_FILES = 256
 CPU_GRACE_S = 5
 
+# What the zygote handles; blocked over a fork, because its handlers are not the child's.
+HANDLED_SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,6 +53,21 @@ def _prctl(option: int, value: int) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def block_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+
+
+def unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+
+
+def child_pids() -> list[int]:
+    """The children of this thread, which is the only one that forks here."""
+    pid = os.getpid()
+    with open(f"/proc/self/task/{pid}/children", encoding="ascii") as children:
+        return [int(child) for child in children.read().split()]
 
 
 def apply(limits: Limits) -> None:

@@ -1,1 +1,8 @@
-//! jesse
+#![doc = include_str!("../README.md")]
+
+pub mod candles;
+pub mod catalogue;
+pub mod plan;
+pub mod runner;
+pub mod spec;
+pub mod strategies;

@@ -93,8 +93,7 @@ impl Bench {
     }
 }
 
-fn success(claim: &Claim, id: &str) -> Outcome {
-    let _used_for_readability = claim;
+fn success(id: &str) -> Outcome {
     Outcome::Succeeded(StoredResult {
         id: id.into(),
         summary: r#"{"total":3}"#.into(),
@@ -125,7 +124,7 @@ async fn a_job_goes_from_submit_to_result_and_the_second_call_is_a_cache_hit() {
     assert!(bench.queue.progress(claim.run, claim.fence, &progress).await.unwrap());
     assert_eq!(bench.queue.get(job, &bench.tenant).await.unwrap().progress, Some(progress));
 
-    assert_eq!(bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap(), Finish::Accepted);
+    assert_eq!(bench.queue.finish(&claim, &success("a")).await.unwrap(), Finish::Accepted);
     let view = bench.queue.get(job, &bench.tenant).await.unwrap();
     assert_eq!((view.state, view.result.as_deref()), (JobState::Succeeded, Some("a")));
     assert_eq!(view.summary.unwrap().get(), r#"{"total":3}"#);
@@ -154,7 +153,7 @@ async fn equal_keys_in_flight_are_one_run_and_cancelling_one_job_leaves_the_othe
     assert_eq!(bench.queue.cancel(mine, &bench.tenant).await.unwrap(), JobState::Running);
     assert_eq!(bench.state(mine).await, JobState::Cancelled);
     assert_eq!(bench.queue.renew(&[(claim.run, claim.fence)]).await.unwrap(), []);
-    bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap();
+    bench.queue.finish(&claim, &success("a")).await.unwrap();
     assert_eq!(bench.state(mine).await, JobState::Cancelled);
     let view = bench.queue.get(theirs, &TenantId::new("other")).await.unwrap();
     assert_eq!(view.state, JobState::Succeeded);
@@ -190,7 +189,7 @@ async fn a_queued_job_is_cancelled_at_once_and_a_running_one_through_the_next_re
     assert_eq!(bench.queue.finish(&claim, &Outcome::Cancelled).await.unwrap(), Finish::Accepted);
     assert_eq!((bench.state(job).await, bench.state(next).await), (JobState::Cancelled, JobState::Queued));
     let claim = bench.claim().await;
-    bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap();
+    bench.queue.finish(&claim, &success("a")).await.unwrap();
     assert_eq!(bench.state(next).await, JobState::Succeeded);
     bench.assert_nothing_left().await;
 }
@@ -208,11 +207,11 @@ async fn a_lost_lease_puts_the_run_back_and_the_late_result_is_refused_and_count
 
     let claim = bench.claim().await;
     assert_eq!((claim.run, claim.attempt), (late.run, 1), "a stall is not a failed attempt");
-    assert_eq!(bench.queue.finish(&late, &success(&late, "wrong")).await.unwrap(), Finish::Refused);
+    assert_eq!(bench.queue.finish(&late, &success("wrong")).await.unwrap(), Finish::Refused);
     assert_eq!(bench.queue.renew(&[(late.run, late.fence)]).await.unwrap(), [(late.run, Stop::Lost)]);
     let nothing = Progress { fraction: 0.1, message: String::new(), eta_s: None };
     assert!(!bench.queue.progress(late.run, late.fence, &nothing).await.unwrap());
-    assert_eq!(bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap(), Finish::Accepted);
+    assert_eq!(bench.queue.finish(&claim, &success("a")).await.unwrap(), Finish::Accepted);
     assert_eq!((bench.counter("late_results").await, bench.counter("stalls").await), (1, 1));
     bench.assert_nothing_left().await;
 }
@@ -264,7 +263,7 @@ async fn a_permanent_failure_ends_the_job_and_a_retryable_one_is_tried_again_up_
     // A failure is not cached: the next call runs again.
     bench.submit("retryable").await;
     let claim = bench.claim().await;
-    bench.queue.finish(&claim, &success(&claim, "retryable")).await.unwrap();
+    bench.queue.finish(&claim, &success("retryable")).await.unwrap();
     bench.assert_nothing_left().await;
 }
 
@@ -313,7 +312,7 @@ async fn refresh_computes_again_and_off_shares_nothing() {
     let off = Submission { cache: CacheMode::Off, ..bench.submission("a") };
     bench.submit("a").await;
     let claim = bench.claim().await;
-    bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap();
+    bench.queue.finish(&claim, &success("a")).await.unwrap();
 
     assert_eq!(bench.queue.submit(&refresh).await.unwrap().1, Accepted::Queued);
     let (private, accepted) = bench.queue.submit(&off).await.unwrap();
@@ -322,7 +321,7 @@ async fn refresh_computes_again_and_off_shares_nothing() {
     assert_eq!(bench.queue.submit(&other).await.unwrap().1, Accepted::Queued, "not even with the same call");
     let claims = bench.queue.claim(&bench.worker, 10).await.unwrap();
     assert_eq!(claims.len(), 3);
-    bench.queue.finish(&claims[1], &success(&claims[1], "own")).await.unwrap();
+    bench.queue.finish(&claims[1], &success("own")).await.unwrap();
     assert_eq!(bench.queue.get(private, &bench.tenant).await.unwrap().result.as_deref(), Some("own"));
 }
 
@@ -371,7 +370,7 @@ async fn ten_thousand_waiters_of_one_run_are_settled_in_chunks_and_many_leases_e
         waiting.insert(tenant.clone(), bench.submit_from(&tenant, "shared").await.0);
     }
     let claim = bench.claim().await;
-    bench.queue.finish(&claim, &success(&claim, "shared")).await.unwrap();
+    bench.queue.finish(&claim, &success("shared")).await.unwrap();
     for (tenant, job) in waiting {
         assert_eq!(bench.queue.get(job, &TenantId::new(tenant)).await.unwrap().state, JobState::Succeeded);
     }
@@ -437,11 +436,11 @@ async fn waiting_ends_with_the_job_or_with_the_limit_and_reports_what_happens() 
     assert_eq!(waited.state, JobState::Queued);
 
     let mut seen = Vec::new();
-    let wait = events.wait(job, &bench.tenant, Duration::from_secs(60), |view| seen.push(view.state));
+    let wait = events.wait(job, &bench.tenant, Duration::from_mins(1), |view| seen.push(view.state));
     let work = async {
         let claim = bench.claim().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        bench.queue.finish(&claim, &success(&claim, "a")).await.unwrap();
+        bench.queue.finish(&claim, &success("a")).await.unwrap();
     };
     let (waited, ()) = tokio::join!(wait, work);
     assert_eq!(waited.unwrap().state, JobState::Succeeded);

@@ -9,6 +9,8 @@ use super::npy::{NpyError, decode, encode};
 use super::time::{Minute, Month, open_ms, whole_minute};
 use super::{Candle, MINUTE_MS};
 
+const DAY_MS: i64 = 1440 * MINUTE_MS;
+
 /// Minutes that have no candle: `from_ms` is the first of them, `to_ms` the first minute that has one again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -47,6 +49,9 @@ pub struct Chunk {
     /// Minutes missing between its first and its last candle, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// A hash of the candles of each day (UTC), from the day of the first to the day of the last candle: what depends on
+    /// some days of a month stays valid when others are added.
+    pub days: Vec<String>,
 }
 
 /// Why candles cannot be stored as they are.
@@ -102,7 +107,8 @@ impl Chunk {
         let hash = hash_of(&bytes);
         // A month has at most 44,640 minutes and each occurs once, so the number of rows always fits.
         let rows = u32::try_from(candles.len()).unwrap_or(u32::MAX);
-        Ok((Self { month, hash, first_ms, last_ms, rows, gaps }, bytes))
+        let days = hash_days(candles, first_ms, last_ms);
+        Ok((Self { month, hash, first_ms, last_ms, rows, gaps, days }, bytes))
     }
 
     /// The candles in the bytes that were stored under this chunk's hash; other or damaged bytes are an error.
@@ -112,6 +118,14 @@ impl Chunk {
             return Err(ChunkError::OtherBytes { expected: self.hash.clone(), found });
         }
         Ok(decode(bytes)?)
+    }
+
+    /// The hashes of the days that a range (end exclusive) touches, oldest first.
+    pub fn days_between(&self, from_ms: i64, to_ms: i64) -> impl Iterator<Item = &str> {
+        let first_day = self.first_ms.div_euclid(DAY_MS);
+        let touched = move |day: i64| (day + 1) * DAY_MS > from_ms && day * DAY_MS < to_ms;
+        let days = (first_day..).zip(&self.days);
+        days.filter(move |(day, _)| touched(*day)).map(|(_, hash)| hash.as_str())
     }
 
     /// The time just after the last candle.
@@ -127,18 +141,37 @@ impl Chunk {
         }
         let mut present_ms = self.first_ms;
         for gap in &self.gaps {
-            if !on_minute(gap.from_ms) || !on_minute(gap.to_ms) || gap.from_ms <= present_ms || gap.to_ms <= gap.from_ms {
+            if !on_minute(gap.from_ms)
+                || !on_minute(gap.to_ms)
+                || gap.from_ms <= present_ms
+                || gap.to_ms <= gap.from_ms
+            {
                 return false;
             }
             present_ms = gap.to_ms;
         }
         let missing: i64 = self.gaps.iter().map(|gap| gap.minutes()).sum();
         let rows = (self.end_ms() - self.first_ms) / MINUTE_MS - missing;
+        let days = self.last_ms.div_euclid(DAY_MS) - self.first_ms.div_euclid(DAY_MS) + 1;
         present_ms <= self.last_ms
+            && i64::try_from(self.days.len()) == Ok(days)
             && i64::from(self.rows) == rows
             && self.hash.len() == 64
             && self.hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     }
+}
+
+/// Hashes of 128 bits: enough against chance, and a decade of days stays a document of some 120 KB.
+fn hash_days(candles: &[Candle], first_ms: i64, last_ms: i64) -> Vec<String> {
+    let day_of = |ms: i64| ms.div_euclid(DAY_MS);
+    let mut rest = candles;
+    let mut days = Vec::new();
+    for day in day_of(first_ms)..=day_of(last_ms) {
+        let (inside, after) = rest.split_at(rest.partition_point(|candle| day_of(open_ms(candle)) <= day));
+        days.push(blake3::hash(&encode(inside)).to_hex()[..32].to_owned());
+        rest = after;
+    }
+    days
 }
 
 /// Cuts ascending candles into calendar months, oldest first.
@@ -194,10 +227,14 @@ mod tests {
     fn a_chunk_describes_its_candles() {
         let candles = candles_at(JANUARY_2023, &[0, 1, 2, 5, 6, 10]);
         let (chunk, bytes) = Chunk::new(&candles).unwrap();
-        let gap = |from, to| Gap { from_ms: JANUARY_2023 + from * MINUTE_MS, to_ms: JANUARY_2023 + to * MINUTE_MS };
+        let gap =
+            |from, to| Gap { from_ms: JANUARY_2023 + from * MINUTE_MS, to_ms: JANUARY_2023 + to * MINUTE_MS };
         assert_eq!(chunk.gaps, [gap(3, 5), gap(7, 10)]);
         assert_eq!(chunk.gaps[1].minutes(), 3);
-        assert_eq!((chunk.rows, chunk.first_ms, chunk.end_ms()), (6, JANUARY_2023, JANUARY_2023 + 11 * MINUTE_MS));
+        assert_eq!(
+            (chunk.rows, chunk.first_ms, chunk.end_ms()),
+            (6, JANUARY_2023, JANUARY_2023 + 11 * MINUTE_MS)
+        );
         assert_eq!(chunk.hash, blake3::hash(&bytes).to_hex().as_str());
         assert_eq!(chunk.read(&bytes).unwrap(), candles);
         assert!(chunk.is_consistent());
@@ -226,7 +263,10 @@ mod tests {
         let candles = minutes(first_ms, 1 + 29 * 1440 + 1);
         let months = split(&candles).unwrap();
         let sizes: Vec<_> = months.iter().map(|(month, part)| (month.to_string(), part.len())).collect();
-        assert_eq!(sizes, [("2024-01".to_owned(), 1), ("2024-02".to_owned(), 29 * 1440), ("2024-03".to_owned(), 1)]);
+        assert_eq!(
+            sizes,
+            [("2024-01".to_owned(), 1), ("2024-02".to_owned(), 29 * 1440), ("2024-03".to_owned(), 1)]
+        );
         assert_eq!(months.iter().flat_map(|(_, part)| part.iter().copied()).collect::<Vec<_>>(), candles);
         for (month, part) in months {
             assert_eq!(Chunk::new(part).unwrap().0.month, month);
@@ -239,7 +279,10 @@ mod tests {
         assert_eq!(Chunk::new(&[]), Err(ChunkError::Empty));
         let two_months = minutes(Month::containing(JANUARY_2023).unwrap().end_ms() - MINUTE_MS, 2);
         let error = Chunk::new(&two_months).unwrap_err();
-        assert_eq!(error.to_string(), "row 2 (2023-02-01 00:00) is not in 2023-01, the month of the first row");
+        assert_eq!(
+            error.to_string(),
+            "row 2 (2023-02-01 00:00) is not in 2023-01, the month of the first row"
+        );
         assert_eq!(split(&candles_at(JANUARY_2023, &[0, 1, 1])), Err(ChunkError::NotAscending { row: 3 }));
         assert_eq!(split(&candles_at(JANUARY_2023, &[1, 0])), Err(ChunkError::NotAscending { row: 2 }));
         assert_eq!(split(&candles_at(JANUARY_2023 + 1, &[0])), Err(ChunkError::NotOnMinute { row: 1 }));

@@ -13,7 +13,7 @@
 //! * Real and synthetic candles never share a series.
 //!
 //! # What is not guaranteed
-//! * This module does no storage: nothing here says that the bytes behind a hash still exist or are unchanged.
+//! * That the bytes behind a hash still exist: [`store`] finds out when it fetches them.
 //! * Whether the prices are true is the source's affair; a wrong but consistent candle passes.
 //! * Times without an offset are read as UTC, and a time is taken to be the OPEN of its bar, as in Jesse.
 
@@ -24,13 +24,16 @@ mod merge;
 mod missing;
 mod npy;
 mod series;
+pub mod store;
 mod synthetic;
+#[cfg(test)]
+mod testing;
 mod time;
 
 pub use chunk::{Chunk, ChunkError, Gap, split};
 pub use import::{ImportError, MAX_ROWS, read_csv, read_parquet, read_parquet_file};
 pub use manifest::{MAX_GAPS, Manifest, ManifestError, Source};
-pub use merge::{MonthImport, merge_month, plan_import};
+pub use merge::{MonthImport, PlanError, merge_month, plan_import};
 pub use missing::CandlesMissing;
 pub use npy::{NpyError, decode, encode};
 pub use series::{Series, SeriesError};

@@ -85,7 +85,9 @@ mod tests {
     use super::*;
 
     fn candles(rows: usize) -> Vec<Candle> {
-        (0..rows).map(|row| std::array::from_fn(|column| f64::from_bits((row * 6 + column) as u64 * 0x1357_9BDF))).collect()
+        (0..rows)
+            .map(|row| std::array::from_fn(|column| f64::from_bits((row * 6 + column) as u64 * 0x1357_9BDF)))
+            .collect()
     }
 
     #[test]

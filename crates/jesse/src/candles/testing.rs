@@ -7,7 +7,10 @@ pub(super) const JANUARY_2023: i64 = 1_672_531_200_000;
 
 /// Candles at these minutes after `first_ms`, with prices that depend on the minute.
 pub(super) fn candles_at(first_ms: i64, minutes: &[u32]) -> Vec<Candle> {
-    minutes.iter().map(|minute| candle(first_ms + i64::from(*minute) * MINUTE_MS, f64::from(*minute) + 100.0)).collect()
+    minutes
+        .iter()
+        .map(|minute| candle(first_ms + i64::from(*minute) * MINUTE_MS, f64::from(*minute) + 100.0))
+        .collect()
 }
 
 /// So many candles without a gap.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use jiff::civil::{Date, date};
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl Month {
             return None;
         }
         let timestamp = Timestamp::from_millisecond(ms).ok()?;
-        Some(Self(timestamp.to_zoned(TimeZone::UTC).date().first_of_month()))
+        Some(Self(Offset::UTC.to_datetime(timestamp).date().first_of_month()))
     }
 
     /// The month's first millisecond.
@@ -74,8 +74,9 @@ impl FromStr for Month {
         format!("{text}-01")
             .parse::<Date>()
             .ok()
-            .and_then(|first| Self::containing(millis_of(first.saturating_add(1.month()) ) - 1))
-            // One spelling only: the date parser also takes others, such as 202301-01.
+            .map(Self)
+            .filter(|month| month.start_ms() < TIME_RANGE.end && month.end_ms() > TIME_RANGE.start)
+            // One spelling only: the date parser takes others as well.
             .filter(|month| month.to_string() == text)
             .ok_or_else(|| MonthError(text.to_owned()))
     }
@@ -154,7 +155,18 @@ mod tests {
 
     #[test]
     fn only_one_spelling_is_a_month() {
-        for text in ["", "2023", "2023-1", "2023-13", "2023-00", "202301", "2023-01-01", "1970-01", "9999-12", "+2023-01"] {
+        for text in [
+            "",
+            "2023",
+            "2023-1",
+            "2023-13",
+            "2023-00",
+            "202301",
+            "2023-01-01",
+            "1970-01",
+            "9999-12",
+            "+2023-01",
+        ] {
             let error = text.parse::<Month>().unwrap_err();
             assert!(error.to_string().contains("such as 2023-01"), "{error}");
         }
@@ -170,13 +182,15 @@ mod tests {
         }
         assert_eq!(Month::containing(TIME_RANGE.start).unwrap().to_string(), "1973-03");
         assert_eq!(Month::containing(TIME_RANGE.end - 1).unwrap().to_string(), "5138-11");
+        assert!("5138-11".parse::<Month>().is_ok() && "5138-12".parse::<Month>().is_err());
     }
 
     #[test]
     fn a_whole_minute_is_recognised() {
         let at = |time: f64| whole_minute(&[time, 1.0, 1.0, 1.0, 1.0, 0.0]);
         assert_eq!(at(1_672_531_200_000.0), Some(JANUARY_2023));
-        for time in [f64::NAN, f64::INFINITY, -60_000.0, 0.0, 1_672_531_200_000.5, 1_672_531_200_001.0, 1e300] {
+        for time in [f64::NAN, f64::INFINITY, -60_000.0, 0.0, 1_672_531_200_000.5, 1_672_531_200_001.0, 1e300]
+        {
             assert_eq!(at(time), None, "{time}");
         }
     }

@@ -1,0 +1,348 @@
+//! The list of a series' chunks: which minutes exist, and where they came from.
+//!
+//! A manifest cannot be made or read in a bad state: its chunks are sorted, one a month, consistent with themselves, at least
+//! one of them, and the gaps bounded in number. Gaps inside of a month are kept with its chunk, gaps between months follow from
+//! the chunks' ends, so that a new version of one month needs no look into the others.
+//!
+//! Its hash is that of its JSON, which is canonical: fields in one order, no floats, no maps, no optional spelling.
+
+use serde::{Deserialize, Serialize};
+
+use super::chunk::{Chunk, Gap};
+use super::missing::CandlesMissing;
+use super::series::{Series, SeriesError};
+use super::time::Month;
+
+/// The most gaps that one series may have, so that a manifest stays small. Real 1-minute data has a few dozen; a source with
+/// more has no candle for minutes without a trade, and needs them filled before it is imported.
+pub const MAX_GAPS: usize = 10_000;
+
+const VERSION: u32 = 1;
+
+/// Where the candles of a series came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Source {
+    /// Real candles.
+    Imported,
+    /// Made by [`generate`](super::generate) with this seed.
+    Synthetic {
+        /// The generator's seed.
+        seed: u64,
+    },
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Imported => formatter.write_str("imported candles"),
+            Self::Synthetic { seed } => write!(formatter, "synthetic candles of seed {seed}"),
+        }
+    }
+}
+
+/// The chunks of one series, sorted by month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Manifest {
+    v: u32,
+    #[serde(flatten)]
+    series: Series,
+    source: Source,
+    chunks: Vec<Chunk>,
+    /// What follows from the fields above, worked out once.
+    #[serde(skip)]
+    derived: Derived,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Derived {
+    hash: String,
+    first_ms: i64,
+    end_ms: i64,
+    rows: u64,
+}
+
+/// Why a manifest cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It would list no chunk.
+    #[error("{0} has no candles")]
+    Empty(Series),
+    /// It was written by a later version of this program.
+    #[error("the candle manifest has version {0}; this program reads version {VERSION}")]
+    Version(u32),
+    /// The name of the series is not valid.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
+    /// Two chunks have the same month, or they are out of order.
+    #[error("{series} lists the month {month} out of order or twice")]
+    Order {
+        /// The series.
+        series: Series,
+        /// The month at fault.
+        month: Month,
+    },
+    /// The fields of a chunk contradict each other.
+    #[error("{series} describes the month {month} in a way that contradicts itself")]
+    Inconsistent {
+        /// The series.
+        series: Series,
+        /// The month at fault.
+        month: Month,
+    },
+    /// There are more gaps than a manifest may record.
+    #[error(
+        "{series} would have {gaps} gaps, more than {MAX_GAPS}: its source seems to leave out the minutes without a trade; \
+         fill them before the import"
+    )]
+    TooManyGaps {
+        /// The series.
+        series: Series,
+        /// How many gaps there are.
+        gaps: usize,
+    },
+    /// Candles of another source were to be added.
+    #[error(
+        "{series} holds {stored} and cannot take {offered} as well: use another exchange name, or delete the series first"
+    )]
+    SourceDiffers {
+        /// The series.
+        series: Series,
+        /// What it holds.
+        stored: Source,
+        /// What was to be added.
+        offered: Source,
+    },
+    /// It cannot be written as JSON.
+    #[error("the candle manifest cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Manifest {
+    /// A manifest of these chunks, which must be sorted by month.
+    pub fn new(series: Series, source: Source, chunks: Vec<Chunk>) -> Result<Self, ManifestError> {
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+            return Err(ManifestError::Empty(series));
+        };
+        let (first_ms, end_ms) = (first.first_ms, last.end_ms());
+        if let Some(pair) = chunks.windows(2).find(|pair| pair[0].month >= pair[1].month) {
+            return Err(ManifestError::Order { series, month: pair[1].month });
+        }
+        if let Some(chunk) = chunks.iter().find(|chunk| !chunk.is_consistent()) {
+            return Err(ManifestError::Inconsistent { series, month: chunk.month });
+        }
+        let rows = chunks.iter().map(|chunk| u64::from(chunk.rows)).sum();
+        let derived = Derived { hash: String::new(), first_ms, end_ms, rows };
+        let mut manifest = Self { v: VERSION, series, source, chunks, derived };
+        let gaps = manifest.gaps().count();
+        if gaps > MAX_GAPS {
+            return Err(ManifestError::TooManyGaps { series: manifest.series, gaps });
+        }
+        manifest.derived.hash = blake3::hash(&serde_json::to_vec(&manifest)?).to_hex().to_string();
+        Ok(manifest)
+    }
+
+    /// The manifest after some months were written anew: their chunks replace those of the same month or join in, all others
+    /// stay. Any order will do; of two chunks of one month the later one counts.
+    pub fn replacing(&self, written: Vec<Chunk>) -> Result<Self, ManifestError> {
+        let mut months: std::collections::BTreeMap<Month, Chunk> =
+            self.chunks.iter().map(|chunk| (chunk.month, chunk.clone())).collect();
+        months.extend(written.into_iter().map(|chunk| (chunk.month, chunk)));
+        Self::new(self.series.clone(), self.source, months.into_values().collect())
+    }
+
+    /// Refuses candles of a source other than the one that the series holds.
+    pub(super) fn accept(&self, offered: Source) -> Result<(), ManifestError> {
+        if self.source == offered {
+            return Ok(());
+        }
+        Err(ManifestError::SourceDiffers { series: self.series.clone(), stored: self.source, offered })
+    }
+
+    /// The series that it describes.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// Where the candles came from.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// All chunks, oldest first; never empty.
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// The chunk of a month.
+    pub fn chunk(&self, month: Month) -> Option<&Chunk> {
+        let index = self.chunks.binary_search_by_key(&month, |chunk| chunk.month).ok()?;
+        self.chunks.get(index)
+    }
+
+    /// BLAKE3 of the manifest's JSON, in hexadecimal: it changes with every candle.
+    pub fn hash(&self) -> &str {
+        &self.derived.hash
+    }
+
+    /// Time of the first candle in milliseconds.
+    pub fn first_ms(&self) -> i64 {
+        self.derived.first_ms
+    }
+
+    /// The time just after the last candle in milliseconds.
+    pub fn end_ms(&self) -> i64 {
+        self.derived.end_ms
+    }
+
+    /// How many candles the series has.
+    pub fn rows(&self) -> u64 {
+        self.derived.rows
+    }
+
+    /// The minutes missing between the first and the last candle, ascending.
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> + '_ {
+        self.chunks.iter().enumerate().flat_map(|(index, chunk)| {
+            let before = index.checked_sub(1).and_then(|index| self.chunks.get(index));
+            let between = before.and_then(|before| Gap::between(before.last_ms, chunk.first_ms));
+            between.into_iter().chain(chunk.gaps.iter().copied())
+        })
+    }
+
+    /// The chunks that hold every minute from `from_ms` up to, and without, `to_ms`; an error that says what exists if a
+    /// minute is missing.
+    pub fn covering(&self, from_ms: i64, to_ms: i64) -> Result<&[Chunk], CandlesMissing> {
+        let series = || self.series.clone();
+        if from_ms >= to_ms {
+            return Err(CandlesMissing::EmptyRange { series: series(), from_ms, to_ms });
+        }
+        let (available_from, available_to) = (self.first_ms(), self.end_ms());
+        if from_ms < available_from || to_ms > available_to {
+            let (missing_from, missing_to) = if from_ms < available_from {
+                (from_ms, to_ms.min(available_from))
+            } else {
+                (from_ms.max(available_to), to_ms)
+            };
+            return Err(CandlesMissing::OutOfRange {
+                series: series(),
+                missing_from,
+                missing_to,
+                available_from,
+                available_to,
+            });
+        }
+        let mut inside = self.gaps().filter(|gap| gap.from_ms < to_ms && gap.to_ms > from_ms);
+        if let Some(gap) = inside.next() {
+            return Err(CandlesMissing::Gap { series: series(), gap, more: inside.count() });
+        }
+        let start = self.chunks.partition_point(|chunk| chunk.end_ms() <= from_ms);
+        let end = self.chunks.partition_point(|chunk| chunk.first_ms < to_ms);
+        Ok(&self.chunks[start..end])
+    }
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    v: u32,
+    exchange: String,
+    symbol: String,
+    source: Source,
+    chunks: Vec<Chunk>,
+}
+
+impl TryFrom<Unchecked> for Manifest {
+    type Error = ManifestError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, ManifestError> {
+        if unchecked.v != VERSION {
+            return Err(ManifestError::Version(unchecked.v));
+        }
+        Self::new(Series::new(unchecked.exchange, unchecked.symbol)?, unchecked.source, unchecked.chunks)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use crate::candles::testing::{JANUARY_2023, candles_at, minutes};
+    use crate::candles::{MINUTE_MS, split};
+
+    const DAY_MS: i64 = 1440 * MINUTE_MS;
+
+    fn series() -> Series {
+        Series::new("Binance", "BTC-USDT").unwrap()
+    }
+
+    fn chunks(candles: &[super::super::Candle]) -> Vec<Chunk> {
+        split(candles).unwrap().into_iter().map(|(_, part)| Chunk::new(part).unwrap().0).collect()
+    }
+
+    fn manifest(candles: &[super::super::Candle]) -> Manifest {
+        Manifest::new(series(), Source::Imported, chunks(candles)).unwrap()
+    }
+
+    #[test]
+    fn it_survives_json_and_its_hash_is_that_of_the_json() {
+        let manifest = manifest(&minutes(JANUARY_2023, 40 * 1440));
+        let json = serde_json::to_string(&manifest).unwrap();
+        let start = r#"{"v":1,"exchange":"Binance","symbol":"BTC-USDT","source":{"kind":"imported"},"chunks":[{"month":"#;
+        assert!(json.starts_with(start), "{json}");
+        assert_eq!(manifest.hash(), blake3::hash(json.as_bytes()).to_hex().as_str());
+        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+        assert_eq!((manifest.first_ms(), manifest.end_ms()), (JANUARY_2023, JANUARY_2023 + 40 * DAY_MS));
+        assert_eq!((manifest.rows(), manifest.gaps().count()), (40 * 1440, 0));
+    }
+
+    #[test]
+    fn a_bad_manifest_is_not_read() {
+        let json = serde_json::to_string(&manifest(&minutes(JANUARY_2023, 40 * 1440))).unwrap();
+        for (from, to, message) in [
+            ("\"v\":1", "\"v\":2", "version 2; this program reads version 1"),
+            ("BTC-USDT", "btc", "as in BTC-USDT"),
+            ("2023-02", "2023-01", "the month 2023-01 out of order or twice"),
+            ("\"rows\":44640", "\"rows\":7", "the month 2023-01 in a way that contradicts itself"),
+        ] {
+            let error = serde_json::from_str::<Manifest>(&json.replacen(from, to, 1)).unwrap_err();
+            assert!(error.to_string().contains(message), "{error}");
+        }
+        let error = Manifest::new(series(), Source::Imported, Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "Binance BTC-USDT has no candles");
+    }
+
+    #[test]
+    fn gaps_within_and_between_months_are_listed_in_order() {
+        let january = candles_at(JANUARY_2023, &[0, 1, 5]);
+        let march = candles_at(JANUARY_2023 + 59 * DAY_MS, &[10, 12]);
+        let manifest = manifest(&[january, march].concat());
+        let gaps: Vec<_> = manifest.gaps().map(Gap::minutes).collect();
+        assert_eq!(gaps, [3, 59 * 1440 + 10 - 6, 1]);
+    }
+
+    #[test]
+    fn covering_gives_the_fewest_chunks() {
+        let manifest = manifest(&minutes(JANUARY_2023, 90 * 1440));
+        let (january, february, march) =
+            (JANUARY_2023, JANUARY_2023 + 31 * DAY_MS, JANUARY_2023 + 59 * DAY_MS);
+        for (from, to, chunks) in [
+            (january, january + MINUTE_MS, 0..1),
+            (january, february, 0..1),
+            (january, february + MINUTE_MS, 0..2),
+            (february - MINUTE_MS, february + MINUTE_MS, 0..2),
+            (february, march, 1..2),
+            (january, manifest.end_ms(), 0..3),
+        ] {
+            assert_eq!(manifest.covering(from, to).unwrap(), &manifest.chunks()[chunks]);
+        }
+    }
+
+    #[test]
+    fn more_gaps_than_the_limit_are_refused() {
+        let every_other =
+            |count: u32| candles_at(JANUARY_2023, &(0..count).map(|index| index * 2).collect::<Vec<_>>());
+        assert!(Manifest::new(series(), Source::Imported, chunks(&every_other(10_001))).is_ok());
+        let error = Manifest::new(series(), Source::Imported, chunks(&every_other(10_002))).unwrap_err();
+        assert!(error.to_string().contains("10001 gaps, more than 10000"), "{error}");
+    }
+}

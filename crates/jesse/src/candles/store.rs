@@ -1,0 +1,204 @@
+//! Where candles are kept: chunks in the blob store, a manifest per series among the documents, and on a worker's disk
+//! the chunks that it has used, as plain `.npy` files that its processes map into memory together.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use jobs::{
+    QueueError, Redis,
+    blobs::{BlobError, BlobId, BlobStore},
+    documents::Documents,
+};
+
+use super::{
+    Candle, ChunkError, Manifest, ManifestError, PlanError, Series, Source, chunk::Chunk, merge::merge_month,
+    merge::plan_import,
+};
+
+/// The collection of manifests.
+const COLLECTION: &str = "candles";
+/// Somebody else may import into the same series at the same time; whoever is second starts over.
+const TRIES: usize = 10;
+
+/// Why candles cannot be stored or fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// They do not fit what is stored.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// They make no sound manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// They are not sound.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// Redis failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The disk failed.
+    #[error("candles cannot be written to {0}")]
+    Io(PathBuf, #[source] io::Error),
+    /// A manifest names a chunk that the blob store does not have.
+    #[error("the candles {0} are not in the blob store; import them again")]
+    ChunkLost(BlobId),
+    /// Others changed the series all the time.
+    #[error("{0} is being changed by others; try again")]
+    Busy(Series),
+}
+
+/// What an import did.
+#[derive(Debug)]
+pub struct Imported {
+    /// The series as it is now.
+    pub manifest: Manifest,
+    /// How many months were written.
+    pub months_written: usize,
+}
+
+/// The name of a series' manifest among the documents.
+pub fn document_name(series: &Series) -> String {
+    series.to_string()
+}
+
+/// The manifests of this deployment.
+pub fn manifests(redis: Redis) -> Documents<Manifest> {
+    Documents::new(redis, COLLECTION)
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct CandleStore {
+    manifests: Documents<Manifest>,
+    blobs: BlobStore,
+}
+
+impl CandleStore {
+    /// Candles in this blob store and this Redis.
+    pub fn new(redis: Redis, blobs: BlobStore) -> Self {
+        Self { manifests: manifests(redis), blobs }
+    }
+
+    /// All series, by name.
+    pub async fn list(&self) -> Result<Vec<Manifest>, StoreError> {
+        let names = self.manifests.names().await?;
+        let found = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        Ok(found.into_iter().flatten().map(|document| document.value.clone()).collect())
+    }
+
+    /// Adds candles to a series; a candle replaces the stored one of the same minute. Months that do not change keep
+    /// their chunk.
+    pub async fn import(&self, series: &Series, source: Source, candles: &[Candle]) -> Result<Imported, StoreError> {
+        let name = document_name(series);
+        for _ in 0..TRIES {
+            let stored = self.manifests.get(&name).await?;
+            let manifest = stored.as_ref().map(|stored| &stored.value);
+            let mut written = Vec::new();
+            for month in plan_import(manifest, source, candles)? {
+                let merged = match month.stored {
+                    Some(chunk) => merge_month(&self.read(chunk).await?, month.new),
+                    None => month.new.to_vec(),
+                };
+                let (chunk, bytes) = Chunk::new(&merged)?;
+                self.blobs.put(bytes.into()).await?;
+                written.push(chunk);
+            }
+            let months_written = written.len();
+            let changed = match manifest {
+                Some(manifest) => manifest.replacing(written)?,
+                None => Manifest::new(series.clone(), source, written)?,
+            };
+            let expected = stored.as_ref().map(|stored| stored.hash.as_str());
+            if self.manifests.replace(&name, expected, &changed).await? {
+                return Ok(Imported { manifest: changed, months_written });
+            }
+        }
+        Err(StoreError::Busy(series.clone()))
+    }
+
+    async fn read(&self, chunk: &Chunk) -> Result<Vec<Candle>, StoreError> {
+        let id: BlobId = chunk.hash.parse()?;
+        let bytes = self.blobs.get(&id).await?.ok_or(StoreError::ChunkLost(id))?;
+        Ok(chunk.read(&bytes)?)
+    }
+}
+
+/// The chunks that a worker has on its disk.
+#[derive(Debug)]
+pub struct ChunkFiles {
+    folder: PathBuf,
+    blobs: BlobStore,
+}
+
+impl ChunkFiles {
+    /// Chunks in this folder, fetched from this blob store when they are missing.
+    pub fn new(folder: PathBuf, blobs: BlobStore) -> Self {
+        Self { folder, blobs }
+    }
+
+    /// The file of a chunk. Its content is that hash's, whoever wrote it: files appear whole and never change.
+    pub async fn path(&self, chunk: &BlobId) -> Result<PathBuf, StoreError> {
+        let path = self.folder.join(format!("{chunk}.npy"));
+        if tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            return Ok(path);
+        }
+        let bytes = self.blobs.get(chunk).await?.ok_or_else(|| StoreError::ChunkLost(chunk.clone()))?;
+        let (folder, target) = (self.folder.clone(), path.clone());
+        tokio::task::spawn_blocking(move || write_whole(&folder, &target, &bytes)).await.map_err(BlobError::from)??;
+        Ok(path)
+    }
+}
+
+fn write_whole(folder: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let io = |error| StoreError::Io(target.to_owned(), error);
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    io::Write::write_all(&mut file, bytes).map_err(io)?;
+    file.persist(target).map_err(|error| io(error.error))?;
+    Ok(())
+}
+
+/// What a client wants to know of a series.
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct SeriesView {
+    /// The exchange as Jesse spells it.
+    pub exchange: String,
+    /// The symbol.
+    pub symbol: String,
+    /// First minute, UTC.
+    pub from: String,
+    /// Just after the last minute, UTC.
+    pub to: String,
+    /// How many candles.
+    pub rows: u64,
+    /// How many times minutes are missing in between.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gaps: usize,
+    /// Made by a generator, not by a market.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub synthetic: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(gaps: &usize) -> bool {
+    *gaps == 0
+}
+
+impl From<&Manifest> for SeriesView {
+    fn from(manifest: &Manifest) -> Self {
+        let text = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string());
+        Self {
+            exchange: manifest.series().exchange().to_owned(),
+            symbol: manifest.series().symbol().to_owned(),
+            from: text(manifest.first_ms()),
+            to: text(manifest.end_ms()),
+            rows: manifest.rows(),
+            gaps: manifest.gaps().count(),
+            synthetic: matches!(manifest.source(), Source::Synthetic { .. }),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! From a checked spec to what a worker computes, and to the cache key of its result.
+//!
+//! A plan pins everything by hash: the strategies' bundles and the candles' chunks. What runs later is what was planned,
+//! whatever is edited or imported in between.
+
+use jobs::{CacheKey, ErrorCode, JobError, Kind, QueueError, blobs::BlobId, documents::Documents};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    candles::{self, CandlesMissing, Manifest, Series, Source},
+    catalogue::{Catalogue, Engine},
+    spec::BacktestSpec,
+};
+
+/// Changes whenever equal keys would no longer mean equal results.
+pub const KEY_VERSION: u32 = 1;
+
+/// What a worker needs to compute a backtest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BacktestPlan {
+    /// What is asked for.
+    pub spec: BacktestSpec,
+    /// How the exchange works, as Jesse knew it when this was planned.
+    pub exchange: crate::catalogue::Exchange,
+    /// The strategies' code.
+    pub bundles: Vec<BlobId>,
+    /// The candles.
+    pub series: Vec<PlannedSeries>,
+    /// The Jesse that was expected to run it.
+    pub engine: Engine,
+    /// What it may use.
+    pub limits: Limits,
+    /// The key that its result was planned under; none when the cache is off.
+    pub cache_key: Option<CacheKey>,
+}
+
+/// The candles of one symbol.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlannedSeries {
+    /// Which symbol on which exchange.
+    #[serde(flatten)]
+    pub series: Series,
+    /// Real or synthetic.
+    pub source: Source,
+    /// The months, in order.
+    pub chunks: Vec<BlobId>,
+    /// What the result depends on: a hash for every day of the range, so that candles that are added after the range
+    /// do not change the key.
+    #[serde(skip)]
+    pub days: Vec<String>,
+}
+
+/// What a run may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Seconds by the clock.
+    pub wall_s: u32,
+    /// Seconds of processor time.
+    pub cpu_s: u32,
+    /// Megabytes on top of Jesse itself.
+    pub memory_mb: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { wall_s: 3600, cpu_s: 3600, memory_mb: 2048 }
+    }
+}
+
+/// Why a backtest cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The request's fault.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// Redis's.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Plans backtests against the candle manifests.
+#[derive(Debug)]
+pub struct Planner {
+    manifests: Documents<Manifest>,
+}
+
+impl Planner {
+    /// A planner that reads these manifests.
+    pub fn new(manifests: Documents<Manifest>) -> Self {
+        Self { manifests }
+    }
+
+    /// Pins code and candles, and works out the cache key.
+    pub async fn plan(
+        &self,
+        spec: BacktestSpec,
+        catalogue: &Catalogue,
+        limits: Limits,
+    ) -> Result<BacktestPlan, PlanError> {
+        let exchange = catalogue.exchanges.get(&spec.exchange).cloned();
+        let exchange = exchange.ok_or_else(|| JobError::new(ErrorCode::InvalidSpec, "exchange: unknown"))?;
+        let bundle = |name: &str| match catalogue.strategies.get(name) {
+            Some(strategy) => Ok(strategy.bundle.clone()),
+            None => Err(JobError::new(ErrorCode::StrategyNotFound, format!("no strategy {name:?}"))),
+        };
+        let mut bundles = spec.strategies().into_iter().map(bundle).collect::<Result<Vec<_>, _>>()?;
+        bundles.sort_unstable();
+        bundles.dedup();
+        let series = self.series(&spec).await?;
+        let cache_key = Some(cache_key(&spec, &bundles, &series, &catalogue.engine));
+        Ok(BacktestPlan { spec, exchange, bundles, series, engine: catalogue.engine.clone(), limits, cache_key })
+    }
+
+    async fn series(&self, spec: &BacktestSpec) -> Result<Vec<PlannedSeries>, PlanError> {
+        let series: Vec<_> = spec.symbols().into_iter().map(|symbol| series(&spec.exchange, symbol)).collect();
+        let series = series.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<_> = series.iter().map(candles::store::document_name).collect();
+        let manifests = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        let mut planned = Vec::with_capacity(series.len());
+        for (series, manifest) in series.into_iter().zip(manifests) {
+            match manifest {
+                Some(manifest) => planned.push(plan_series(series, &manifest.value, spec)?),
+                None => return Err(self.nothing_stored(&series).await?.into()),
+            }
+        }
+        Ok(planned)
+    }
+
+    async fn nothing_stored(&self, missing: &Series) -> Result<JobError, QueueError> {
+        let names = self.manifests.names().await?;
+        let shown: Vec<_> = names.iter().map(String::as_str).take(40).collect();
+        let stored = if shown.is_empty() { "nothing is stored yet".into() } else { format!("stored: {}", shown.join(", ")) };
+        let message = format!(
+            "no candles of {missing} are stored; {stored}. Import them with `jesse-jobs candles import`, or make \
+             synthetic ones with `jesse-jobs candles generate`"
+        );
+        Ok(JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({ "stored": shown })))
+    }
+}
+
+fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
+    Series::new(exchange, symbol).map_err(|error| JobError::new(ErrorCode::InvalidSpec, error.to_string()))
+}
+
+fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
+    let (start, finish) = spec.range_ms();
+    let from = spec.warm_up_start_ms();
+    let chunks = manifest.covering(from, finish).map_err(|missing| candles_missing(&missing, from, start, spec))?;
+    let invalid = |error: jobs::blobs::BlobError| JobError::new(ErrorCode::Internal, error.to_string());
+    let hashes = chunks.iter().map(|chunk| chunk.hash.parse()).collect::<Result<_, _>>().map_err(invalid)?;
+    let days = chunks.iter().flat_map(|chunk| chunk.days_between(from, finish)).map(str::to_owned).collect();
+    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, days })
+}
+
+fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {
+    let mut message = missing.to_string();
+    let mut detail = json!({ "needed_from_ms": from_ms, "needed_to_ms": spec.range_ms().1 });
+    if let CandlesMissing::OutOfRange { missing_from, available_from, available_to, .. } = missing {
+        detail["available_from_ms"] = (*available_from).into();
+        detail["available_to_ms"] = (*available_to).into();
+        if *missing_from < start_ms && *missing_from == from_ms {
+            let warm_up = spec.warm_up_candles;
+            let why = format!(". The {warm_up} warm_up_candles before start_date count: start later, or lower warm_up_candles");
+            message.push_str(&why);
+        }
+    }
+    JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail)
+}
+
+/// The hash of all that the result depends on. What is hashed is canonical JSON: structs and sorted maps, each in one
+/// order, floats in their shortest form.
+pub fn cache_key(spec: &BacktestSpec, bundles: &[BlobId], series: &[PlannedSeries], engine: &Engine) -> CacheKey {
+    let candles: Vec<_> = series.iter().map(|planned| (&planned.series, &planned.source, &planned.days)).collect();
+    let engine = (&engine.jesse_version, &engine.semantics);
+    let mut hasher = blake3::Hasher::new();
+    let all = (KEY_VERSION, Kind::Backtest, spec, bundles, candles, engine);
+    // Writing into a hasher cannot fail, and all of these types have a JSON form.
+    let _written = serde_json::to_writer(&mut hasher, &all);
+    CacheKey::new(hasher.finalize().to_hex().as_str())
+}

@@ -1,0 +1,96 @@
+//! One connection: the zygote's, or a task's. The first frame says which.
+
+use std::time::Instant;
+
+use jobs::{ErrorCode, JobError};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+};
+
+use super::{
+    TaskResult,
+    protocol::{self, Frame, FromTask, FromZygote, Ready},
+    tasks::{TaskEvent, Tasks},
+};
+
+/// A connection whose first frame has been read.
+pub(super) enum Opened {
+    Zygote { ready: Box<Ready>, reader: BufReader<OwnedReadHalf>, writer: OwnedWriteHalf },
+    Task { id: String, reader: BufReader<OwnedReadHalf> },
+}
+
+/// Reads the first frame.
+pub(super) async fn open(stream: UnixStream) -> std::io::Result<Opened> {
+    let (reader, writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let Some(Frame::Json(first)) = protocol::read(&mut reader).await? else {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    };
+    if first["type"] == "ready" {
+        if let FromZygote::Ready(ready) = serde_json::from_value(first)? {
+            return Ok(Opened::Zygote { ready, reader, writer });
+        }
+    } else if let FromTask::Hello { id } = serde_json::from_value(first)? {
+        return Ok(Opened::Task { id, reader });
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the first frame is neither `ready` nor `hello`"))
+}
+
+/// Writes frames to the zygote until there are no more or it is gone.
+pub(super) async fn write_to_zygote(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if writer.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on what the zygote says until it is gone.
+pub(super) async fn listen_to_zygote(mut reader: BufReader<OwnedReadHalf>, tasks: &Tasks) -> std::io::Result<()> {
+    while let Some(frame) = protocol::read(&mut reader).await? {
+        let Frame::Json(message) = frame else { continue };
+        match serde_json::from_value(message)? {
+            FromZygote::Exited { id, exit } => tasks.tell(&id, TaskEvent::Exited(exit)),
+            FromZygote::Refused { id, message } => tasks.tell(&id, TaskEvent::Refused(message)),
+            FromZygote::Ready(_) => false,
+        };
+    }
+    Ok(())
+}
+
+/// Passes on what a task says until it hangs up. What is not a frame counts as hanging up.
+pub(super) async fn listen_to_task(id: String, mut reader: BufReader<OwnedReadHalf>, tasks: &Tasks) {
+    let started = Instant::now();
+    let mut awaited = None;
+    while let Ok(Some(frame)) = protocol::read(&mut reader).await {
+        let event = match (frame, awaited.take()) {
+            (Frame::Body(body), Some(value)) => TaskEvent::Result(TaskResult { value, body: Some(body) }),
+            (Frame::Body(_), None) => break,
+            (Frame::Json(message), _) => match serde_json::from_value(message) {
+                Ok(FromTask::Progress { fraction, message }) => {
+                    TaskEvent::Progress(FromTask::progress(fraction, message, started))
+                }
+                Ok(FromTask::Result { value, body: true }) => {
+                    awaited = Some(value);
+                    continue;
+                }
+                Ok(FromTask::Result { value, body: false }) => TaskEvent::Result(TaskResult { value, body: None }),
+                Ok(FromTask::Error { code, message, detail }) => {
+                    let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal);
+                    TaskEvent::Failed(JobError::new(code, message).with_detail(detail))
+                }
+                Ok(FromTask::Hello { .. }) => continue,
+                Err(_) => break,
+            },
+        };
+        if !tasks.tell(&id, event) {
+            return;
+        }
+    }
+    tasks.tell(&id, TaskEvent::Hung);
+}

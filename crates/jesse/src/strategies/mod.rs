@@ -1,0 +1,9 @@
+//! Strategies: from a Jesse project on a worker's disk to immutable bundles that any machine can run.
+//!
+//! A worker reads the project into memory once ([`project`]), asks Python which files each strategy imports, and stores
+//! these bytes as bundles ([`bundle`]). So what is hashed is what is stored is what runs; an edit meanwhile makes another
+//! bundle at the next reading. [`publish`] keeps the catalogue up to date.
+
+pub mod bundle;
+pub mod project;
+pub mod publish;

@@ -1,0 +1,160 @@
+"""What happens in a forked child, from its first instruction to its last."""
+import gc
+import os
+import random
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+
+from runner import backtest, limits, strategies
+from runner.failures import to_task_error
+from runner.protocol import Connection, TaskError
+
+TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe}
+
+_OUTPUT = "output.log"
+_OUTPUT_TAIL = 64 * 1024
+_PACKAGE = __name__.partition(".")[0]
+_PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Jesse writes to ./storage, which must be the task's own.
+_NOT_LINKED = {"storage", "__pycache__", _OUTPUT}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A validated `fork` message."""
+
+    id: str
+    task: str
+    scratch: str
+    limits: limits.Limits
+    args: dict
+
+
+class Session:
+    """A running task's line to the parent. `phase` says how far it got, for the blame when it fails."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.phase = "prepare"
+
+    def progress(self, fraction: float, message: str) -> None:
+        self._connection.send({"type": "progress", "fraction": fraction, "message": message})
+
+    def output(self) -> str:
+        """The end of what the task has printed."""
+        _flush_output()
+        with open(_OUTPUT, "rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _OUTPUT_TAIL))
+            return log.read().decode("utf-8", errors="replace")
+
+
+def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int]) -> NoReturn:
+    """Never returns, and never runs what the zygote would run when it ends: the stack above this call is not the child's."""
+    status = 1
+    try:
+        _detach(zygote_pid, inherited)
+        connection = Connection(socket_path)
+        connection.send({"type": "hello", "id": request.id, "pid": os.getpid()})
+        _report(connection, request)
+        _flush_output()
+        connection.close()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _report(connection: Connection, request: Request) -> None:
+    session = Session(connection)
+    try:
+        _prepare(request)
+        value, body = TASKS[request.task](request.args, session)
+        result = {"type": "result", "value": value}
+        if body is not None:
+            result["body"] = True
+        connection.send(result, body)
+    except BaseException as error:
+        if isinstance(error, MemoryError):
+            limits.release_reserve()
+        failure = to_task_error(error, request.args.get("bundle") or request.scratch, session.phase)
+        connection.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
+
+
+def _detach(zygote_pid: int, inherited: list[int]) -> None:
+    """Undo what the zygote set up for itself. Signals were blocked over the fork, so none has run the zygote's handlers here."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    limits.die_with_parent()
+    if os.getppid() != zygote_pid:
+        os._exit(1)  # it died before it could take this child along
+    os.setpgid(0, 0)
+    limits.unblock_signals()
+    for descriptor in inherited:
+        os.close(descriptor)
+
+
+def _prepare(request: Request) -> None:
+    try:
+        os.chdir(request.scratch)
+        _redirect_output()
+    except OSError as error:
+        raise TaskError("internal_error", f"scratch directory is not usable: {error}") from error
+    bundle = request.args.get("bundle")
+    if bundle is not None:
+        _enter(bundle)
+    _hide_runner()
+    seed = int(request.args.get("seed") or 0) % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
+    limits.apply(request.limits)
+    gc.enable()
+
+
+def _redirect_output() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(_OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(log)
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the log is full, or the strategy has closed or replaced the stream
+
+
+def _enter(bundle: str) -> None:
+    """Make the bundle importable, and its files reachable by the relative paths that a strategy uses in its own project.
+
+    No bytecode is written: the bundle is immutable and may be in use by other tasks.
+    """
+    sys.dont_write_bytecode = True
+    try:
+        entries = os.listdir(bundle)
+    except OSError as error:
+        raise TaskError("invalid_spec", f"bundle cannot be read: {error}") from error
+    for entry in entries:
+        if entry not in _NOT_LINKED:
+            os.symlink(os.path.join(bundle, entry), entry)
+    sys.path.insert(0, bundle)
+
+
+def _hide_runner() -> None:
+    """A project may have a module with the name of this package, and must get its own."""
+    sys.path[:] = [entry for entry in sys.path if entry != _PACKAGE_PARENT]
+    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+        del sys.modules[name]

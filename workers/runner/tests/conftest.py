@@ -1,0 +1,173 @@
+"""The parent's side of the socket, for tests: starts the real runner with the real Jesse and talks to it."""
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
+MINUTE_MS = 60_000
+JANUARY_MS = 1_672_531_200_000  # 2023-01-01T00:00Z
+LIMITS = {"cpu_s": 60, "memory_mb": 512, "file_mb": 8}
+
+
+class Task:
+    """What the parent has heard about one task."""
+
+    def __init__(self, scratch):
+        self.scratch = scratch
+        self.frames, self.body, self.exited = [], None, None
+        self.connected, self.closed, self.ended = threading.Event(), threading.Event(), threading.Event()
+
+    @property
+    def pid(self):
+        return self.frames[0]["pid"]
+
+    @property
+    def last(self):
+        return self.frames[-1]
+
+    @property
+    def progress(self):
+        return [frame for frame in self.frames if frame["type"] == "progress"]
+
+    def wait(self, timeout=60):
+        assert self.ended.wait(timeout), f"no end; heard {self.frames}"
+        if self.connected.is_set():
+            assert self.closed.wait(timeout), "connection left open"
+        return self
+
+
+class Parent:
+    def __init__(self, environment=None):
+        self.folder = tempfile.mkdtemp(prefix="runner-test-")
+        self.path = f"{self.folder}/socket"
+        self.tasks, self.refused, self._count = {}, [], 0
+        self._ready = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(64)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "runner", self.path],
+            env={**os.environ, "PYTHONPATH": str(PACKAGE_PARENT), **(environment or {})},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+        )
+        threading.Thread(target=self._accept, daemon=True).start()
+        assert self._ready.wait(20), "the runner is not ready"
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
+
+    def _listen(self, connection):
+        stream, task = connection.makefile("rb"), None
+        for kind, payload in frames(stream):
+            if kind == b"B":
+                task.body = payload
+                continue
+            message = json.loads(payload)
+            if message["type"] == "ready":
+                self.ready, self.control = message, connection
+                self._ready.set()
+            elif message["type"] == "refused":
+                self.refused.append(message)
+            elif message["type"] == "exited":
+                assert self.tasks[message["id"]].exited is None
+                self.tasks[message["id"]].exited = message
+                self.tasks[message["id"]].ended.set()
+            else:
+                if message["type"] == "hello":
+                    task = self.tasks[message["id"]]
+                    task.connected.set()
+                task.frames.append(message)
+        if task is not None:
+            task.closed.set()
+
+    def send(self, message):
+        payload = b"J" + json.dumps(message).encode()
+        self.control.sendall(struct.pack(">I", len(payload)) + payload)
+
+    def fork(self, task, args, limits=None):
+        self._count += 1
+        name = f"{task}-{self._count}"
+        scratch = f"{self.folder}/{name}"
+        os.mkdir(scratch)
+        self.tasks[name] = started = Task(scratch)
+        started.id = name
+        self.send({"type": "fork", "task": task, "id": name, "scratch": scratch, "limits": {**LIMITS, **(limits or {})}, "args": args})
+        return started
+
+    def run(self, task, args, limits=None):
+        return self.fork(task, args, limits).wait()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.control.shutdown(socket.SHUT_RDWR)
+            self.process.wait(10)
+        self._listener.close()
+        shutil.rmtree(self.folder)
+
+
+def frames(stream):
+    while header := stream.read(4):
+        (length,) = struct.unpack(">I", header)
+        data = stream.read(length)
+        yield data[:1], data[1:]
+
+
+def candles(seed, rows, start_ms=JANUARY_MS):
+    rng = np.random.default_rng(seed)
+    close = 20_000 * np.exp(np.cumsum(rng.normal(0, 0.0007, rows)))
+    open_ = np.concatenate([[20_000], close[:-1]])
+    high = np.maximum(open_, close) * (1 + np.abs(rng.normal(0, 0.0002, rows)))
+    low = np.minimum(open_, close) * (1 - np.abs(rng.normal(0, 0.0002, rows)))
+    return np.column_stack([start_ms + MINUTE_MS * np.arange(rows), open_, close, high, low, rng.lognormal(1, 1, rows)])
+
+
+def eventually(condition, timeout=10):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not become true"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def parent():
+    parent = Parent({"EXAMPLE_PASSWORD": "secret", "REDIS_URL": "redis://"})
+    yield parent
+    parent.close()
+
+
+@pytest.fixture(scope="session")
+def months(tmp_path_factory):
+    """Three months of one symbol, in a file each."""
+    folder, rows, first = tmp_path_factory.mktemp("candles"), candles(1, 90 * 1440), 0
+    paths = []
+    for number, days in enumerate((31, 28, 31)):
+        paths.append(str(folder / f"{number}.npy"))
+        np.save(paths[-1], rows[first : first + days * 1440])
+        first += days * 1440
+    return paths

@@ -1,0 +1,265 @@
+"""The zygote: one single-threaded loop that forks a child per task, watches it, and tells the parent how it ended."""
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import NoReturn
+
+from runner import child, engine, limits, protocol, warmup
+
+_WATCH_INTERVAL_S = 0.1
+_SHUTDOWN_S = 2.0
+
+
+@dataclass
+class _Task:
+    request: child.Request
+    pid: int
+    baseline_kb: int
+    kill_requested: bool = False
+    kill_at: float | None = None
+    over_memory: bool = False
+
+
+class Zygote:
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._control.connect(socket_path)
+        self._control.setblocking(False)
+        self._decoder = protocol.Decoder()
+        self._unsent = bytearray()
+        self._tasks: dict[int, _Task] = {}
+        self._watch_at = 0.0
+        self._signals, wakeup = socket.socketpair()
+        self._signals.setblocking(False)
+        wakeup.setblocking(False)
+        self._wakeup = wakeup
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
+        self._inherited = [self._control.fileno(), self._signals.fileno(), wakeup.fileno(), self._selector.fileno()]
+
+    def serve(self, ready: dict) -> NoReturn:
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        for number in limits.HANDLED_SIGNALS:
+            signal.signal(number, lambda *_: None)  # the byte in the wakeup socket is what counts
+        self._send(ready)
+        while True:
+            for key, events in self._selector.select(self._timeout()):
+                key.data(events)
+            self._run_timers()
+
+    # Control socket
+
+    def _on_control(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._flush()
+        if not events & selectors.EVENT_READ:
+            return
+        try:
+            data = self._control.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._stop()
+        try:
+            for kind, payload in self._decoder.feed(data):
+                self._handle(kind, payload)
+        except protocol.ProtocolError as error:
+            print(f"runner: {error}", file=sys.stderr)
+            self._stop()
+
+    def _handle(self, kind: bytes, payload: bytes) -> None:
+        try:
+            message = json.loads(payload) if kind == protocol.JSON else None
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise protocol.ProtocolError("frame without a JSON object")
+        if message.get("type") == "fork":
+            self._fork(message)
+        elif message.get("type") == "kill":
+            self._kill(message)
+
+    def _send(self, message: dict) -> None:
+        self._unsent += protocol.json_frame(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what the parent takes now. The rest waits for it, the loop does not."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._control.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._stop()
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        if self._selector.get_key(self._control).events != events:
+            self._selector.modify(self._control, events, self._on_control)
+
+    # Tasks
+
+    def _fork(self, message: dict) -> None:
+        try:
+            request = self._parse(message)
+        except ValueError as error:
+            return self._refuse(message.get("id"), str(error))
+        zygote_pid = os.getpid()
+        limits.block_signals()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                child.main(request, self._socket_path, zygote_pid, self._inherited)
+        except OSError as error:
+            return self._refuse(request.id, f"fork: {error}")
+        finally:
+            limits.unblock_signals()
+        try:
+            os.setpgid(pid, pid)  # as the child does itself, so that the group exists for both from here on
+        except (PermissionError, ProcessLookupError):
+            pass
+        self._tasks[pid] = _Task(request, pid, limits.resident_kb(pid))
+
+    def _parse(self, message: dict) -> child.Request:
+        task_id, task, scratch, args = (message.get(name) for name in ("id", "task", "scratch", "args"))
+        if not isinstance(task_id, str) or not task_id:
+            raise ValueError("id must be a string")
+        if any(running.request.id == task_id for running in self._tasks.values()):
+            raise ValueError("a task with this id is running")
+        if task not in child.TASKS:
+            raise ValueError(f"task must be one of {', '.join(child.TASKS)}")
+        if not isinstance(scratch, str) or not os.path.isabs(scratch):
+            raise ValueError("scratch must be an absolute path")
+        if not isinstance(args, dict):
+            raise ValueError("args must be an object")
+        return child.Request(task_id, task, scratch, limits.Limits.parse(message.get("limits")), args)
+
+    def _refuse(self, task_id: object, reason: str) -> None:
+        self._send({"type": "refused", "id": task_id, "message": reason})
+
+    def _kill(self, message: dict) -> None:
+        task_id, grace_ms = message.get("id"), message.get("grace_ms")
+        grace_s = max(0, grace_ms) / 1000 if isinstance(grace_ms, (int, float)) else 0
+        for task in self._tasks.values():
+            if task.request.id == task_id:
+                task.kill_requested = True
+                kill_at = time.monotonic() + grace_s
+                task.kill_at = kill_at if task.kill_at is None else min(task.kill_at, kill_at)
+                _kill_group(task.pid, signal.SIGTERM)
+
+    # Timers
+
+    def _timeout(self) -> float | None:
+        if not self._tasks:
+            return None
+        kill_times = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
+        return max(0.0, min([self._watch_at, *kill_times]) - time.monotonic())
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        for task in self._tasks.values():
+            if task.kill_at is not None and task.kill_at <= now:
+                task.kill_at = None
+                _kill_group(task.pid, signal.SIGKILL)
+        if now >= self._watch_at:
+            self._watch_at = now + _WATCH_INTERVAL_S
+            for task in self._tasks.values():
+                self._check_memory(task)
+
+    def _check_memory(self, task: _Task) -> None:
+        # RLIMIT_DATA, which leaves the task able to report, is to strike first: hence the reserve.
+        allowed_kb = (task.request.limits.memory_mb + limits.RESERVE_MB) * 1024
+        if limits.resident_kb(task.pid) > task.baseline_kb + allowed_kb:
+            task.over_memory = True
+            _kill_group(task.pid, signal.SIGKILL)
+
+    # Ends
+
+    def _on_signal(self, _events: int) -> None:
+        if signal.SIGTERM in self._signals.recv(4096):
+            self._stop()
+        self._reap()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                # Look without reaping: as long as the leader is a zombie its pid cannot name another group.
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                break
+            task = self._tasks.pop(ended.si_pid, None)
+            if task is not None:
+                _kill_group(ended.si_pid, signal.SIGKILL)
+            _, status, usage = os.wait4(ended.si_pid, 0)
+            if task is not None:
+                self._send(_exited(task, status, usage))
+        self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Children that nobody forked here are what tasks left behind outside of their group."""
+        for pid in limits.child_pids():
+            if pid not in self._tasks:
+                os.kill(pid, signal.SIGKILL)  # not reaped yet, so it still names the same process
+
+    def _stop(self) -> NoReturn:
+        """Take everything down. Killing a process makes its children ours, so look again until there is none."""
+        deadline = time.monotonic() + _SHUTDOWN_S
+        for pid in self._tasks:
+            _kill_group(pid, signal.SIGKILL)
+        self._tasks.clear()
+        try:
+            while time.monotonic() < deadline:
+                self._kill_orphans()
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.002)
+        except ChildProcessError:
+            pass
+        os._exit(0)
+
+
+def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
+    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    cpu_s = usage.ru_utime + usage.ru_stime
+    cause = None
+    if killed_by == signal.SIGKILL and task.over_memory:
+        cause = "memory"
+    elif killed_by is not None and task.kill_requested:
+        cause = "killed"
+    elif killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and cpu_s >= task.request.limits.cpu_s):
+        cause = "cpu"
+    return {
+        "type": "exited",
+        "id": task.request.id,
+        "status": os.WEXITSTATUS(status) if killed_by is None else None,
+        "signal": killed_by,
+        "cause": cause,
+        "max_rss_kb": usage.ru_maxrss,
+        "cpu_s": cpu_s,
+    }
+
+
+def _kill_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def main(socket_path: str) -> NoReturn:
+    limits.adopt_orphans()
+    warmup.run()
+    ready = engine.describe()
+    zygote = Zygote(socket_path)
+    engine.freeze()
+    zygote.serve(ready)
