@@ -79,10 +79,10 @@ def _report(connection: Connection, request: Request) -> None:
         if body is not None:
             result["body"] = True
         connection.send(result, body)
-    except BaseException as error:
+    except BaseException as error:  # SystemExit too: it is the strategy's, not ours
         if isinstance(error, MemoryError):
             limits.release_reserve()
-        failure = to_task_error(error, request.args.get("bundle") or request.scratch, session.phase)
+        failure = to_task_error(error, str(request.args.get("bundle") or request.scratch), session.phase)
         connection.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
 
 
@@ -137,12 +137,14 @@ def _flush_output() -> None:
             pass  # the log is full, or the strategy has closed or replaced the stream
 
 
-def _enter(bundle: str) -> None:
+def _enter(bundle: object) -> None:
     """Make the bundle importable, and its files reachable by the relative paths that a strategy uses in its own project.
 
     No bytecode is written: the bundle is immutable and may be in use by other tasks.
     """
     sys.dont_write_bytecode = True
+    if not isinstance(bundle, str) or not os.path.isabs(bundle):
+        raise TaskError("invalid_spec", "bundle must be an absolute path")
     try:
         entries = os.listdir(bundle)
     except OSError as error:

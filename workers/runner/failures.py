@@ -25,7 +25,7 @@ def to_task_error(error: BaseException, bundle: str, phase: str) -> TaskError:
         return TaskError(error.code, _shorten(error.message, _MAX_MESSAGE), error.detail)
     if isinstance(error, exceptions.InvalidStrategy) and isinstance(error.__context__, TypeError):
         # Jesse hides the reason why a strategy could not be created behind advice.
-        error = error.__context__
+        error, phase = error.__context__, "run"
     root = bundle.rstrip("/") + "/"
     stack = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
     own = [entry for entry in stack if entry.filename.startswith(root)]
@@ -54,7 +54,7 @@ def _code(error: BaseException, in_strategy: bool, phase: str) -> str:
         return "out_of_memory"
     if isinstance(error, exceptions.RouteNotFound):
         return "invalid_spec"
-    if in_strategy or phase in ("import", "run"):
+    if in_strategy or phase in ("import", "run") or isinstance(error, exceptions.InvalidStrategy):
         return "strategy_error"
     if isinstance(error, _MISSING_CANDLES):
         return "candles_missing"

@@ -23,7 +23,7 @@ def list_strategies(root: str) -> list[str]:
 
 @dataclass
 class _Source:
-    """What one file imports. `targets` holds (module, name): for `from a import b` the module `a`, and `b`, which may be one too."""
+    """What one file imports. `targets` holds (module, name): `from a import b` is ("a", "b"), where b may be a module too."""
 
     targets: list[tuple[str, str | None]] = field(default_factory=list)
     dynamic: bool = False
@@ -148,7 +148,7 @@ class _Collector(ast.NodeVisitor):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         module = node.module or ""
         if node.level:
-            parents = self._package[: len(self._package) - node.level + 1]
+            parents = self._package[: max(0, len(self._package) - node.level + 1)]
             module = ".".join([*parents, *([module] if module else [])])
         else:
             self._check_dynamic(module)

@@ -64,10 +64,12 @@ def unblock_signals() -> None:
 
 
 def child_pids() -> list[int]:
-    """The children of this thread, which is the only one that forks here."""
-    pid = os.getpid()
-    with open(f"/proc/self/task/{pid}/children", encoding="ascii") as children:
-        return [int(child) for child in children.read().split()]
+    """The children of this thread, which is the only one that forks here. Kernels without CONFIG_PROC_CHILDREN do not say."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            return [int(child) for child in children.read().split()]
+    except FileNotFoundError:
+        return []
 
 
 def apply(limits: Limits) -> None:

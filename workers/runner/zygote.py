@@ -1,4 +1,5 @@
 """The zygote: one single-threaded loop that forks a child per task, watches it, and tells the parent how it ended."""
+import contextlib
 import json
 import os
 import resource
@@ -123,10 +124,8 @@ class Zygote:
             return self._refuse(request.id, f"fork: {error}")
         finally:
             limits.unblock_signals()
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)  # as the child does itself, so that the group exists for both from here on
-        except (PermissionError, ProcessLookupError):
-            pass
         self._tasks[pid] = _Task(request, pid, limits.resident_kb(pid))
 
     def _parse(self, message: dict) -> child.Request:
@@ -210,7 +209,8 @@ class Zygote:
         """Children that nobody forked here are what tasks left behind outside of their group."""
         for pid in limits.child_pids():
             if pid not in self._tasks:
-                os.kill(pid, signal.SIGKILL)  # not reaped yet, so it still names the same process
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)  # not reaped yet, so it still names the same process
 
     def _stop(self) -> NoReturn:
         """Take everything down. Killing a process makes its children ours, so look again until there is none."""
@@ -250,10 +250,8 @@ def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
 
 
 def _kill_group(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def main(socket_path: str) -> NoReturn:

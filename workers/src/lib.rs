@@ -1,1 +1,171 @@
-//! workers
+#![doc = include_str!("../README.md")]
+
+mod backtest;
+mod runner_files;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
+use apalis_core::error::BoxDynError;
+use jesse::{
+    candles::store::ChunkFiles,
+    runner::{Runner, RunnerSettings},
+    strategies::publish::Publisher,
+};
+use jobs::{
+    Kind, Queue, WorkerId,
+    backend::{Assignment, Handled, LeaseBackend},
+    blobs::BlobStore,
+    chain,
+};
+use tokio_util::sync::CancellationToken;
+
+use backtest::Backtests;
+
+/// How a worker is set up.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// The Python interpreter that has Jesse.
+    pub python: PathBuf,
+    /// A folder for what the worker keeps on its disk: candles, code, snapshots.
+    pub folder: PathBuf,
+    /// The Jesse project whose strategies it publishes.
+    pub project: Option<PathBuf>,
+    /// How many runs at once.
+    pub slots: usize,
+    /// How long runs may go on after the worker was asked to stop, before they are handed back.
+    pub grace: Duration,
+    /// The largest result.
+    pub max_result_bytes: usize,
+}
+
+/// Why a worker cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its folders cannot be prepared.
+    #[error("the worker's folders cannot be prepared")]
+    Io(#[from] std::io::Error),
+    /// The apalis worker ended.
+    #[error("the worker ended")]
+    Worker(#[source] BoxDynError),
+}
+
+/// A worker process. See the crate's documentation.
+#[derive(Debug)]
+pub struct Worker {
+    settings: WorkerSettings,
+    queue: Queue,
+    handler: Arc<Backtests>,
+    publisher: Option<Arc<Publisher>>,
+    /// Holds the Python package for as long as the runner may be started again.
+    _package: tempfile::TempDir,
+}
+
+impl Worker {
+    /// Starts to import Jesse in the background.
+    pub fn start(settings: WorkerSettings, queue: Queue, blobs: BlobStore) -> Result<Self, WorkerError> {
+        let package = tempfile::Builder::new().prefix("jesse-jobs-runner-").tempdir()?;
+        runner_files::write(package.path())?;
+        let runner = Arc::new(Runner::start(RunnerSettings {
+            python: settings.python.clone(),
+            package: package.path().to_owned(),
+            max_result_bytes: settings.max_result_bytes,
+        })?);
+        let publisher = settings.project.clone().map(|project| {
+            let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
+            Arc::new(Publisher::new(project, work, runner.clone(), blobs.clone(), redis))
+        });
+        let handler = Arc::new(Backtests {
+            queue: queue.clone(),
+            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.clone()),
+            bundles: settings.folder.join("bundles"),
+            blobs,
+            runner,
+        });
+        Ok(Self { settings, queue, handler, publisher, _package: package })
+    }
+
+    /// What publishes the catalogue, if this worker has a project.
+    pub fn publisher(&self) -> Option<Arc<Publisher>> {
+        self.publisher.clone()
+    }
+
+    /// Claims and computes runs until `stop`, then drains.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
+        let watching = async {
+            match &self.publisher {
+                Some(publisher) => publisher.watch(&stop).await,
+                None => stop.cancelled().await,
+            }
+        };
+        let working = async {
+            // Without Jesse there is nothing to claim for.
+            loop {
+                match stop.run_until_cancelled(self.handler.runner.ready()).await {
+                    None => return Ok(()),
+                    Some(Ok(_)) => break,
+                    Some(Err(error)) => {
+                        tracing::warn!(
+                            error = chain(&error),
+                            "no run is claimed while Jesse cannot be started"
+                        );
+                        let _stopped = tokio::time::timeout(Duration::from_secs(5), stop.cancelled()).await;
+                    }
+                }
+            }
+            self.work(&stop).await
+        };
+        let ((), worked) = tokio::join!(watching, working);
+        worked
+    }
+
+    async fn work(&self, stop: &CancellationToken) -> Result<(), WorkerError> {
+        while !stop.is_cancelled() {
+            let backend = LeaseBackend::new(self.queue.clone(), worker_id());
+            let drain = backend.drain_handle();
+            let handler = self.handler.clone();
+            let handle = move |assignment: Assignment| {
+                let handler = handler.clone();
+                async move { Ok::<Handled, BoxDynError>(dispatch(&handler, assignment).await) }
+            };
+            let worker = WorkerBuilder::new("runs")
+                .backend(backend)
+                .concurrency(self.settings.slots)
+                .catch_panic()
+                .build(handle);
+            let draining = async {
+                stop.cancelled().await;
+                drain.drain(self.settings.grace).await;
+                std::future::pending::<()>().await;
+            };
+            let asked = stop.clone();
+            let stopped = async move {
+                asked.cancelled().await;
+                Ok::<(), apalis_core::error::WorkerError>(())
+            };
+            let worked = tokio::select! {
+                worked = worker.run_until(stopped) => worked,
+                () = draining => Ok(()),
+            };
+            if let Err(error) = worked {
+                tracing::error!(error = chain(&error), "the worker ended and is started again");
+                let _stopped = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
+    match assignment.claim.kind {
+        Kind::Backtest => backtests.handle(assignment).await,
+    }
+}
+
+/// Host, process and a random part: a worker that is started again is another worker.
+fn worker_id() -> WorkerId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let host = host.map_or_else(|_| "host".to_owned(), |host| host.trim().to_owned());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    WorkerId::new(format!("{host}-{}-{}", std::process::id(), &random[..8]))
+}

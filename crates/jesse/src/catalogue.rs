@@ -142,12 +142,16 @@ impl Hyperparameter {
             (HyperparameterType::Int, serde_json::Value::Number(given)) => {
                 let whole = given.as_i64().or_else(|| whole(given.as_f64()?));
                 let whole = whole.ok_or("must be a whole number")?;
-                #[expect(clippy::cast_precision_loss, reason = "bounds are small; a comparison needs no more")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "bounds are small; a comparison needs no more"
+                )]
                 number(whole as f64)?;
                 Ok(whole.into())
             }
             (HyperparameterType::Float, serde_json::Value::Number(given)) => {
-                let given = given.as_f64().filter(|value| value.is_finite()).ok_or("must be a finite number")?;
+                let given =
+                    given.as_f64().filter(|value| value.is_finite()).ok_or("must be a finite number")?;
                 number(given)?;
                 Ok(given.into())
             }

@@ -45,10 +45,9 @@ pub struct PlannedSeries {
     pub source: Source,
     /// The months, in order.
     pub chunks: Vec<BlobId>,
-    /// What the result depends on: a hash for every day of the range, so that candles that are added after the range
-    /// do not change the key.
-    #[serde(skip)]
-    pub days: Vec<String>,
+    /// A hash of the candles of every day in the range: what the result depends on. Candles that are added outside the
+    /// range, be it in the same month, do not change it.
+    pub content: String,
 }
 
 /// What a run may use.
@@ -109,11 +108,20 @@ impl Planner {
         bundles.dedup();
         let series = self.series(&spec).await?;
         let cache_key = Some(cache_key(&spec, &bundles, &series, &catalogue.engine));
-        Ok(BacktestPlan { spec, exchange, bundles, series, engine: catalogue.engine.clone(), limits, cache_key })
+        Ok(BacktestPlan {
+            spec,
+            exchange,
+            bundles,
+            series,
+            engine: catalogue.engine.clone(),
+            limits,
+            cache_key,
+        })
     }
 
     async fn series(&self, spec: &BacktestSpec) -> Result<Vec<PlannedSeries>, PlanError> {
-        let series: Vec<_> = spec.symbols().into_iter().map(|symbol| series(&spec.exchange, symbol)).collect();
+        let series: Vec<_> =
+            spec.symbols().into_iter().map(|symbol| series(&spec.exchange, symbol)).collect();
         let series = series.into_iter().collect::<Result<Vec<_>, _>>()?;
         let names: Vec<_> = series.iter().map(candles::store::document_name).collect();
         let manifests = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
@@ -130,7 +138,11 @@ impl Planner {
     async fn nothing_stored(&self, missing: &Series) -> Result<JobError, QueueError> {
         let names = self.manifests.names().await?;
         let shown: Vec<_> = names.iter().map(String::as_str).take(40).collect();
-        let stored = if shown.is_empty() { "nothing is stored yet".into() } else { format!("stored: {}", shown.join(", ")) };
+        let stored = if shown.is_empty() {
+            "nothing is stored yet".into()
+        } else {
+            format!("stored: {}", shown.join(", "))
+        };
         let message = format!(
             "no candles of {missing} are stored; {stored}. Import them with `jesse-jobs candles import`, or make \
              synthetic ones with `jesse-jobs candles generate`"
@@ -146,11 +158,16 @@ fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
 fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
     let (start, finish) = spec.range_ms();
     let from = spec.warm_up_start_ms();
-    let chunks = manifest.covering(from, finish).map_err(|missing| candles_missing(&missing, from, start, spec))?;
+    let chunks =
+        manifest.covering(from, finish).map_err(|missing| candles_missing(&missing, from, start, spec))?;
     let invalid = |error: jobs::blobs::BlobError| JobError::new(ErrorCode::Internal, error.to_string());
     let hashes = chunks.iter().map(|chunk| chunk.hash.parse()).collect::<Result<_, _>>().map_err(invalid)?;
-    let days = chunks.iter().flat_map(|chunk| chunk.days_between(from, finish)).map(str::to_owned).collect();
-    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, days })
+    let mut content = blake3::Hasher::new();
+    for day in chunks.iter().flat_map(|chunk| chunk.days_between(from, finish)) {
+        content.update(day.as_bytes());
+    }
+    let content = content.finalize().to_hex().to_string();
+    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content })
 }
 
 fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {
@@ -161,7 +178,9 @@ fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: 
         detail["available_to_ms"] = (*available_to).into();
         if *missing_from < start_ms && *missing_from == from_ms {
             let warm_up = spec.warm_up_candles;
-            let why = format!(". The {warm_up} warm_up_candles before start_date count: start later, or lower warm_up_candles");
+            let why = format!(
+                ". The {warm_up} warm_up_candles before start_date count: start later, or lower warm_up_candles"
+            );
             message.push_str(&why);
         }
     }
@@ -170,8 +189,14 @@ fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: 
 
 /// The hash of all that the result depends on. What is hashed is canonical JSON: structs and sorted maps, each in one
 /// order, floats in their shortest form.
-pub fn cache_key(spec: &BacktestSpec, bundles: &[BlobId], series: &[PlannedSeries], engine: &Engine) -> CacheKey {
-    let candles: Vec<_> = series.iter().map(|planned| (&planned.series, &planned.source, &planned.days)).collect();
+pub fn cache_key(
+    spec: &BacktestSpec,
+    bundles: &[BlobId],
+    series: &[PlannedSeries],
+    engine: &Engine,
+) -> CacheKey {
+    let candles: Vec<_> =
+        series.iter().map(|planned| (&planned.series, &planned.source, &planned.content)).collect();
     let engine = (&engine.jesse_version, &engine.semantics);
     let mut hasher = blake3::Hasher::new();
     let all = (KEY_VERSION, Kind::Backtest, spec, bundles, candles, engine);

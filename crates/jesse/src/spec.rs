@@ -159,7 +159,8 @@ impl Findings {
 
     fn into_error(self) -> JobError {
         let text: Vec<_> = self.0.iter().map(|(field, message)| format!("{field}: {message}")).collect();
-        let errors: Vec<_> = self.0.iter().map(|(field, message)| json!({"field": field, "message": message})).collect();
+        let errors: Vec<_> =
+            self.0.iter().map(|(field, message)| json!({"field": field, "message": message})).collect();
         JobError::new(ErrorCode::InvalidSpec, text.join("; ")).with_detail(json!({ "errors": errors }))
     }
 }
@@ -319,12 +320,15 @@ fn data_routes(
         return Vec::new();
     }
     for (index, route) in given.iter().enumerate() {
-        findings.take(&format!("data_routes[{index}].symbol"), check_symbol(&request.exchange, &route.symbol));
-        findings.take(&format!("data_routes[{index}].timeframe"), check_timeframe(&route.timeframe, catalogue));
+        findings
+            .take(&format!("data_routes[{index}].symbol"), check_symbol(&request.exchange, &route.symbol));
+        findings
+            .take(&format!("data_routes[{index}].timeframe"), check_timeframe(&route.timeframe, catalogue));
         if given[..index].contains(route) {
             findings.add(format!("data_routes[{index}]"), "is there twice");
         }
-        let traded = routes.iter().any(|traded| traded.symbol == route.symbol && traded.timeframe == route.timeframe);
+        let traded =
+            routes.iter().any(|traded| traded.symbol == route.symbol && traded.timeframe == route.timeframe);
         if traded {
             findings.add(format!("data_routes[{index}]"), "is a route already");
         }
@@ -351,7 +355,11 @@ fn dates(request: &BacktestRequest, findings: &mut Findings) -> Option<(Date, Da
     Some((start, finish))
 }
 
-fn leverage(request: &BacktestRequest, exchange: Option<&Exchange>, findings: &mut Findings) -> (u32, String) {
+fn leverage(
+    request: &BacktestRequest,
+    exchange: Option<&Exchange>,
+    findings: &mut Findings,
+) -> (u32, String) {
     let leverage = request.leverage.unwrap_or(1);
     let mode = request.leverage_mode.clone().unwrap_or_else(|| "cross".into());
     if !(1..=MAX_LEVERAGE).contains(&leverage) {
@@ -363,7 +371,8 @@ fn leverage(request: &BacktestRequest, exchange: Option<&Exchange>, findings: &m
                 findings.add("leverage", format!("{} is a spot market, which has none", request.exchange));
             }
             if request.leverage_mode.is_some() {
-                findings.add("leverage_mode", format!("{} is a spot market, which has none", request.exchange));
+                findings
+                    .add("leverage_mode", format!("{} is a spot market, which has none", request.exchange));
             }
         }
         Some(exchange) if !exchange.leverage_modes.contains(&mode) => {
@@ -409,7 +418,8 @@ fn hyperparameters(
     for parameter in known {
         let value = given.and_then(|given| given.get(&parameter.name)).or(parameter.default.as_ref());
         if let Some(value) = value {
-            let checked = findings.take(&format!("hyperparameters.{}", parameter.name), parameter.check(value));
+            let checked =
+                findings.take(&format!("hyperparameters.{}", parameter.name), parameter.check(value));
             values.extend(checked.map(|value| (parameter.name.clone(), value)));
         }
     }

@@ -24,10 +24,10 @@ LIMITS = {"cpu_s": 60, "memory_mb": 512, "file_mb": 8}
 class Task:
     """What the parent has heard about one task."""
 
-    def __init__(self, scratch):
-        self.scratch = scratch
+    def __init__(self, name, scratch):
+        self.id, self.scratch = name, scratch
         self.frames, self.body, self.exited = [], None, None
-        self.connected, self.closed, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.connected, self.closed, self.ended = (threading.Event() for _ in range(3))
 
     @property
     def pid(self):
@@ -107,9 +107,9 @@ class Parent:
         name = f"{task}-{self._count}"
         scratch = f"{self.folder}/{name}"
         os.mkdir(scratch)
-        self.tasks[name] = started = Task(scratch)
-        started.id = name
-        self.send({"type": "fork", "task": task, "id": name, "scratch": scratch, "limits": {**LIMITS, **(limits or {})}, "args": args})
+        self.tasks[name] = started = Task(name, scratch)
+        limits = {**LIMITS, **(limits or {})}
+        self.send({"type": "fork", "task": task, "id": name, "scratch": scratch, "limits": limits, "args": args})
         return started
 
     def run(self, task, args, limits=None):

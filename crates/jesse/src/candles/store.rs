@@ -92,7 +92,12 @@ impl CandleStore {
 
     /// Adds candles to a series; a candle replaces the stored one of the same minute. Months that do not change keep
     /// their chunk.
-    pub async fn import(&self, series: &Series, source: Source, candles: &[Candle]) -> Result<Imported, StoreError> {
+    pub async fn import(
+        &self,
+        series: &Series,
+        source: Source,
+        candles: &[Candle],
+    ) -> Result<Imported, StoreError> {
         let name = document_name(series);
         for _ in 0..TRIES {
             let stored = self.manifests.get(&name).await?;
@@ -148,7 +153,9 @@ impl ChunkFiles {
         }
         let bytes = self.blobs.get(chunk).await?.ok_or_else(|| StoreError::ChunkLost(chunk.clone()))?;
         let (folder, target) = (self.folder.clone(), path.clone());
-        tokio::task::spawn_blocking(move || write_whole(&folder, &target, &bytes)).await.map_err(BlobError::from)??;
+        tokio::task::spawn_blocking(move || write_whole(&folder, &target, &bytes))
+            .await
+            .map_err(BlobError::from)??;
         Ok(path)
     }
 }
@@ -190,7 +197,9 @@ fn is_zero(gaps: &usize) -> bool {
 
 impl From<&Manifest> for SeriesView {
     fn from(manifest: &Manifest) -> Self {
-        let text = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string());
+        let text = |ms: i64| {
+            jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
+        };
         Self {
             exchange: manifest.series().exchange().to_owned(),
             symbol: manifest.series().symbol().to_owned(),

@@ -38,11 +38,17 @@ pub(super) async fn open(stream: UnixStream) -> std::io::Result<Opened> {
     } else if let FromTask::Hello { id } = serde_json::from_value(first)? {
         return Ok(Opened::Task { id, reader });
     }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the first frame is neither `ready` nor `hello`"))
+    Err(std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        "the first frame is neither `ready` nor `hello`",
+    ))
 }
 
 /// Writes frames to the zygote until there are no more or it is gone.
-pub(super) async fn write_to_zygote(mut writer: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+pub(super) async fn write_to_zygote(
+    mut writer: OwnedWriteHalf,
+    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
+) {
     while let Some(frame) = frames.recv().await {
         if writer.write_all(&frame).await.is_err() {
             return;
@@ -51,7 +57,10 @@ pub(super) async fn write_to_zygote(mut writer: OwnedWriteHalf, mut frames: mpsc
 }
 
 /// Passes on what the zygote says until it is gone.
-pub(super) async fn listen_to_zygote(mut reader: BufReader<OwnedReadHalf>, tasks: &Tasks) -> std::io::Result<()> {
+pub(super) async fn listen_to_zygote(
+    mut reader: BufReader<OwnedReadHalf>,
+    tasks: &Tasks,
+) -> std::io::Result<()> {
     while let Some(frame) = protocol::read(&mut reader).await? {
         let Frame::Json(message) = frame else { continue };
         match serde_json::from_value(message)? {
@@ -79,7 +88,9 @@ pub(super) async fn listen_to_task(id: String, mut reader: BufReader<OwnedReadHa
                     awaited = Some(value);
                     continue;
                 }
-                Ok(FromTask::Result { value, body: false }) => TaskEvent::Result(TaskResult { value, body: None }),
+                Ok(FromTask::Result { value, body: false }) => {
+                    TaskEvent::Result(TaskResult { value, body: None })
+                }
                 Ok(FromTask::Error { code, message, detail }) => {
                     let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal);
                     TaskEvent::Failed(JobError::new(code, message).with_detail(detail))

@@ -29,7 +29,7 @@ pub use protocol::Ready;
 
 use crate::plan::Limits;
 use protocol::Exit;
-use tasks::{Tasks, TaskEvent};
+use tasks::{TaskEvent, Tasks};
 
 /// Between asking a task to end and killing it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -115,16 +115,25 @@ impl Runner {
         let state = ready.wait_for(|state| !matches!(state, process::State::Starting)).await;
         match state.as_deref() {
             Ok(process::State::Serving(ready)) => Ok(ready.clone()),
-            Ok(process::State::Failed(why)) => Err(JobError::new(ErrorCode::Internal, why.clone()).retryable()),
-            Ok(process::State::Starting) | Err(_) => Err(JobError::new(ErrorCode::Internal, "the runner has stopped").retryable()),
+            Ok(process::State::Failed(why)) => {
+                Err(JobError::new(ErrorCode::Internal, why.clone()).retryable())
+            }
+            Ok(process::State::Starting) | Err(_) => {
+                Err(JobError::new(ErrorCode::Internal, "the runner has stopped").retryable())
+            }
         }
     }
 
     /// Runs one task in a process of its own. Ends with its result, with its failure, or after `stop` with
     /// [`TaskError::Stopped`].
-    pub async fn run(&self, request: TaskRequest<'_>, stop: &CancellationToken) -> Result<TaskResult, TaskError> {
+    pub async fn run(
+        &self,
+        request: TaskRequest<'_>,
+        stop: &CancellationToken,
+    ) -> Result<TaskResult, TaskError> {
         self.ready().await?;
-        let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(self.folder.path()).map_err(internal)?;
+        let scratch =
+            tempfile::Builder::new().prefix("task-").tempdir_in(self.folder.path()).map_err(internal)?;
         let mut task = self.tasks.open();
         let fork = json!({
             "type": "fork",
@@ -140,7 +149,6 @@ impl Runner {
             events: &mut task.events,
             id: &task.id,
             progress: request.progress,
-            answer: None,
             exit: None,
         };
         let deadline = Duration::from_secs(request.limits.wall_s.into());
@@ -183,7 +191,6 @@ struct Watcher<'a> {
     events: &'a mut mpsc::UnboundedReceiver<TaskEvent>,
     id: &'a str,
     progress: Option<&'a mpsc::Sender<Progress>>,
-    answer: Option<Result<TaskResult, JobError>>,
     exit: Option<Exit>,
 }
 
@@ -247,7 +254,10 @@ impl Watcher<'_> {
             match tokio::time::timeout(GONE_LIMIT, gone).await {
                 Ok(exit) => self.exit = Some(exit),
                 Err(_) => {
-                    tracing::error!(task.id = self.id, "the zygote does not answer; it is killed with all its tasks");
+                    tracing::error!(
+                        task.id = self.id,
+                        "the zygote does not answer; it is killed with all its tasks"
+                    );
                     self.runner.tasks.kill_zygote();
                     self.exit = Some(Exit::default());
                 }
@@ -286,7 +296,8 @@ impl Watcher<'_> {
 }
 
 fn timeout(wall_s: u32) -> JobError {
-    let message = format!("the run was stopped after its {wall_s} s; shorten the date range, or raise timeout_s");
+    let message =
+        format!("the run was stopped after its {wall_s} s; shorten the date range, or raise timeout_s");
     JobError::new(ErrorCode::Timeout, message).with_detail(json!({ "timeout_s": wall_s }))
 }
 

@@ -58,7 +58,9 @@ pub(super) async fn supervise(
                 pause = PAUSE;
                 continue;
             }
-            Ok(_) => state.send_replace(State::Failed("the runner process ends soon after it has started".into())),
+            Ok(_) => {
+                state.send_replace(State::Failed("the runner process ends soon after it has started".into()))
+            }
             Err(why) => {
                 tracing::error!(why, "the runner cannot be started; it is tried again");
                 state.send_replace(State::Failed(why))
@@ -90,7 +92,10 @@ async fn serve(
         .spawn()
         .map_err(|error| format!("{} cannot be started: {error}", settings.python.display()))?;
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let _printing = child.stderr.take().map(|stderr| AbortOnDropHandle::new(tokio::spawn(keep_last(stderr, lines.clone()))));
+    let _printing = child
+        .stderr
+        .take()
+        .map(|stderr| AbortOnDropHandle::new(tokio::spawn(keep_last(stderr, lines.clone()))));
     let last_lines = || lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
 
     let mut zygote: Option<(Instant, AbortOnDropHandle<()>)> = None;

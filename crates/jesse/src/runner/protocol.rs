@@ -154,7 +154,12 @@ mod tests {
         assert!(matches!(read(&mut stream).await.unwrap(), Some(Frame::Json(read)) if read == message));
         assert!(matches!(read(&mut stream).await.unwrap(), Some(Frame::Body(body)) if body == [1, 2][..]));
         assert!(read(&mut stream).await.unwrap().is_none());
-        for wrong in [&[0, 0, 0, 0][..], &[255, 255, 255, 255, b'J'], &[0, 0, 0, 2, b'X', 1], &[0, 0, 0, 9, b'J', b'{']] {
+        for wrong in [
+            &[0, 0, 0, 0][..],
+            &[255, 255, 255, 255, b'J'],
+            &[0, 0, 0, 2, b'X', 1],
+            &[0, 0, 0, 9, b'J', b'{'],
+        ] {
             let mut stream = wrong;
             assert!(read(&mut stream).await.is_err(), "{wrong:?}");
         }

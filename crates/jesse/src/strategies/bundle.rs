@@ -44,7 +44,10 @@ pub fn unpack(bundles: &[impl AsRef<[u8]>], folder: &Path) -> io::Result<()> {
             let path = entry.path()?.into_owned();
             let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
             if !inside || !entry.header().entry_type().is_file() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a bundle holds something else than files"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a bundle holds something else than files",
+                ));
             }
             if path == Path::new(REQUIRES) {
                 continue;

@@ -137,7 +137,11 @@ impl Publisher {
             }
             let expected = stored.as_ref().map(|stored| stored.hash.as_str());
             if self.catalogue.replace(DOCUMENT, expected, &catalogue).await? {
-                tracing::info!(strategies = count, jesse.version = engine.jesse_version, "the catalogue is published");
+                tracing::info!(
+                    strategies = count,
+                    jesse.version = engine.jesse_version,
+                    "the catalogue is published"
+                );
                 break;
             }
         }
@@ -160,7 +164,8 @@ impl Publisher {
 
     async fn stamp(&self) -> Result<Stamp, PublishError> {
         let project = self.project.clone();
-        let stamp = tokio::task::spawn_blocking(move || project::stamp(&project)).await.map_err(BlobError::from)?;
+        let stamp =
+            tokio::task::spawn_blocking(move || project::stamp(&project)).await.map_err(BlobError::from)?;
         Ok(stamp?)
     }
 
@@ -187,7 +192,10 @@ impl Publisher {
             };
             strategies.insert(scanned.name, strategy);
         }
-        *described = strategies.iter().map(|(name, found)| ((name.clone(), found.bundle.clone()), found.clone())).collect();
+        *described = strategies
+            .iter()
+            .map(|(name, found)| ((name.clone(), found.bundle.clone()), found.clone()))
+            .collect();
         Ok(strategies)
     }
 
@@ -203,14 +211,27 @@ impl Publisher {
         Ok(folder)
     }
 
-    async fn describe(&self, name: &str, bundle: BlobId, snapshot: &std::path::Path) -> Result<Strategy, PublishError> {
+    async fn describe(
+        &self,
+        name: &str,
+        bundle: BlobId,
+        snapshot: &std::path::Path,
+    ) -> Result<Strategy, PublishError> {
         let answer = self.ask("describe", json!({"bundle": snapshot, "strategy": name})).await;
-        let broken = |error| Strategy { bundle: bundle.clone(), doc: String::new(), hyperparameters: Vec::new(), error: Some(error) };
+        let broken = |error| Strategy {
+            bundle: bundle.clone(),
+            doc: String::new(),
+            hyperparameters: Vec::new(),
+            error: Some(error),
+        };
         match answer {
             Ok(value) => match serde_json::from_value::<Description>(value) {
-                Ok(Description { hyperparameters, doc }) => Ok(Strategy { bundle, doc, hyperparameters, error: None }),
+                Ok(Description { hyperparameters, doc }) => {
+                    Ok(Strategy { bundle, doc, hyperparameters, error: None })
+                }
                 Err(error) => {
-                    let message = format!("the hyperparameters of {name} are not as Jesse wants them: {error}");
+                    let message =
+                        format!("the hyperparameters of {name} are not as Jesse wants them: {error}");
                     Ok(broken(JobError::new(ErrorCode::StrategyError, message)))
                 }
             },
@@ -229,7 +250,8 @@ impl Publisher {
     }
 }
 
-fn engine(ready: &Ready) -> Engine {
+/// The engine that a runner is.
+pub fn engine(ready: &Ready) -> Engine {
     let environment = json!([ready.python, ready.packages, ready.cpu]).to_string();
     Engine {
         jesse_version: ready.jesse_version.clone(),
