@@ -1,1 +1,86 @@
-fn main() {}
+//! The binary: reads settings, starts logging, and becomes what the subcommand says.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use jesse_jobs::{
+    roles::{
+        self, RoleError, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
+        worker::WorkerSettings,
+    },
+    settings::{LogFormat, LogSettings},
+};
+use tracing_subscriber::EnvFilter;
+
+/// Durable jobs for Jesse backtests, over MCP and HTTP
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Everything on this machine: a private Redis, a worker, HTTP and MCP
+    Up(Box<UpSettings>),
+    /// HTTP and MCP only; jobs go to the workers on the same Redis
+    Serve(Box<ServeSettings>),
+    /// A worker only
+    Worker(Box<WorkerSettings>),
+    /// Import, make and list candles
+    #[command(subcommand)]
+    Candles(CandlesCommand),
+}
+
+fn main() -> ExitCode {
+    let dotenv = dotenvy::dotenv();
+    let cli = Cli::parse();
+    if let Err(why) = start_logging(&cli.log) {
+        return fail(&why);
+    }
+    if let Err(error) = dotenv
+        && !error.not_found()
+    {
+        return fail(&format!("the file .env cannot be read: {error}"));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime cannot be started: {error}")),
+    };
+    match runtime.block_on(become_role(cli.role)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&jobs::chain(&error)),
+    }
+}
+
+async fn become_role(role: Role) -> Result<(), RoleError> {
+    if let Role::Candles(command) = role {
+        return roles::candles::run(command).await;
+    }
+    let stop = roles::on_signal().map_err(RoleError::Serve)?;
+    match role {
+        Role::Up(settings) => roles::up::run(*settings, stop).await,
+        Role::Serve(settings) => roles::serve::run(*settings, stop).await,
+        Role::Worker(settings) => roles::worker::run(*settings, stop).await,
+        Role::Candles(command) => roles::candles::run(command).await,
+    }
+}
+
+fn start_logging(settings: &LogSettings) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&settings.log_level.to_lowercase());
+    let filter = filter.map_err(|error| format!("LOG_LEVEL is {:?}: {error}", settings.log_level))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+fn fail(why: &str) -> ExitCode {
+    let _closed = writeln!(std::io::stderr(), "jesse-jobs: {why}");
+    ExitCode::FAILURE
+}

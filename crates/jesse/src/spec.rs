@@ -239,7 +239,8 @@ impl BacktestSpec {
     }
 }
 
-fn midnight_ms(date: Date) -> i64 {
+/// The first moment of a day, UTC, in milliseconds.
+pub fn midnight_ms(date: Date) -> i64 {
     let epoch = Date::constant(1970, 1, 1);
     let days = date.duration_since(epoch).as_secs() / 86_400;
     days * 1440 * MINUTE_MS

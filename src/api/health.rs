@@ -1,0 +1,47 @@
+//! `/health`, for people and for load balancers.
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use super::{Api, Problem};
+
+/// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
+pub(super) async fn health(State(api): State<Api>) -> Response {
+    let depth = api.service.queue().depth().await;
+    let engine = match &depth {
+        Ok(_) => api.service.catalogue().await.is_ok(),
+        Err(_) => false,
+    };
+    let healthy = depth.is_ok() && engine;
+    let queue = depth
+        .as_ref()
+        .ok()
+        .map(|depth| json!({"ready": depth.ready, "running": depth.running, "delayed": depth.delayed}));
+    let body = json!({
+        "status": if healthy { "healthy" } else { "unhealthy" },
+        "jesse_api": if engine { "embedded" } else { "disconnected" },
+        "timestamp": jiff::Timestamp::now().to_string(),
+        "redis": if depth.is_ok() { "connected" } else { "disconnected" },
+        "queue": queue,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// The process runs.
+pub(super) async fn live() -> &'static str {
+    "live\n"
+}
+
+/// A backtest that is sent now would be accepted.
+pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
+    api.service.queue().redis().ping().await?;
+    api.service.catalogue().await?;
+    Ok("ready\n")
+}

@@ -1,0 +1,180 @@
+//! `/v1/jobs`.
+
+use std::time::Duration;
+
+use ::jobs::{Accepted, JobId, JobState, TenantId};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use jesse::spec::BacktestRequest;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    Api, Problem, chart,
+    problem::{Body, InPath, InQuery},
+};
+use crate::{
+    errors::{Code, ServiceError},
+    service::{ResultBody, SubmitOptions},
+    views::JobAnswer,
+};
+
+/// What kind of job, what it computes, and how it is to be treated.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewJob {
+    kind: NewKind,
+    spec: Value,
+    #[serde(default)]
+    cache: ::jobs::CacheMode,
+    #[serde(default)]
+    priority: ::jobs::Priority,
+    timeout_s: Option<u32>,
+    max_attempts: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NewKind {
+    Backtest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wait {
+    /// Seconds to wait for the end of the job.
+    #[serde(default)]
+    wait: f64,
+}
+
+impl Wait {
+    fn limit(&self, api: &Api) -> Result<Duration, Problem> {
+        let wait = Duration::try_from_secs_f64(self.wait);
+        let wait =
+            wait.map_err(|_| ServiceError::new(Code::InvalidRequest, "wait: must be a number of seconds"))?;
+        Ok(wait.min(api.longest_wait))
+    }
+}
+
+/// Waits for a job, but not into a shutdown.
+async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, ServiceError> {
+    let tenant = TenantId::default_tenant();
+    let waited = api.stop.run_until_cancelled(api.service.job(&tenant, job, limit, |_| {})).await;
+    let view = match waited {
+        Some(view) => view?,
+        None => api.service.job(&tenant, job, Duration::ZERO, |_| {}).await?,
+    };
+    Ok(JobAnswer::new(view))
+}
+
+pub(super) async fn submit(
+    State(api): State<Api>,
+    InQuery(wait): InQuery<Wait>,
+    Body(new): Body<NewJob>,
+) -> Result<Response, Problem> {
+    let limit = wait.limit(&api)?;
+    let NewJob { kind: NewKind::Backtest, spec, cache, priority, timeout_s, max_attempts } = new;
+    let request: BacktestRequest = serde_json::from_value(spec).map_err(|error| {
+        ServiceError::new(Code::Job(::jobs::ErrorCode::InvalidSpec), format!("spec: {error}"))
+    })?;
+    let options = SubmitOptions { cache, priority, timeout_s, max_attempts };
+    let tenant = TenantId::default_tenant();
+    let (job, accepted) = api.service.submit_backtest(&tenant, &request, &options).await?;
+    let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
+    let answer = wait_for(&api, job, limit).await?;
+    let ended = JobState::parse(answer.state).is_some_and(JobState::is_terminal);
+    let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, Json(&answer)).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{job}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    if !ended {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+fn parse_id(text: &str) -> Result<JobId, ServiceError> {
+    text.parse()
+        .map_err(|error: ::jobs::InvalidId| ServiceError::new(Code::InvalidRequest, error.to_string()))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+    InQuery(wait): InQuery<Wait>,
+) -> Result<Json<JobAnswer>, Problem> {
+    let limit = wait.limit(&api)?;
+    Ok(Json(wait_for(&api, parse_id(&id)?, limit).await?))
+}
+
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<JobAnswer>, Problem> {
+    let view = api.service.cancel(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    Ok(Json(JobAnswer::new(view)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fields {
+    /// Comma-separated: metrics, trades, equity_curve, benchmark_curve, logs, provenance. All, if left out.
+    fields: Option<String>,
+}
+
+pub(super) async fn result(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+    InQuery(Fields { fields }): InQuery<Fields>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let ResultBody { blob, fields: mut body } =
+        api.service.result(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    if let Some(wanted) = &fields {
+        let wanted: Vec<_> = wanted.split(',').map(str::trim).collect();
+        if let Some(unknown) = wanted.iter().find(|name| !body.contains_key(**name)) {
+            let known: Vec<_> = body.keys().map(String::as_str).collect();
+            let message = format!("fields: no {unknown:?} in this result; it has {}", known.join(", "));
+            return Err(ServiceError::new(Code::InvalidRequest, message).into());
+        }
+        body.retain(|name, _| wanted.contains(&name.as_str()));
+    }
+    let tag = etag(blob.as_str(), fields.as_deref().unwrap_or("all"));
+    Ok(unless_unchanged(&headers, &tag, || Json(&body).into_response()))
+}
+
+pub(super) async fn chart(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let ResultBody { blob, fields } = api.service.result(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let empty = RawValue::NULL.to_owned();
+    let curve = fields.get("equity_curve").unwrap_or(&empty);
+    let svg = chart::equity(curve)?;
+    let tag = etag(blob.as_str(), "chart");
+    Ok(unless_unchanged(&headers, &tag, || ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()))
+}
+
+/// Names a part of an immutable blob.
+fn etag(blob: &str, part: &str) -> String {
+    format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
+}
+
+fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let unchanged =
+        known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
+    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { body() };
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response
+}

@@ -1,0 +1,115 @@
+//! `/metrics` for Prometheus: what this process saw, and what the queue's shared counters say.
+
+use std::time::Duration;
+
+use axum::{extract::State, http::header, response::IntoResponse};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::{Api, Problem};
+use crate::errors::ServiceError;
+
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// The metrics of one process. The tools' names are jesse-mcp's, so that its dashboards go on working.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    http_requests: IntCounterVec,
+    http_duration: HistogramVec,
+    tool_calls: IntCounterVec,
+    tool_duration: HistogramVec,
+    errors: IntCounterVec,
+    queue: IntGaugeVec,
+    counters: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Fails only if two metrics have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let histogram = |name: &str, help: &str, labels: &[&str]| {
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)
+        };
+        let metrics = Self {
+            registry: Registry::new(),
+            http_requests: IntCounterVec::new(
+                Opts::new("jesse_jobs_http_requests_total", "HTTP requests served"),
+                &["route", "method", "status"],
+            )?,
+            http_duration: histogram(
+                "jesse_jobs_http_duration_seconds",
+                "Time to serve, waiting included",
+                &["route"],
+            )?,
+            tool_calls: IntCounterVec::new(
+                Opts::new("jesse_mcp_tool_calls_total", "Total tool calls"),
+                &["tool_name"],
+            )?,
+            tool_duration: histogram(
+                "jesse_mcp_tool_duration_seconds",
+                "Tool call duration",
+                &["tool_name"],
+            )?,
+            errors: IntCounterVec::new(Opts::new("jesse_mcp_errors_total", "Total errors"), &["error_type"])?,
+            queue: IntGaugeVec::new(
+                Opts::new("jesse_jobs_queue_runs", "Runs in the queue, by state"),
+                &["state"],
+            )?,
+            counters: IntGaugeVec::new(
+                Opts::new("jesse_jobs_events_total", "What happened in this deployment, counted in Redis"),
+                &["event"],
+            )?,
+        };
+        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+            Box::new(metrics.http_requests.clone()),
+            Box::new(metrics.http_duration.clone()),
+            Box::new(metrics.tool_calls.clone()),
+            Box::new(metrics.tool_duration.clone()),
+            Box::new(metrics.errors.clone()),
+            Box::new(metrics.queue.clone()),
+            Box::new(metrics.counters.clone()),
+        ];
+        for collector in all {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    pub(crate) fn http(&self, route: &str, method: &str, status: u16, time: Duration) {
+        self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.http_duration.with_label_values(&[route]).observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn tool(&self, tool: &str, time: Duration) {
+        self.tool_calls.with_label_values(&[tool]).inc();
+        self.tool_duration.with_label_values(&[tool]).observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn error(&self, kind: &str) {
+        self.errors.with_label_values(&[kind]).inc();
+    }
+}
+
+pub(super) async fn scrape(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
+    let metrics = &api.metrics;
+    // Without Redis the process's own metrics are still worth having.
+    if let Ok(depth) = api.service.queue().depth().await {
+        for (state, runs) in [("ready", depth.ready), ("running", depth.running), ("delayed", depth.delayed)]
+        {
+            metrics.queue.with_label_values(&[state]).set(i64::try_from(runs).unwrap_or(i64::MAX));
+        }
+    }
+    if let Ok(counters) = api.service.queue().counters().await {
+        for (event, count) in counters {
+            metrics.counters.with_label_values(&[&event]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+    let mut text = Vec::new();
+    let encoder = TextEncoder::new();
+    encoder
+        .encode(&metrics.registry.gather(), &mut text)
+        .map_err(|error| ServiceError::internal("metrics cannot be written", &error))?;
+    Ok(([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text))
+}

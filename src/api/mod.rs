@@ -1,0 +1,181 @@
+//! HTTP: routes, and what holds for all of them.
+//!
+//! While no API keys exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only;
+//! requests that name another host (a web page that had its own name resolve to 127.0.0.1) are refused.
+
+mod chart;
+mod health;
+mod jobs;
+mod lists;
+mod metrics;
+mod problem;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use metrics::Metrics;
+pub use problem::Problem;
+
+use crate::{
+    errors::{Code, ServiceError},
+    mcp,
+    service::Service,
+};
+
+/// The largest body that a request may have.
+const MAX_BODY: usize = 1 << 20;
+
+/// What the routes need.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub(crate) service: Service,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) longest_wait: Duration,
+    pub(crate) stop: CancellationToken,
+    allowed_hosts: Arc<[String]>,
+}
+
+impl Api {
+    /// An API over this service, which ends waiting calls early once `stop` is cancelled.
+    pub fn new(
+        service: Service,
+        metrics: Arc<Metrics>,
+        longest_wait: Duration,
+        allowed_hosts: Vec<String>,
+        stop: CancellationToken,
+    ) -> Self {
+        let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
+        let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
+        Self { service, metrics, longest_wait, stop, allowed_hosts }
+    }
+
+    /// All routes.
+    pub fn router(self) -> Router {
+        let mcp = mcp::service(&self);
+        Router::new()
+            .route("/v1/jobs", post(jobs::submit))
+            .route("/v1/jobs/{id}", get(jobs::get))
+            .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+            .route("/v1/jobs/{id}/result", get(jobs::result))
+            .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
+            .route("/v1/strategies", get(lists::strategies))
+            .route("/v1/candles", get(lists::candles))
+            .route("/health", get(health::health))
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .route("/metrics", get(metrics::scrape))
+            .route_service("/mcp", mcp)
+            .fallback(no_such_route)
+            .method_not_allowed_fallback(no_such_method)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn_with_state(self.clone(), observe))
+            .layer(middleware::from_fn_with_state(self.clone(), check_host))
+            .layer(CatchPanicLayer::custom(panicked))
+            .with_state(self)
+    }
+}
+
+/// Refuses addresses that others can reach, as long as nobody has to say who they are.
+pub fn check_address(address: SocketAddr) -> Result<(), String> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{address} can be reached from other machines, and there are no API keys yet to tell callers apart; listen on \
+         127.0.0.1 and put a proxy that authenticates in front"
+    ))
+}
+
+/// Serves until `api.stop`.
+pub async fn run(api: Api, listener: TcpListener) -> std::io::Result<()> {
+    let stop = api.stop.clone();
+    axum::serve(listener, api.router()).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem(ServiceError::new(
+        Code::NotFound,
+        format!("no route {method} {path}; the API is under /v1, MCP under /mcp"),
+    ))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem(ServiceError::new(Code::MethodNotAllowed, format!("{path} does not take {method}")))
+}
+
+fn panicked(_cause: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a request handler panicked");
+    Problem(ServiceError::new(Code::Internal, "something is wrong on our side; it was logged"))
+        .into_response()
+}
+
+/// The host part of a `Host` header, without the port.
+fn host_of(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    match text.strip_prefix('[') {
+        Some(rest) => rest.find(']').map(|end| &text[..end + 2]),
+        None => Some(text.split(':').next().unwrap_or(text)),
+    }
+}
+
+async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let named = request.headers().get(header::HOST);
+    let host = named.and_then(host_of).map(str::to_ascii_lowercase);
+    if host.is_some_and(|host| api.allowed_hosts.contains(&host)) {
+        return next.run(request).await;
+    }
+    let message = "this server answers for localhost only; name other hosts in JESSE_JOBS_ALLOWED_HOSTS";
+    Problem(ServiceError::new(Code::HostNotAllowed, message)).into_response()
+}
+
+async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let started = std::time::Instant::now();
+    // The route as written, so that ids do not make a metric each.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let (status, time) = (response.status(), started.elapsed());
+    api.metrics.http(&route, method.as_str(), status.as_u16(), time);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(http.route = route, http.method = %method, "a request failed");
+    }
+    tracing::debug!(http.route = route, http.method = %method, http.status = status.as_u16(), duration_ms = time.as_secs_f64() * 1e3, "served");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_without_their_port() {
+        let host = |text: &'static str| host_of(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(host("localhost:8100").as_deref(), Some("localhost"));
+        assert_eq!(host("127.0.0.1").as_deref(), Some("127.0.0.1"));
+        assert_eq!(host("[::1]:8100").as_deref(), Some("[::1]"));
+        assert_eq!(host("[::1").as_deref(), None);
+        assert_eq!(host("evil.example:80").as_deref(), Some("evil.example"));
+    }
+
+    #[test]
+    fn only_loopback_is_served_without_keys() {
+        let check = |text: &str| text.parse().map(|address| check_address(address).is_ok());
+        assert_eq!(check("127.0.0.1:1"), Ok(true));
+        assert_eq!(check("[::1]:1"), Ok(true));
+        assert_eq!(check("0.0.0.0:1"), Ok(false));
+        assert_eq!(check("192.168.1.2:1"), Ok(false));
+    }
+}

@@ -1,0 +1,154 @@
+//! Every error that a client can get: one table from code to HTTP status. What a client is told and what is logged are
+//! two things: causes stay in the log.
+
+use std::time::Duration;
+
+use jobs::{ErrorCode, JobError, QueueError};
+use serde::Serialize;
+use serde_json::Value;
+
+/// What went wrong with a call. Its name in JSON is stable: clients branch on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The request is not well-formed.
+    InvalidRequest,
+    /// No such job, or not yours.
+    JobNotFound,
+    /// The job has no result: it has not ended, or not well.
+    ResultNotReady,
+    /// The result was removed to make room.
+    ResultEvicted,
+    /// No such route.
+    NotFound,
+    /// The route does not have this method.
+    MethodNotAllowed,
+    /// The body is larger than allowed.
+    PayloadTooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// The request names a host that this server does not answer for.
+    HostNotAllowed,
+    /// No worker has published what it can run.
+    EngineStarting,
+    /// Redis is away.
+    Unavailable,
+    /// A defect of ours.
+    Internal,
+    /// The job's own errors.
+    #[serde(untagged)]
+    Job(ErrorCode),
+}
+
+impl Code {
+    /// The table.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::HostNotAllowed => 403,
+            Self::JobNotFound | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::ResultNotReady => 409,
+            Self::ResultEvicted => 410,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::Job(ErrorCode::Internal) | Self::Internal => 500,
+            Self::Job(_) => 422,
+            Self::EngineStarting | Self::Unavailable => 503,
+        }
+    }
+
+    /// In how long the same call may go through.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::EngineStarting | Self::Unavailable => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
+
+    /// A short text that is the same for every occurrence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "The request is not well-formed",
+            Self::Job(ErrorCode::StrategyNotFound) => "No such strategy",
+            Self::Job(ErrorCode::StrategyError) => "The strategy's own code fails",
+            Self::Job(ErrorCode::CandlesMissing) => "The candles are not there",
+            Self::Job(ErrorCode::InvalidSpec) => "Jesse cannot run this",
+            Self::Job(ErrorCode::Timeout) => "The run took too long",
+            Self::Job(ErrorCode::OutOfMemory) => "The run used up its memory",
+            Self::Job(ErrorCode::EngineCrashed) => "The run's process ended without a result",
+            Self::Job(ErrorCode::ResultTooLarge) => "The result is too large",
+            Self::Job(ErrorCode::WorkerLost) => "The workers were lost",
+            Self::Job(ErrorCode::Internal) | Self::Internal => "Something is wrong on our side",
+            Self::JobNotFound => "No such job",
+            Self::ResultNotReady => "The job has no result",
+            Self::ResultEvicted => "The result is gone",
+            Self::NotFound => "No such route",
+            Self::MethodNotAllowed => "The route does not have this method",
+            Self::PayloadTooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "The body is not JSON",
+            Self::HostNotAllowed => "This host name is not served",
+            Self::EngineStarting => "No worker is ready yet",
+            Self::Unavailable => "Redis is not available",
+        }
+    }
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ServiceError {
+    /// What kind of error.
+    pub code: Code,
+    /// What happened, and what to do.
+    pub message: String,
+    /// Facts for programs.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+impl ServiceError {
+    /// An error without facts for programs.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), detail: Value::Null }
+    }
+
+    /// A defect of ours: logged here, with its cause, and told without it.
+    pub fn internal(what: &str, cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = jobs::chain(cause), "{what}");
+        Self::new(Code::Internal, "something is wrong on our side; it was logged")
+    }
+}
+
+impl From<JobError> for ServiceError {
+    fn from(error: JobError) -> Self {
+        Self { code: Code::Job(error.code), message: error.message, detail: error.detail }
+    }
+}
+
+impl From<QueueError> for ServiceError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::JobNotFound => {
+                Self::new(Code::JobNotFound, "no job with this id; finished jobs are kept for some days")
+            }
+            QueueError::Unavailable(_) => {
+                tracing::warn!(error = jobs::chain(&error), "Redis is not available");
+                Self::new(
+                    Code::Unavailable,
+                    "Redis is not available; nothing was lost, try again in a moment",
+                )
+            }
+            QueueError::Corrupt(_) | QueueError::Blobs(_) => Self::internal("a call failed", &error),
+        }
+    }
+}
+
+impl From<jesse::plan::PlanError> for ServiceError {
+    fn from(error: jesse::plan::PlanError) -> Self {
+        match error {
+            jesse::plan::PlanError::Job(error) => error.into(),
+            jesse::plan::PlanError::Queue(error) => error.into(),
+        }
+    }
+}

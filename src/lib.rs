@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+pub mod errors;
+mod mcp;
+pub mod roles;
+pub mod service;
+pub mod settings;
+mod views;

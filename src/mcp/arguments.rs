@@ -1,0 +1,98 @@
+//! What the tools take.
+
+use std::time::Duration;
+
+use jesse::spec::BacktestRequest;
+use jobs::{ErrorCode, InvalidId, JobId};
+use schemars::JsonSchema;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    errors::{Code, ServiceError},
+    service::SubmitOptions,
+};
+
+/// Clients give up a call after 60 s.
+const LONGEST_WAIT_S: f64 = 50.0;
+const DEFAULT_WAIT_S: f64 = 25.0;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    /// From backtest
+    pub(super) job_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Waiting {
+    /// From backtest
+    pub(super) job_id: String,
+    /// Wait this long for the end, 0 to 50; default 0
+    #[serde(default)]
+    #[schemars(with = "f64")]
+    pub(super) wait_seconds: Option<f64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// How long `backtest` waits: an argument beside those of the backtest.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(super) struct Wait {
+    /// Wait this long for the result, 0 to 50; default 25
+    #[serde(default)]
+    #[schemars(with = "f64")]
+    wait_seconds: Option<f64>,
+}
+
+/// The arguments of `backtest`, which belong to three concerns but lie side by side for the client.
+#[derive(Debug)]
+pub(super) struct Backtest {
+    pub(super) request: BacktestRequest,
+    pub(super) options: SubmitOptions,
+    pub(super) wait: Duration,
+}
+
+impl Backtest {
+    const OPTIONS: [&str; 4] = ["cache", "priority", "timeout_s", "max_attempts"];
+
+    pub(super) fn parse(arguments: Value) -> Result<Self, ServiceError> {
+        let Value::Object(mut request) = arguments else {
+            return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
+        };
+        let mut take = |names: &[&str]| -> Value {
+            let taken = names
+                .iter()
+                .filter_map(|name| request.remove(*name).map(|value| ((*name).to_owned(), value)));
+            Value::Object(taken.collect())
+        };
+        let options = parse(take(&Self::OPTIONS))?;
+        let Wait { wait_seconds } = parse(take(&["wait_seconds"]))?;
+        let request = serde_json::from_value(Value::Object(request))
+            .map_err(|error| ServiceError::new(Code::Job(ErrorCode::InvalidSpec), error.to_string()))?;
+        Ok(Self { request, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ServiceError> {
+    serde_json::from_value(arguments)
+        .map_err(|error| ServiceError::new(Code::InvalidRequest, error.to_string()))
+}
+
+pub(super) fn job_id(text: &str) -> Result<JobId, ServiceError> {
+    text.parse()
+        .map_err(|error: InvalidId| ServiceError::new(Code::InvalidRequest, format!("job_id: {error}")))
+}
+
+pub(super) fn wait(seconds: Option<f64>, default: f64) -> Result<Duration, ServiceError> {
+    let seconds = seconds.unwrap_or(default);
+    if !(0.0..=LONGEST_WAIT_S).contains(&seconds) {
+        let message =
+            format!("wait_seconds: must be from 0 to {LONGEST_WAIT_S}; to wait longer, call job_get again");
+        return Err(ServiceError::new(Code::InvalidRequest, message));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}

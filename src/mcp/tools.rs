@@ -1,0 +1,189 @@
+//! The tools as clients see them. Every word here is paid for by every agent that connects.
+
+use std::sync::Arc;
+
+use jesse::{candles::store::SeriesView, spec::BacktestRequest};
+use rmcp::{
+    handler::server::tool::schema_for_type,
+    model::{JsonObject, Tool, ToolAnnotations},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::arguments::{Job, Nothing, Wait, Waiting};
+use crate::{
+    service::{StrategyView, SubmitOptions},
+    views::JobAnswer,
+};
+
+pub(super) const BACKTEST: &str = "backtest";
+pub(super) const JOB_GET: &str = "job_get";
+pub(super) const JOB_CANCEL: &str = "job_cancel";
+pub(super) const STRATEGY_LIST: &str = "strategy_list";
+pub(super) const CANDLES_LIST: &str = "candles_list";
+
+#[derive(Serialize, JsonSchema)]
+struct Strategies {
+    strategies: Vec<StrategyView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Candles {
+    candles: Vec<SeriesView>,
+}
+
+#[derive(Clone, Copy)]
+enum Effect {
+    Reads,
+    Submits,
+    Cancels,
+}
+
+/// All tools, in the order in which an agent needs them.
+pub(super) fn all() -> Vec<Tool> {
+    let backtest = merged([
+        schema_for_type::<BacktestRequest>(),
+        schema_for_type::<SubmitOptions>(),
+        schema_for_type::<Wait>(),
+    ]);
+    vec![
+        tool::<Strategies>(
+            STRATEGY_LIST,
+            "List strategies",
+            "Strategies that backtest can run, with their hyperparameters (range, default).",
+            schema_for_type::<Nothing>(),
+            Effect::Reads,
+        ),
+        tool::<Candles>(
+            CANDLES_LIST,
+            "List candles",
+            "Exchanges and symbols that have candles, and from when to when. A backtest needs warm_up_candles before its \
+             start_date too.",
+            schema_for_type::<Nothing>(),
+            Effect::Reads,
+        ),
+        tool::<JobAnswer>(
+            BACKTEST,
+            "Run a backtest",
+            "Backtest a strategy. Waits up to wait_seconds and then mostly answers with the metrics (state \"succeeded\", \
+             summary.metrics); otherwise with a job_id to call job_get with. The job goes on in any case. The same call again \
+             costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual Futures\",\"symbol\":\"BTC-USDT\",\
+             \"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
+            backtest,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            JOB_GET,
+            "Get a job",
+            "State, progress and, once it has succeeded, metrics of a job.",
+            schema_for_type::<Waiting>(),
+            Effect::Reads,
+        ),
+        tool::<JobAnswer>(
+            JOB_CANCEL,
+            "Cancel a job",
+            "Stop a job that has not ended. One that has ended stays as it is.",
+            schema_for_type::<Job>(),
+            Effect::Cancels,
+        ),
+    ]
+}
+
+fn tool<Output: JsonSchema + 'static>(
+    name: &'static str,
+    title: &str,
+    description: &'static str,
+    input: Arc<JsonObject>,
+    effect: Effect,
+) -> Tool {
+    let annotations = ToolAnnotations::with_title(title).open_world(false);
+    let annotations = match effect {
+        Effect::Reads => annotations.read_only(true).idempotent(true),
+        Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
+        Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
+    };
+    let output = lean(&schema_for_type::<Output>());
+    Tool::new(name, description, lean(&input))
+        .with_title(title)
+        .with_raw_output_schema(output)
+        .with_annotations(annotations)
+}
+
+/// One object schema with the properties of several.
+fn merged<const N: usize>(schemas: [Arc<JsonObject>; N]) -> Arc<JsonObject> {
+    let [first, others @ ..] = schemas.as_slice() else { return Arc::default() };
+    let mut all = (**first).clone();
+    for schema in others {
+        for part in ["properties", "$defs"] {
+            let more = schema.get(part).and_then(Value::as_object).cloned().unwrap_or_default();
+            if let Some(Value::Object(known)) = all.get_mut(part) {
+                known.extend(more);
+            } else if !more.is_empty() {
+                all.insert(part.into(), Value::Object(more));
+            }
+        }
+    }
+    Arc::new(all)
+}
+
+/// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers.
+fn lean(schema: &JsonObject) -> Arc<JsonObject> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                if fields.get("format").is_some_and(Value::is_string) {
+                    fields.remove("format");
+                    fields.remove("minimum");
+                }
+                // `default: null` stands for "may be left out", which `required` says already.
+                if fields.get("default").is_some_and(Value::is_null) {
+                    fields.remove("default");
+                }
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut schema = schema.clone();
+    for name in ["$schema", "title", "description"] {
+        schema.remove(name);
+    }
+    schema.values_mut().for_each(strip);
+    Arc::new(schema)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_list_is_small_and_every_tool_is_described() {
+        let tools = all();
+        for tool in &tools {
+            assert!(
+                tool.annotations.is_some() && tool.output_schema.is_some() && tool.title.is_some(),
+                "{}",
+                tool.name
+            );
+        }
+        let json = serde_json::to_string(&tools).unwrap();
+        // About four bytes make a token.
+        assert!(json.len() < 10_000, "{} bytes: {json}", json.len());
+    }
+
+    #[test]
+    fn the_arguments_of_backtest_are_those_of_its_three_concerns() {
+        let backtest = all().into_iter().find(|tool| tool.name == BACKTEST).unwrap();
+        let properties = backtest.input_schema["properties"].as_object().unwrap();
+        for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
+            assert!(properties.contains_key(name), "{name}");
+        }
+        assert_eq!(
+            backtest.input_schema["required"],
+            serde_json::json!(["exchange", "start_date", "finish_date"])
+        );
+    }
+}

@@ -1,0 +1,218 @@
+//! `candles`: imports, makes and lists candles, whether or not `up` runs on the data folder.
+
+use std::{
+    fs::File,
+    io::{BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use jesse::candles::{
+    self, Candle, ImportError, Series, SeriesError, Source, SyntheticError, WalkSettings,
+    store::{CandleStore, SeriesView, StoreError},
+};
+use jobs::private_redis::PrivateRedis;
+
+use super::{DataFolder, LockError, RoleError, data, open_queue};
+use crate::settings::{DataSettings, RedisSettings};
+
+/// Why candles were not imported or made.
+#[derive(Debug, thiserror::Error)]
+pub enum CandlesError {
+    /// The file cannot be opened.
+    #[error("{0} cannot be read")]
+    Open(PathBuf, #[source] std::io::Error),
+    /// Neither kind of file.
+    #[error("{0}: only .csv and .parquet files can be imported")]
+    Kind(PathBuf),
+    /// The file's content.
+    #[error("{0}: {1}")]
+    Import(PathBuf, #[source] ImportError),
+    /// The name of the series.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
+    /// The generator's settings.
+    #[error(transparent)]
+    Synthetic(#[from] SyntheticError),
+    /// The first day.
+    #[error("{0:?} is not a date; write YYYY-MM-DD")]
+    Date(String),
+    /// More minutes than can be counted.
+    #[error("--days must be from 1 to 13000")]
+    Days,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Standard output.
+    #[error("the answer cannot be printed")]
+    Print(#[from] std::io::Error),
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CandlesCommand {
+    /// Import 1-minute candles from a .csv or .parquet file; stored ones of the same minutes are replaced
+    Import {
+        /// Columns: timestamp, open, close, high, low, volume, by name in any order
+        file: PathBuf,
+        /// Which series they belong to
+        #[command(flatten)]
+        series: SeriesArgs,
+        /// Where they are kept
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make synthetic candles (a random walk), labelled as such in every result
+    Generate {
+        /// Which series they make
+        #[command(flatten)]
+        series: SeriesArgs,
+        /// First day
+        #[arg(long, default_value = "2023-01-01")]
+        start: String,
+        /// How many days
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+        /// Same seed, same candles
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// First price
+        #[arg(long, default_value_t = 20_000.0)]
+        price: f64,
+        /// Standard deviation of a minute's return
+        #[arg(long, default_value_t = 0.0007)]
+        volatility: f64,
+        /// Where they are kept
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List what is stored
+    List {
+        /// Where it is kept
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// One symbol on one exchange.
+#[derive(Debug, Clone, Args)]
+pub struct SeriesArgs {
+    /// As Jesse spells it, e.g. "Binance Perpetual Futures"
+    #[arg(long)]
+    exchange: String,
+    /// E.g. BTC-USDT
+    #[arg(long)]
+    symbol: String,
+}
+
+/// Where candles are kept.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// See the struct.
+    #[command(flatten)]
+    data: DataSettings,
+    /// See the struct.
+    #[command(flatten)]
+    redis: RedisSettings,
+}
+
+/// Does it.
+pub async fn run(command: CandlesCommand) -> Result<(), RoleError> {
+    match command {
+        CandlesCommand::Import { file, series, place } => {
+            let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
+            let read = file.clone();
+            // Reading is work for the processor; nothing else happens in this process meanwhile.
+            let rows = tokio::task::spawn_blocking(move || read_file(&read)).await;
+            let rows = rows.map_err(|error| CandlesError::Open(file, error.into()))??;
+            place.import(&series, Source::Imported, &rows).await
+        }
+        CandlesCommand::Generate { series, start, days, seed, price, volatility, place } => {
+            let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
+            let first: jiff::civil::Date = start.parse().map_err(|_| CandlesError::Date(start))?;
+            let first_ms = jesse::spec::midnight_ms(first);
+            let minutes = days.checked_mul(1440).filter(|_| days > 0).ok_or(CandlesError::Days)?;
+            let settings = WalkSettings { seed, first_ms, minutes, start_price: price, volatility };
+            let rows: Vec<Candle> = candles::generate(settings).map_err(CandlesError::from)?.collect();
+            place.import(&series, Source::Synthetic { seed }, &rows).await
+        }
+        CandlesCommand::List { place } => place.list().await,
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<Candle>, CandlesError> {
+    let kind = path.extension().and_then(|end| end.to_str()).map(str::to_ascii_lowercase);
+    let imported = match kind.as_deref() {
+        Some("csv") => {
+            let file = File::open(path).map_err(|error| CandlesError::Open(path.to_owned(), error))?;
+            candles::read_csv(BufReader::new(file))
+        }
+        Some("parquet") => candles::read_parquet_file(path),
+        _ => return Err(CandlesError::Kind(path.to_owned())),
+    };
+    imported.map_err(|error| CandlesError::Import(path.to_owned(), error))
+}
+
+impl Place {
+    async fn import(self, series: &Series, source: Source, rows: &[Candle]) -> Result<(), RoleError> {
+        let (store, private) = self.open().await?;
+        let imported = store.import(series, source, rows).await;
+        close(private).await;
+        let imported = imported.map_err(CandlesError::from)?;
+        let view = SeriesView::from(&imported.manifest);
+        let (given, months) = (rows.len(), imported.months_written);
+        let text = format!("{given} candles into {months} months; {}", line(&view));
+        Ok(print(&[text])?)
+    }
+
+    async fn list(self) -> Result<(), RoleError> {
+        let (store, private) = self.open().await?;
+        let manifests = store.list().await;
+        close(private).await;
+        let mut lines: Vec<_> = manifests
+            .map_err(CandlesError::from)?
+            .iter()
+            .map(|manifest| line(&SeriesView::from(manifest)))
+            .collect();
+        if lines.is_empty() {
+            lines.push("no candles are stored".into());
+        }
+        Ok(print(&lines)?)
+    }
+
+    /// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
+    async fn open(&self) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
+        let folder = &self.data.data;
+        let (url, private) = match &self.redis.redis_url {
+            Some(url) => (url.clone(), None),
+            None => match DataFolder::lock(folder) {
+                Ok(data) => {
+                    let redis = PrivateRedis::start(&data.redis()).await?;
+                    (redis.url().to_owned(), Some((redis, data)))
+                }
+                Err(LockError::InUse { .. }) => (PrivateRedis::url_for(&data::redis(folder)), None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let queue = open_queue(&url, &self.redis, &self.data)?;
+        Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?), private))
+    }
+}
+
+async fn close(private: Option<(PrivateRedis, DataFolder)>) {
+    if let Some((redis, _data)) = private {
+        redis.stop().await;
+    }
+}
+
+fn line(view: &SeriesView) -> String {
+    let SeriesView { exchange, symbol, from, to, rows, gaps, synthetic } = view;
+    let kind = if *synthetic { ", synthetic" } else { "" };
+    format!("{exchange} {symbol}: {rows} candles from {from} to {to}, {gaps} gaps{kind}")
+}
+
+fn print(lines: &[String]) -> Result<(), CandlesError> {
+    let mut stdout = std::io::stdout().lock();
+    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    Ok(())
+}

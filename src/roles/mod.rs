@@ -1,0 +1,73 @@
+//! What the one binary can be: a subcommand each.
+
+pub mod candles;
+mod data;
+pub mod serve;
+mod shutdown;
+pub mod up;
+pub mod worker;
+
+use std::{io, path::PathBuf};
+
+use jobs::{Queue, QueueError, Redis, blobs::BlobError, private_redis::StartError};
+
+use crate::settings::{DataSettings, RedisSettings};
+
+pub use data::{DataFolder, LockError};
+pub use shutdown::on_signal;
+
+/// Why a role cannot start or go on. Its text is what the operator reads.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    /// A setting that does not fit.
+    #[error("{0}")]
+    Setting(String),
+    /// Another process uses the data folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The private Redis.
+    #[error(transparent)]
+    PrivateRedis(#[from] StartError),
+    /// The private Redis ended by itself.
+    #[error("the private Redis ended by itself ({0}); see redis.log in the data folder")]
+    RedisEnded(String),
+    /// Redis.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The blob store.
+    #[error("the folder for results cannot be used")]
+    Blobs(#[from] BlobError),
+    /// The address.
+    #[error("{0} cannot be listened on")]
+    Listen(std::net::SocketAddr, #[source] io::Error),
+    /// The server ended.
+    #[error("the server ended")]
+    Serve(#[source] io::Error),
+    /// The worker ended.
+    #[error(transparent)]
+    Worker(#[from] workers::WorkerError),
+    /// Candles.
+    #[error(transparent)]
+    Candles(#[from] candles::CandlesError),
+    /// A folder.
+    #[error("{0} cannot be used")]
+    Folder(PathBuf, #[source] io::Error),
+    /// The metrics contradict each other: a defect.
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Connects to Redis.
+pub(crate) fn open_queue(url: &str, redis: &RedisSettings, data: &DataSettings) -> Result<Queue, RoleError> {
+    let connection = Redis::open(url, &redis.name, redis.redis_pool_size)?;
+    Ok(Queue::new(connection, data.retention()))
+}
+
+/// The URL of a Redis that runs already, for roles that need one.
+pub(crate) fn shared_redis(redis: &RedisSettings) -> Result<&str, RoleError> {
+    redis.redis_url.as_deref().ok_or_else(|| {
+        RoleError::Setting(
+            "REDIS_URL (or --redis-url) is needed here; `jesse-jobs up` starts a Redis of its own".into(),
+        )
+    })
+}

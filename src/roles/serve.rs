@@ -1,0 +1,66 @@
+//! `serve`: an API instance. Stateless: any number of them stand side by side.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args;
+use jesse::{plan::Limits, strategies::publish::Publisher};
+use jobs::{Events, Queue, blobs::BlobStore};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{RoleError, data, open_queue, shared_redis};
+use crate::{
+    api::{self, Api, Metrics, check_address},
+    service::Service,
+    settings::{ApiSettings, DataSettings, LimitSettings, RedisSettings},
+};
+
+/// The settings of `serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeSettings {
+    /// See the struct.
+    #[command(flatten)]
+    pub api: ApiSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub redis: RedisSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub data: DataSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+}
+
+/// Listens where the settings say.
+pub(super) async fn listen(settings: &ApiSettings) -> Result<TcpListener, RoleError> {
+    check_address(settings.listen).map_err(RoleError::Setting)?;
+    TcpListener::bind(settings.listen).await.map_err(|error| RoleError::Listen(settings.listen, error))
+}
+
+/// An API over this queue.
+pub(super) fn api(
+    queue: Queue,
+    blobs: BlobStore,
+    publisher: Option<Arc<Publisher>>,
+    (api, limits): (&ApiSettings, &LimitSettings),
+    stop: CancellationToken,
+) -> Result<Api, RoleError> {
+    let events = Events::follow(queue.clone(), stop.clone());
+    let limits =
+        Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
+    let service = Service::new(queue, events, blobs, publisher, limits);
+    let longest_wait = Duration::from_secs(api.request_timeout);
+    Ok(Api::new(service, Arc::new(Metrics::new()?), longest_wait, api.allowed_hosts.clone(), stop))
+}
+
+/// Serves until `stop`.
+pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(), RoleError> {
+    let queue = open_queue(shared_redis(&settings.redis)?, &settings.redis, &settings.data)?;
+    let blobs = data::blobs(&settings.data.data)?;
+    let listener = listen(&settings.api).await?;
+    let address = listener.local_addr().map_err(RoleError::Serve)?;
+    tracing::info!(%address, "serving HTTP and MCP");
+    let api = api(queue, blobs, None, (&settings.api, &settings.limits), stop)?;
+    api::run(api, listener).await.map_err(RoleError::Serve)
+}

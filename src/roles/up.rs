@@ -1,0 +1,135 @@
+//! `up`: everything in one process, for one machine: a private Redis (unless REDIS_URL names one), a worker, the API.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use clap::Args;
+use jobs::private_redis::PrivateRedis;
+use tokio_util::sync::CancellationToken;
+use workers::Worker;
+
+use super::{
+    DataFolder, RoleError, data, open_queue,
+    serve::{self, listen},
+};
+use crate::{
+    api,
+    settings::{ApiSettings, DataSettings, LimitSettings, RedisSettings, WorkerArgs},
+};
+
+/// The settings of `up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpSettings {
+    /// See the struct.
+    #[command(flatten)]
+    pub api: ApiSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub worker: WorkerArgs,
+    /// See the struct.
+    #[command(flatten)]
+    pub redis: RedisSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub data: DataSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+}
+
+/// Runs until `stop`; then stops the API, drains the worker, and stops the private Redis last.
+pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
+    let listener = listen(&settings.api).await?;
+    let data = DataFolder::lock(&settings.data.data)?;
+    match &settings.redis.redis_url {
+        Some(url) => run_on(url, &settings, &data, listener, stop).await,
+        None => {
+            let mut redis = PrivateRedis::start(&data.redis()).await?;
+            let url = redis.url().to_owned();
+            let all = CancellationToken::new();
+            let running = run_on(&url, &settings, &data, listener, all.clone());
+            tokio::pin!(running);
+            let outcome = tokio::select! {
+                outcome = &mut running => outcome,
+                () = stop.cancelled() => {
+                    all.cancel();
+                    running.await
+                }
+                ended = redis.ended() => {
+                    all.cancel();
+                    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                    Err(RoleError::RedisEnded(how))
+                }
+            };
+            redis.stop().await;
+            outcome
+        }
+    }
+}
+
+async fn run_on(
+    url: &str,
+    settings: &UpSettings,
+    data: &DataFolder,
+    listener: tokio::net::TcpListener,
+    stop: CancellationToken,
+) -> Result<(), RoleError> {
+    let queue = open_queue(url, &settings.redis, &settings.data)?;
+    queue.redis().ping().await?;
+    let blobs = data::blobs(data.path())?;
+    let project = project(settings, data)?;
+    tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
+    let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project));
+    let worker = Worker::start(worker_settings, queue.clone(), blobs.clone())?;
+    let address = listener.local_addr().map_err(RoleError::Serve)?;
+    let api = serve::api(queue, blobs, worker.publisher(), (&settings.api, &settings.limits), stop.clone())?;
+    let publisher = worker.publisher();
+
+    let announcing = async {
+        let ready = async {
+            while let Some(publisher) = &publisher
+                && publisher.refresh().await.is_err()
+            {
+                // The worker logs why.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        if stop.run_until_cancelled(ready).await.is_some() {
+            // For scripts that wait for it; everything else goes to the log.
+            let mut stdout = std::io::stdout().lock();
+            let _closed =
+                writeln!(stdout, "jesse-jobs is ready: http://{address}").and_then(|()| stdout.flush());
+        }
+    };
+    let serving = async {
+        let served = api::run(api, listener).await.map_err(RoleError::Serve);
+        // One part without the others is of no use.
+        stop.cancel();
+        served
+    };
+    let working = async {
+        let worked = worker.run(stop.clone()).await.map_err(RoleError::from);
+        stop.cancel();
+        worked
+    };
+    let ((), served, worked) = tokio::join!(announcing, serving, working);
+    served.and(worked)
+}
+
+/// The project named, or the one in the current folder, or an empty one to be filled.
+fn project(settings: &UpSettings, data: &DataFolder) -> Result<PathBuf, RoleError> {
+    if let Some(project) = &settings.worker.project {
+        if !project.join("strategies").is_dir() {
+            let message =
+                format!("{} is not a Jesse project: it has no folder \"strategies\"", project.display());
+            return Err(RoleError::Setting(message));
+        }
+        return std::path::absolute(project).map_err(|error| RoleError::Folder(project.clone(), error));
+    }
+    if let Some(here) = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir()) {
+        return Ok(here);
+    }
+    let own = data.project();
+    std::fs::create_dir_all(own.join("strategies")).map_err(|error| RoleError::Folder(own.clone(), error))?;
+    tracing::info!(project = %own.display(), "no project was named; put strategies into its folder \"strategies\"");
+    Ok(own)
+}

@@ -1,0 +1,237 @@
+//! What both doors, HTTP and MCP, do: validate, submit, wait, read, cancel.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jesse::{
+    candles::store::{CandleStore, SeriesView, manifests},
+    catalogue::{self, Catalogue, Hyperparameter},
+    plan::{Limits, Planner},
+    spec::{BacktestRequest, BacktestSpec},
+    strategies::publish::Publisher,
+};
+use jobs::{
+    Accepted, CacheMode, Events, JobId, JobState, JobView, Kind, Priority, Queue, Submission, TenantId,
+    blobs::{BlobId, BlobStore},
+    documents::{Document, Documents},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::errors::{Code, ServiceError};
+
+/// After how many failed attempts a job is given up, unless it says otherwise.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// How a backtest is to be treated.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitOptions {
+    /// use (default): take a stored result; refresh: compute anew; off: neither read nor store
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub cache: CacheMode,
+    /// interactive, normal (default), batch
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub priority: Priority,
+    /// Seconds the run may take
+    #[serde(default)]
+    #[schemars(with = "u32")]
+    pub timeout_s: Option<u32>,
+    /// Attempts before it is given up, 1 to 10; default 3
+    #[serde(default)]
+    #[schemars(with = "u32")]
+    pub max_attempts: Option<u32>,
+}
+
+/// A strategy as clients see it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct StrategyView {
+    /// Its name.
+    pub name: String,
+    /// The first line of its documentation.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub doc: String,
+    /// What may be set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hyperparameters: Vec<Hyperparameter>,
+    /// Why it cannot run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub error: Option<String>,
+}
+
+/// A result's body, field by field, as stored.
+#[derive(Debug)]
+pub struct ResultBody {
+    /// Names the content.
+    pub blob: BlobId,
+    /// `metrics`, `trades`, `equity_curve`, `logs`, `provenance`.
+    pub fields: BTreeMap<String, Box<RawValue>>,
+}
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: Queue,
+    events: Events,
+    blobs: BlobStore,
+    planner: Planner,
+    candles: CandleStore,
+    catalogue: Documents<Catalogue>,
+    publisher: Option<Arc<Publisher>>,
+    limits: Limits,
+}
+
+impl Service {
+    /// A service over this queue. `publisher` is there when the worker is in the same process: then an edited strategy is
+    /// noticed by the very next submit.
+    pub fn new(
+        queue: Queue,
+        events: Events,
+        blobs: BlobStore,
+        publisher: Option<Arc<Publisher>>,
+        limits: Limits,
+    ) -> Self {
+        let redis = queue.redis();
+        let inner = Inner {
+            planner: Planner::new(manifests(redis.clone())),
+            candles: CandleStore::new(redis.clone(), blobs.clone()),
+            catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
+            events,
+            blobs,
+            queue,
+            publisher,
+            limits,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The queue underneath.
+    pub fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+
+    /// What exists, as last published.
+    pub async fn catalogue(&self) -> Result<Arc<Document<Catalogue>>, ServiceError> {
+        if let Some(publisher) = &self.inner.publisher
+            && let Err(error) = publisher.refresh().await
+        {
+            // What was published before stays valid; the worker logs why it cannot be refreshed.
+            tracing::debug!(error = jobs::chain(&error), "the catalogue was not refreshed");
+        }
+        let found = self.inner.catalogue.get(catalogue::DOCUMENT).await?;
+        found.ok_or_else(|| {
+            let message = "no worker has said yet what it can run: it is starting, or none is running; try again in a moment";
+            ServiceError::new(Code::EngineStarting, message)
+        })
+    }
+
+    /// Accepts a backtest: in milliseconds it is either refused with what is wrong, or durable under its id.
+    pub async fn submit_backtest(
+        &self,
+        tenant: &TenantId,
+        request: &BacktestRequest,
+        options: &SubmitOptions,
+    ) -> Result<(JobId, Accepted), ServiceError> {
+        let limits = self.limits(options)?;
+        let catalogue = self.catalogue().await?;
+        let spec = BacktestSpec::check(request, &catalogue.value)?;
+        let mut plan = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
+        let cache_key = match options.cache {
+            CacheMode::Off => plan.cache_key.take(),
+            CacheMode::Use | CacheMode::Refresh => plan.cache_key.clone(),
+        };
+        let json = |error| ServiceError::internal("a plan cannot be written", &error);
+        let submission = Submission {
+            tenant: tenant.clone(),
+            kind: Kind::Backtest,
+            priority: options.priority,
+            cache: options.cache,
+            cache_key: cache_key.unwrap_or_else(|| jobs::CacheKey::new("")),
+            request: serde_json::to_string(&plan.spec).map_err(|error| json(error))?,
+            plan: serde_json::to_string(&plan).map_err(|error| json(error))?,
+            max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
+        };
+        Ok(self.inner.queue.submit(&submission).await?)
+    }
+
+    fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {
+        let most = self.inner.limits;
+        let wall_s = options.timeout_s.unwrap_or(most.wall_s);
+        if !(1..=most.wall_s).contains(&wall_s) {
+            let message = format!("timeout_s: must be from 1 to {}", most.wall_s);
+            return Err(ServiceError::new(Code::InvalidRequest, message));
+        }
+        if options.max_attempts.is_some_and(|attempts| !(1..=10).contains(&attempts)) {
+            return Err(ServiceError::new(Code::InvalidRequest, "max_attempts: must be from 1 to 10"));
+        }
+        Ok(Limits { wall_s, cpu_s: wall_s, ..most })
+    }
+
+    /// A job, once it has ended or `wait` is over; `seen` is told what happens on the way.
+    pub async fn job(
+        &self,
+        tenant: &TenantId,
+        job: JobId,
+        wait: Duration,
+        seen: impl FnMut(&JobView),
+    ) -> Result<JobView, ServiceError> {
+        Ok(self.inner.events.wait(job, tenant, wait, seen).await?)
+    }
+
+    /// Cancels a job; answers how it stands now.
+    pub async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<JobView, ServiceError> {
+        self.inner.queue.cancel(job, tenant).await?;
+        Ok(self.inner.queue.get(job, tenant).await?)
+    }
+
+    /// Everything that a job found.
+    pub async fn result(&self, tenant: &TenantId, job: JobId) -> Result<ResultBody, ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        let Some(result) = view.result.filter(|_| view.state == JobState::Succeeded) else {
+            let message = format!("the job is {}; only a succeeded one has a result", view.state.as_str());
+            return Err(ServiceError::new(Code::ResultNotReady, message));
+        };
+        let evicted = || {
+            let message =
+                "the result is not stored any more; submit the same backtest again to compute it anew";
+            ServiceError::new(Code::ResultEvicted, message)
+        };
+        let receipt = self.inner.queue.receipt(&result).await?.ok_or_else(evicted)?;
+        let body =
+            self.inner.blobs.get(&receipt.blob).await.map_err(jobs::QueueError::from)?.ok_or_else(evicted)?;
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&body)
+            .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
+        fields.insert("provenance".into(), receipt.provenance);
+        Ok(ResultBody { blob: receipt.blob, fields })
+    }
+
+    /// All strategies, by name.
+    pub async fn strategies(&self) -> Result<Vec<StrategyView>, ServiceError> {
+        let catalogue = self.catalogue().await?;
+        let view = |(name, strategy): (&String, &catalogue::Strategy)| StrategyView {
+            name: name.clone(),
+            doc: strategy.doc.clone(),
+            hyperparameters: strategy.hyperparameters.clone(),
+            error: strategy.error.as_ref().map(|error| error.message.clone()),
+        };
+        Ok(catalogue.value.strategies.iter().map(view).collect())
+    }
+
+    /// All candles that are stored.
+    pub async fn candles(&self) -> Result<Vec<SeriesView>, ServiceError> {
+        let found = self.inner.candles.list().await;
+        let found = found.map_err(|error| match error {
+            jesse::candles::store::StoreError::Queue(error) => error.into(),
+            error => ServiceError::internal("the candles cannot be listed", &error),
+        })?;
+        Ok(found.iter().map(SeriesView::from).collect())
+    }
+}

@@ -1,0 +1,134 @@
+//! Settings: one struct per concern, read from flags, then the environment, then a file `.env`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+
+/// Where clients are served.
+#[derive(Debug, Clone, Args)]
+pub struct ApiSettings {
+    /// Address to serve HTTP and MCP on; port 0 takes a free one
+    #[arg(long, env = "JESSE_JOBS_LISTEN", default_value = "127.0.0.1:8100")]
+    pub listen: SocketAddr,
+
+    /// Host names that clients may address besides localhost (comma-separated)
+    #[arg(long, env = "JESSE_JOBS_ALLOWED_HOSTS", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
+
+    /// Longest that one HTTP request may wait, in seconds; it never bounds a job
+    #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300)]
+    pub request_timeout: u64,
+}
+
+/// The Redis to use.
+#[derive(Debug, Clone, Args)]
+pub struct RedisSettings {
+    /// Redis, e.g. redis://127.0.0.1:6379/0; without it `up` starts a private one
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+
+    /// Keeps deployments apart that share a Redis: all keys start with {NAME}
+    #[arg(long, env = "JESSE_JOBS_NAME", default_value = "jj")]
+    pub name: String,
+
+    /// Most connections to Redis for short commands
+    #[arg(long, env = "REDIS_POOL_SIZE", default_value_t = 16)]
+    pub redis_pool_size: usize,
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone, Args)]
+pub struct DataSettings {
+    /// Folder for results, candles, code and the private Redis
+    #[arg(long, env = "JESSE_JOBS_DATA", default_value = "data")]
+    pub data: PathBuf,
+
+    /// Days that a finished job and a result are kept
+    #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    pub retention_days: u64,
+}
+
+impl DataSettings {
+    /// How long things are kept.
+    pub fn retention(&self) -> jobs::Retention {
+        let kept = Duration::from_hours(24 * self.retention_days);
+        jobs::Retention { jobs: kept, results: kept }
+    }
+}
+
+/// How jobs are computed.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Jesse project whose strategies are offered; default: this folder if it has "strategies", else DATA/project
+    #[arg(long, env = "JESSE_PROJECT")]
+    pub project: Option<PathBuf>,
+
+    /// Jobs computed at once; default: the number of processors
+    #[arg(long = "workers", env = "JESSE_JOBS_WORKERS")]
+    pub slots: Option<usize>,
+
+    /// Python that has Jesse installed; default: .venv/bin/python if it exists, else python3
+    #[arg(long, env = "JESSE_PYTHON")]
+    pub python: Option<PathBuf>,
+
+    /// Seconds that jobs may go on after a stop was asked for, before they are handed back to the queue
+    #[arg(long, env = "JESSE_JOBS_GRACE", default_value_t = 10)]
+    pub grace: u64,
+
+    /// Largest result in megabytes
+    #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub max_result_mb: u32,
+}
+
+impl WorkerArgs {
+    /// The worker's settings; `folder` is what it keeps on its disk.
+    pub fn worker_settings(&self, folder: PathBuf, project: Option<PathBuf>) -> workers::WorkerSettings {
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        workers::WorkerSettings {
+            python: self.python.clone().unwrap_or_else(default_python),
+            folder,
+            project,
+            slots: self.slots.unwrap_or_else(processors).max(1),
+            grace: Duration::from_secs(self.grace),
+            max_result_bytes: (self.max_result_mb as usize) << 20,
+        }
+    }
+}
+
+fn default_python() -> PathBuf {
+    let local = PathBuf::from(".venv/bin/python");
+    if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { "python3".into() }
+}
+
+/// What a job may use when it does not say.
+#[derive(Debug, Clone, Args)]
+pub struct LimitSettings {
+    /// Longest run in seconds, also the most that timeout_s may ask for
+    #[arg(long, env = "JESSE_JOBS_TIMEOUT", default_value_t = 3600)]
+    pub job_timeout: u32,
+
+    /// Memory of one run in megabytes, on top of Jesse itself
+    #[arg(long, env = "JESSE_JOBS_MEMORY_MB", default_value_t = 2048)]
+    pub job_memory_mb: u32,
+}
+
+/// What is logged, to standard error.
+#[derive(Debug, Clone, Args)]
+pub struct LogSettings {
+    /// error, warn, info, debug, trace, or a filter such as info,jobs=debug
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
+    pub log_level: String,
+
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
