@@ -1,6 +1,9 @@
 //! The binary: reads settings, starts logging, and becomes what the subcommand says.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use jesse_jobs::{
@@ -70,9 +73,11 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
 }
 
 fn start_logging(settings: &LogSettings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log_level.to_lowercase());
+    let filter = EnvFilter::try_new(settings.log_level.to_lowercase());
     let filter = filter.map_err(|error| format!("LOG_LEVEL is {:?}: {error}", settings.log_level))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

@@ -148,15 +148,15 @@ impl Service {
             CacheMode::Off => plan.cache_key.take(),
             CacheMode::Use | CacheMode::Refresh => plan.cache_key.clone(),
         };
-        let json = |error| ServiceError::internal("a plan cannot be written", &error);
+        let json = |error: serde_json::Error| ServiceError::internal("a plan cannot be written", &error);
         let submission = Submission {
             tenant: tenant.clone(),
             kind: Kind::Backtest,
             priority: options.priority,
             cache: options.cache,
             cache_key: cache_key.unwrap_or_else(|| jobs::CacheKey::new("")),
-            request: serde_json::to_string(&plan.spec).map_err(|error| json(error))?,
-            plan: serde_json::to_string(&plan).map_err(|error| json(error))?,
+            request: serde_json::to_string(&plan.spec).map_err(json)?,
+            plan: serde_json::to_string(&plan).map_err(json)?,
             max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
         };
         Ok(self.inner.queue.submit(&submission).await?)
@@ -183,7 +183,8 @@ impl Service {
         wait: Duration,
         seen: impl FnMut(&JobView),
     ) -> Result<JobView, ServiceError> {
-        Ok(self.inner.events.wait(job, tenant, wait, seen).await?)
+        // Boxed: what waits is moved around a lot by those who race it against something.
+        Ok(Box::pin(self.inner.events.wait(job, tenant, wait, seen)).await?)
     }
 
     /// Cancels a job; answers how it stands now.

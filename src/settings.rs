@@ -116,7 +116,7 @@ pub struct LimitSettings {
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
     /// error, warn, info, debug, trace, or a filter such as info,jobs=debug
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
+    #[arg(long, env = "LOG_LEVEL", default_value = "info,rmcp=warn,apalis_core=warn", global = true)]
     pub log_level: String,
 
     /// How log lines look

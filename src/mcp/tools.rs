@@ -42,7 +42,7 @@ enum Effect {
 
 /// All tools, in the order in which an agent needs them.
 pub(super) fn all() -> Vec<Tool> {
-    let backtest = merged([
+    let backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
@@ -52,7 +52,7 @@ pub(super) fn all() -> Vec<Tool> {
             STRATEGY_LIST,
             "List strategies",
             "Strategies that backtest can run, with their hyperparameters (range, default).",
-            schema_for_type::<Nothing>(),
+            &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
         tool::<Candles>(
@@ -60,7 +60,7 @@ pub(super) fn all() -> Vec<Tool> {
             "List candles",
             "Exchanges and symbols that have candles, and from when to when. A backtest needs warm_up_candles before its \
              start_date too.",
-            schema_for_type::<Nothing>(),
+            &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
         tool::<JobAnswer>(
@@ -70,21 +70,21 @@ pub(super) fn all() -> Vec<Tool> {
              summary.metrics); otherwise with a job_id to call job_get with. The job goes on in any case. The same call again \
              costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual Futures\",\"symbol\":\"BTC-USDT\",\
              \"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
-            backtest,
+            &backtest,
             Effect::Submits,
         ),
         tool::<JobAnswer>(
             JOB_GET,
             "Get a job",
             "State, progress and, once it has succeeded, metrics of a job.",
-            schema_for_type::<Waiting>(),
+            &schema_for_type::<Waiting>(),
             Effect::Reads,
         ),
         tool::<JobAnswer>(
             JOB_CANCEL,
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
-            schema_for_type::<Job>(),
+            &schema_for_type::<Job>(),
             Effect::Cancels,
         ),
     ]
@@ -94,7 +94,7 @@ fn tool<Output: JsonSchema + 'static>(
     name: &'static str,
     title: &str,
     description: &'static str,
-    input: Arc<JsonObject>,
+    input: &JsonObject,
     effect: Effect,
 ) -> Tool {
     let annotations = ToolAnnotations::with_title(title).open_world(false);
@@ -104,15 +104,15 @@ fn tool<Output: JsonSchema + 'static>(
         Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
     };
     let output = lean(&schema_for_type::<Output>());
-    Tool::new(name, description, lean(&input))
+    Tool::new(name, description, lean(input))
         .with_title(title)
         .with_raw_output_schema(output)
         .with_annotations(annotations)
 }
 
 /// One object schema with the properties of several.
-fn merged<const N: usize>(schemas: [Arc<JsonObject>; N]) -> Arc<JsonObject> {
-    let [first, others @ ..] = schemas.as_slice() else { return Arc::default() };
+fn merged(schemas: &[Arc<JsonObject>]) -> JsonObject {
+    let [first, others @ ..] = schemas else { return JsonObject::new() };
     let mut all = (**first).clone();
     for schema in others {
         for part in ["properties", "$defs"] {
@@ -124,7 +124,7 @@ fn merged<const N: usize>(schemas: [Arc<JsonObject>; N]) -> Arc<JsonObject> {
             }
         }
     }
-    Arc::new(all)
+    all
 }
 
 /// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers.

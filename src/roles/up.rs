@@ -40,30 +40,28 @@ pub struct UpSettings {
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let listener = listen(&settings.api).await?;
     let data = DataFolder::lock(&settings.data.data)?;
-    match &settings.redis.redis_url {
-        Some(url) => run_on(url, &settings, &data, listener, stop).await,
-        None => {
-            let mut redis = PrivateRedis::start(&data.redis()).await?;
-            let url = redis.url().to_owned();
-            let all = CancellationToken::new();
-            let running = run_on(&url, &settings, &data, listener, all.clone());
-            tokio::pin!(running);
-            let outcome = tokio::select! {
-                outcome = &mut running => outcome,
-                () = stop.cancelled() => {
-                    all.cancel();
-                    running.await
-                }
-                ended = redis.ended() => {
-                    all.cancel();
-                    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    Err(RoleError::RedisEnded(how))
-                }
-            };
-            redis.stop().await;
-            outcome
-        }
+    if let Some(url) = &settings.redis.redis_url {
+        return Box::pin(run_on(url, &settings, &data, listener, stop)).await;
     }
+    let mut redis = PrivateRedis::start(&data.redis()).await?;
+    let url = redis.url().to_owned();
+    // Redis is stopped after the parts that use it.
+    let parts = CancellationToken::new();
+    let mut running = Box::pin(run_on(&url, &settings, &data, listener, parts.clone()));
+    let outcome = tokio::select! {
+        outcome = &mut running => outcome,
+        () = stop.cancelled() => {
+            parts.cancel();
+            running.await
+        }
+        ended = redis.ended() => {
+            parts.cancel();
+            let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(RoleError::RedisEnded(how))
+        }
+    };
+    redis.stop().await;
+    outcome
 }
 
 async fn run_on(
@@ -107,12 +105,12 @@ async fn run_on(
         served
     };
     let working = async {
-        let worked = worker.run(stop.clone()).await.map_err(RoleError::from);
+        let outcome = worker.run(stop.clone()).await.map_err(RoleError::from);
         stop.cancel();
-        worked
+        outcome
     };
-    let ((), served, worked) = tokio::join!(announcing, serving, working);
-    served.and(worked)
+    let ((), api_outcome, worker_outcome) = tokio::join!(announcing, serving, working);
+    api_outcome.and(worker_outcome)
 }
 
 /// The project named, or the one in the current folder, or an empty one to be filled.

@@ -105,7 +105,7 @@ impl Backtests {
         let (sender, receiver) = mpsc::channel(4);
         let request = TaskRequest {
             task: "backtest",
-            args: arguments(&plan, &bundle, series),
+            args: arguments(&plan, &bundle, &series),
             limits: plan.limits,
             progress: Some(&sender),
         };
@@ -214,7 +214,7 @@ impl Backtests {
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
 
-fn arguments(plan: &BacktestPlan, bundle: &Path, series: Vec<Value>) -> Value {
+fn arguments(plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
     let spec = &plan.spec;
     let (start_ms, finish_ms) = spec.range_ms();
     let mut config = json!({

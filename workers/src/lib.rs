@@ -143,11 +143,11 @@ impl Worker {
                 asked.cancelled().await;
                 Ok::<(), apalis_core::error::WorkerError>(())
             };
-            let worked = tokio::select! {
-                worked = worker.run_until(stopped) => worked,
+            let outcome = tokio::select! {
+                outcome = worker.run_until(stopped) => outcome,
                 () = draining => Ok(()),
             };
-            if let Err(error) = worked {
+            if let Err(error) = outcome {
                 tracing::error!(error = chain(&error), "the worker ended and is started again");
                 let _stopped = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
             }

@@ -427,9 +427,10 @@ fn hyperparameters(
     for name in given.into_iter().flat_map(BTreeMap::keys) {
         if !known.iter().any(|parameter| parameter.name == *name) {
             let names: Vec<_> = known.iter().map(|parameter| parameter.name.clone()).collect();
-            let why = match names.is_empty() {
-                true => format!("{strategy} has no hyperparameters"),
-                false => unknown("hyperparameter", name, names.iter()),
+            let why = if names.is_empty() {
+                format!("{strategy} has no hyperparameters")
+            } else {
+                unknown("hyperparameter", name, names.iter())
             };
             findings.add("hyperparameters", why);
         }

@@ -22,7 +22,7 @@ use apalis_core::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::{Layer, Service};
 
 use crate::{
@@ -194,7 +194,8 @@ impl Held {
 pub struct LeaseBackend {
     held: Arc<Held>,
     worker: WorkerId,
-    claiming: Option<BoxFuture<'static, Claim>>,
+    claiming: Option<BoxFuture<'static, Option<Claim>>>,
+    close: CancellationToken,
     closing: Option<BoxFuture<'static, ()>>,
     renewing: Arc<AbortOnDropHandle<()>>,
     _reaping: AbortOnDropHandle<()>,
@@ -234,6 +235,7 @@ impl LeaseBackend {
             held,
             worker,
             claiming: None,
+            close: CancellationToken::new(),
             closing: None,
         }
     }
@@ -243,12 +245,12 @@ impl LeaseBackend {
         Drain { held: self.held.clone(), _renewing: self.renewing.clone() }
     }
 
-    /// Ends only with a run.
-    async fn claim(queue: Queue, worker: WorkerId) -> Claim {
+    /// Ends with a run, or without one after `close`. A claim that is on its way to Redis is never given up.
+    async fn claim(queue: Queue, worker: WorkerId, close: CancellationToken) -> Option<Claim> {
         let mut blocking = None;
-        loop {
-            match Self::claim_or_wait(&queue, &worker, &mut blocking).await {
-                Ok(Some(claim)) => return claim,
+        while !close.is_cancelled() {
+            match Self::claim_or_wait(&queue, &worker, &mut blocking, &close).await {
+                Ok(Some(claim)) => return Some(claim),
                 Ok(None) => {}
                 Err(error) => {
                     blocking = None;
@@ -257,12 +259,14 @@ impl LeaseBackend {
                 }
             }
         }
+        None
     }
 
     async fn claim_or_wait(
         queue: &Queue,
         worker: &WorkerId,
         blocking: &mut Option<redis::aio::MultiplexedConnection>,
+        close: &CancellationToken,
     ) -> Result<Option<Claim>, QueueError> {
         if let Some(claim) = queue.claim(worker, 1).await?.pop() {
             return Ok(Some(claim));
@@ -271,8 +275,11 @@ impl LeaseBackend {
             Some(connection) => connection,
             None => queue.redis().blocking_connection().await?,
         };
-        queue.wait_for_work(&mut connection, IDLE_WAIT).await?;
-        *blocking = Some(connection);
+        if let Some(waited) = close.run_until_cancelled(queue.wait_for_work(&mut connection, IDLE_WAIT)).await
+        {
+            waited?;
+            *blocking = Some(connection);
+        }
         Ok(None)
     }
 }
@@ -290,9 +297,10 @@ impl Backend for LeaseBackend {
         cx: &mut Context<'_>,
         _worker: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, QueueError>>> {
-        let start = || Self::claim(self.held.queue.clone(), self.worker.clone()).boxed();
+        let start = || Self::claim(self.held.queue.clone(), self.worker.clone(), self.close.clone()).boxed();
         let claim = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
         self.claiming = None;
+        let Some(claim) = claim else { return Poll::Ready(None) };
         let (id, attempt) = (claim.run.to_string(), claim.attempt);
         let task = TaskBuilder::new(self.held.take_up(claim))
             .task_id(TaskId::from_string(id))
@@ -302,12 +310,12 @@ impl Backend for LeaseBackend {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
+        self.close.cancel();
         let (claiming, held) = (self.claiming.take(), self.held.clone());
         let close = || {
             async move {
-                // The claim may be on its way already. Its wait for work ends by itself, so a little more than that.
                 let Some(claiming) = claiming else { return };
-                if let Ok(claim) = tokio::time::timeout(IDLE_WAIT + RETRY_PAUSE, claiming).await {
+                if let Some(claim) = claiming.await {
                     held.hand_in(&claim, Handled::Stopped(StopReason::HandBack)).await;
                 }
             }

@@ -132,8 +132,8 @@ impl Runner {
         stop: &CancellationToken,
     ) -> Result<TaskResult, TaskError> {
         self.ready().await?;
-        let scratch =
-            tempfile::Builder::new().prefix("task-").tempdir_in(self.folder.path()).map_err(internal)?;
+        let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(self.folder.path());
+        let scratch = scratch.map_err(|error| no_scratch(&error))?;
         let mut task = self.tasks.open();
         let fork = json!({
             "type": "fork",
@@ -159,30 +159,30 @@ impl Runner {
         };
         if watcher.exit.is_none() {
             // The result is in. What is left to do for the process goes on by itself.
-            self.see_off(task, scratch);
+            see_off(task, scratch);
         } else {
             task.finished();
         }
         outcome
     }
+}
 
-    /// Kills what is left of a task's process if it does not end by itself, then removes its scratch folder.
-    fn see_off(&self, mut task: tasks::OpenTask, scratch: tempfile::TempDir) {
-        tokio::spawn(async move {
-            let gone = async {
-                while let Some(event) = task.events.recv().await {
-                    if matches!(event, TaskEvent::Exited(_) | TaskEvent::ZygoteLost) {
-                        break;
-                    }
+/// Kills what is left of a task's process if it does not end by itself, then removes its scratch folder.
+fn see_off(mut task: tasks::OpenTask, scratch: tempfile::TempDir) {
+    tokio::spawn(async move {
+        let gone = async {
+            while let Some(event) = task.events.recv().await {
+                if matches!(event, TaskEvent::Exited(_) | TaskEvent::ZygoteLost) {
+                    break;
                 }
-            };
-            if tokio::time::timeout(GRACE, gone).await.is_ok() {
-                task.finished();
             }
-            // Otherwise dropping the task kills it.
-            drop(scratch);
-        });
-    }
+        };
+        if tokio::time::timeout(GRACE, gone).await.is_ok() {
+            task.finished();
+        }
+        // Otherwise dropping the task kills it.
+        drop(scratch);
+    });
 }
 
 /// Collects what is heard of one task.
@@ -251,17 +251,15 @@ impl Watcher<'_> {
                     }
                 }
             };
-            match tokio::time::timeout(GONE_LIMIT, gone).await {
-                Ok(exit) => self.exit = Some(exit),
-                Err(_) => {
-                    tracing::error!(
-                        task.id = self.id,
-                        "the zygote does not answer; it is killed with all its tasks"
-                    );
-                    self.runner.tasks.kill_zygote();
-                    self.exit = Some(Exit::default());
-                }
-            }
+            let exit = tokio::time::timeout(GONE_LIMIT, gone).await.unwrap_or_else(|_| {
+                tracing::error!(
+                    task.id = self.id,
+                    "the zygote does not answer; it is killed with all its tasks"
+                );
+                self.runner.tasks.kill_zygote();
+                Exit::default()
+            });
+            self.exit = Some(exit);
         }
         Ok(())
     }
@@ -313,7 +311,7 @@ fn zygote_lost() -> JobError {
     JobError::new(ErrorCode::EngineCrashed, "the runner process ended while it ran this").retryable()
 }
 
-fn internal(error: std::io::Error) -> JobError {
-    tracing::error!(error = jobs::chain(&error), "no scratch folder for a task");
+fn no_scratch(error: &std::io::Error) -> JobError {
+    tracing::error!(error = jobs::chain(error), "no scratch folder for a task");
     JobError::new(ErrorCode::Internal, "the worker has no room for a scratch folder").retryable()
 }

@@ -183,12 +183,11 @@ impl Publisher {
             let packed = bundle::pack(&files, scanned.files.iter(), &scanned.requires)?;
             let id = BlobId::of(&packed);
             let known = described.get(&(scanned.name.clone(), id.clone())).cloned();
-            let strategy = match known {
-                Some(strategy) => strategy,
-                None => {
-                    self.blobs.put(packed.into()).await?;
-                    self.describe(&scanned.name, id, snapshot.path()).await?
-                }
+            let strategy = if let Some(strategy) = known {
+                strategy
+            } else {
+                self.blobs.put(packed.into()).await?;
+                self.describe(&scanned.name, id, snapshot.path()).await?
             };
             strategies.insert(scanned.name, strategy);
         }
