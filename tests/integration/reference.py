@@ -11,7 +11,8 @@ import tempfile
 project, request = sys.argv[1:]
 with open(request) as file:
     request = json.load(file)
-folder = tempfile.mkdtemp()
+scratch = tempfile.TemporaryDirectory()
+folder = scratch.name
 for name in os.listdir(project):
     os.symlink(os.path.join(project, name), os.path.join(folder, name))
 os.chdir(folder)

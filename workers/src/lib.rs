@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backtest;
+mod run_folder;
 mod runner_files;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use jobs::{
 use tokio_util::sync::CancellationToken;
 
 use backtest::Backtests;
+use run_folder::RunFolder;
 
 /// How a worker is set up.
 #[derive(Debug, Clone)]
@@ -57,18 +59,20 @@ pub struct Worker {
     queue: Queue,
     handler: Arc<Backtests>,
     publisher: Option<Arc<Publisher>>,
-    /// Holds the Python package for as long as the runner may be started again.
-    _package: tempfile::TempDir,
+    /// Holds what the runner needs for as long as it may be started again.
+    _folder: RunFolder,
 }
 
 impl Worker {
     /// Starts to import Jesse in the background.
     pub fn start(settings: WorkerSettings, queue: Queue, blobs: BlobStore) -> Result<Self, WorkerError> {
-        let package = tempfile::Builder::new().prefix("jesse-jobs-runner-").tempdir()?;
-        runner_files::write(package.path())?;
+        let folder = RunFolder::make(&settings.folder.join("run"))?;
+        let package = folder.path().join("python");
+        runner_files::write(&package)?;
         let runner = Arc::new(Runner::start(RunnerSettings {
             python: settings.python.clone(),
-            package: package.path().to_owned(),
+            package,
+            folder: folder.path().to_owned(),
             max_result_bytes: settings.max_result_bytes,
         })?);
         let publisher = settings.project.clone().map(|project| {
@@ -82,7 +86,7 @@ impl Worker {
             blobs,
             runner,
         });
-        Ok(Self { settings, queue, handler, publisher, _package: package })
+        Ok(Self { settings, queue, handler, publisher, _folder: folder })
     }
 
     /// What publishes the catalogue, if this worker has a project.

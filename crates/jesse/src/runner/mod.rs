@@ -47,6 +47,9 @@ pub struct RunnerSettings {
     pub python: PathBuf,
     /// The folder that holds the package `runner`.
     pub package: PathBuf,
+    /// A folder of the runner's own, for its socket and its tasks' scratch folders. A socket's path may have about a
+    /// hundred bytes.
+    pub folder: PathBuf,
     /// The largest body of a result.
     pub max_result_bytes: usize,
 }
@@ -89,8 +92,7 @@ pub struct TaskRequest<'a> {
 pub struct Runner {
     tasks: Arc<Tasks>,
     ready: watch::Receiver<process::State>,
-    /// Holds the socket and the tasks' scratch folders.
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     max_result_bytes: usize,
     _supervisor: AbortOnDropHandle<()>,
 }
@@ -98,8 +100,8 @@ pub struct Runner {
 impl Runner {
     /// Starts the zygote in the background; [`Runner::ready`] says when it serves. A zygote that ends is started again.
     pub fn start(settings: RunnerSettings) -> std::io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("jesse-jobs-").tempdir()?;
-        let socket = folder.path().join("runner.sock");
+        let folder = settings.folder.clone();
+        let socket = folder.join("runner.sock");
         let listener = tokio::net::UnixListener::bind(&socket)?;
         let tasks = Arc::new(Tasks::default());
         let (state, ready) = watch::channel(process::State::Starting);
@@ -132,7 +134,7 @@ impl Runner {
         stop: &CancellationToken,
     ) -> Result<TaskResult, TaskError> {
         self.ready().await?;
-        let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(self.folder.path());
+        let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(&self.folder);
         let scratch = scratch.map_err(|error| no_scratch(&error))?;
         let mut task = self.tasks.open();
         let fork = json!({

@@ -1,0 +1,12 @@
+//! End to end: the real binary, a real Redis, a real Jesse.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stderr, reason = "says what was skipped, and why")]
+#![expect(unreachable_pub, reason = "nobody depends on a test binary")]
+
+mod backtests;
+mod bad_input;
+mod harness;
+mod lifecycle;
+mod mcp;
+mod same_as_jesse;
+mod scaled_out;
