@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod api;
+pub mod cli;
 pub mod errors;
 mod mcp;
 pub mod roles;

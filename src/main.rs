@@ -5,38 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use jesse_jobs::{
-    roles::{
-        self, RoleError, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
-        worker::WorkerSettings,
-    },
+    cli::{Cli, Role},
+    roles::{self, RoleError},
     settings::{LogFormat, LogSettings},
 };
 use tracing_subscriber::EnvFilter;
-
-/// Durable jobs for Jesse backtests, over MCP and HTTP
-#[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    role: Role,
-    #[command(flatten)]
-    log: LogSettings,
-}
-
-#[derive(Debug, Subcommand)]
-enum Role {
-    /// Everything on this machine: a private Redis, a worker, HTTP and MCP
-    Up(Box<UpSettings>),
-    /// HTTP and MCP only; jobs go to the workers on the same Redis
-    Serve(Box<ServeSettings>),
-    /// A worker only
-    Worker(Box<WorkerSettings>),
-    /// Import, make and list candles
-    #[command(subcommand)]
-    Candles(CandlesCommand),
-}
 
 fn main() -> ExitCode {
     let dotenv = dotenvy::dotenv();

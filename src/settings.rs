@@ -1,15 +1,27 @@
 //! Settings: one struct per concern, read from flags, then the environment, then a file `.env`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
 pub struct ApiSettings {
-    /// Address to serve HTTP and MCP on; port 0 takes a free one
-    #[arg(long, env = "JESSE_JOBS_LISTEN", default_value = "127.0.0.1:8100")]
-    pub listen: SocketAddr,
+    /// Address and port to serve HTTP and MCP on, instead of --host and --port
+    #[arg(long, env = "JESSE_JOBS_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// Address to serve on
+    #[arg(long, env = "MCP_HOST", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+
+    /// Port to serve on; 0 takes a free one
+    #[arg(long, env = "MCP_PORT", default_value_t = 8100)]
+    pub port: u16,
 
     /// Host names that clients may address besides localhost (comma-separated)
     #[arg(long, env = "JESSE_JOBS_ALLOWED_HOSTS", value_delimiter = ',')]
@@ -18,6 +30,13 @@ pub struct ApiSettings {
     /// Longest that one HTTP request may wait, in seconds; it never bounds a job
     #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300)]
     pub request_timeout: u64,
+}
+
+impl ApiSettings {
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::new(self.host, self.port))
+    }
 }
 
 /// The Redis to use.

@@ -34,8 +34,9 @@ pub struct ServeSettings {
 
 /// Listens where the settings say.
 pub(super) async fn listen(settings: &ApiSettings) -> Result<TcpListener, RoleError> {
-    check_address(settings.listen).map_err(RoleError::Setting)?;
-    TcpListener::bind(settings.listen).await.map_err(|error| RoleError::Listen(settings.listen, error))
+    let address = settings.address();
+    check_address(address).map_err(RoleError::Setting)?;
+    TcpListener::bind(address).await.map_err(|error| RoleError::Listen(address, error))
 }
 
 /// An API over this queue.

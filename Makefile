@@ -1,0 +1,44 @@
+# What a contributor needs. `make demo` and `make test` prepare a fresh machine by themselves.
+SHELL := bash
+# rustup's folder, for a shell that was open before Rust was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export JESSE_PYTHON := $(CURDIR)/.venv/bin/python
+# Jesse wants pytest 6, for which the plugins that come with its other packages are too new.
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
+
+.PHONY: help setup build demo up test bench lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Get what is missing on this machine, and Jesse into .venv
+	@scripts/setup
+
+build: setup ## Build the release binary
+	cargo build --release
+
+demo: build ## See it work: a backtest through MCP, a cached one, a chart (about a minute once built)
+	@demo/run
+
+up: build ## Serve on 127.0.0.1:8100 with the demo's data until Ctrl-C (PORT=... for another port)
+	@demo/run up
+
+test: setup ## Run all tests, on a real Redis and a real Jesse
+	cargo test --workspace
+	$(JESSE_PYTHON) -m pytest workers/runner/tests -q
+
+bench: build ## Measure against the floor: Jesse warm, one fork (needs its script, see bench/)
+	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+
+lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: licences not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo 'shellcheck is not installed: scripts not checked'; fi
+
+clean: ## Remove what was built, .venv and the demo's data
+	cargo clean
+	rm -rf .venv data/demo
+
+SCRIPTS = $(shell grep -lE '^\#!.*\bbash' scripts/* demo/* .ci/*)
