@@ -23,6 +23,50 @@ async fn call(
     client.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await.unwrap()
 }
 
+/// Calls a tool and holds its answer against the output schema that it promises: strict clients refuse what does not fit.
+async fn call_checked(
+    client: &RunningService<RoleClient, ()>,
+    tool: &'static str,
+    arguments: Value,
+) -> CallToolResult {
+    let result = call(client, tool, arguments).await;
+    let tools = client.list_all_tools().await.unwrap();
+    let tool = tools.iter().find(|found| found.name == tool).unwrap();
+    let schema = Value::Object((**tool.output_schema.as_ref().unwrap()).clone());
+    fits(structured(&result), &schema, &schema, &tool.name);
+    result
+}
+
+/// The part of JSON Schema that our schemas use: types, required and known properties, items, references.
+fn fits(value: &Value, schema: &Value, root: &Value, place: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return fits(value, root.pointer(reference.trim_start_matches('#')).unwrap(), root, place);
+    }
+    let right_type = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        _ => true,
+    };
+    assert!(right_type, "{place} is {value}, not {}", schema["type"]);
+    for name in schema["required"].as_array().into_iter().flatten() {
+        assert!(value.get(name.as_str().unwrap()).is_some(), "{place} lacks {name}: {value}");
+    }
+    if let (Some(fields), Some(properties)) = (value.as_object(), schema["properties"].as_object()) {
+        for (name, value) in fields {
+            let schema =
+                properties.get(name).unwrap_or_else(|| panic!("{place} has {name}, which nobody promised"));
+            fits(value, schema, root, &format!("{place}.{name}"));
+        }
+    }
+    for item in value.as_array().into_iter().flatten().filter(|_| schema["items"].is_object()) {
+        fits(item, &schema["items"], root, &format!("{place}[]"));
+    }
+}
+
 fn structured(result: &CallToolResult) -> &Value {
     let value = result.structured_content.as_ref().unwrap();
     let text = result.content[0].as_text().unwrap();
@@ -38,7 +82,7 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_ref()).collect();
     assert_eq!(names, ["strategy_list", "candles_list", "backtest", "job_get", "job_cancel"]);
 
-    let strategies = call(&client, "strategy_list", json!({})).await;
+    let strategies = call_checked(&client, "strategy_list", json!({})).await;
     let strategies = structured(&strategies)["strategies"].as_array().unwrap().clone();
     let sma = strategies.iter().find(|strategy| strategy["name"] == "SmaCross").unwrap();
     assert_eq!(sma["doc"], "Crossover of two moving averages.");
@@ -48,11 +92,11 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     );
     let broken = strategies.iter().find(|strategy| strategy["name"] == "DoesNotParse").unwrap();
     assert!(broken["error"].as_str().unwrap().contains("__init__.py:6"), "{broken}");
-    let candles = call(&client, "candles_list", json!({})).await;
+    let candles = call_checked(&client, "candles_list", json!({})).await;
     assert_eq!(structured(&candles)["candles"][0]["exchange"], EXCHANGE);
 
     let spec = with(month("SmaCross"), &json!({"balance": 20_000, "wait_seconds": 50}));
-    let first = call(&client, "backtest", spec.clone()).await;
+    let first = call_checked(&client, "backtest", spec.clone()).await;
     let view = structured(&first);
     assert_eq!(
         (first.is_error, &view["state"], &view["cached"]),
@@ -71,7 +115,8 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
 async fn a_long_job_answers_a_handle_that_says_what_to_do_and_can_be_cancelled() {
     let deployment = Deployment::shared();
     let client = connect(&deployment).await;
-    let handle = call(&client, "backtest", with(month("LoopsForever"), &json!({"wait_seconds": 0}))).await;
+    let handle =
+        call_checked(&client, "backtest", with(month("LoopsForever"), &json!({"wait_seconds": 0}))).await;
     let view = structured(&handle).clone();
     assert_eq!(handle.is_error, Some(false));
     let next = view["next"].as_str().unwrap();
@@ -79,7 +124,7 @@ async fn a_long_job_answers_a_handle_that_says_what_to_do_and_can_be_cancelled()
     // The same call while it is live is the same job.
     let same = call(&client, "backtest", with(month("LoopsForever"), &json!({"wait_seconds": 0.1}))).await;
     assert_eq!(structured(&same)["job_id"], view["job_id"]);
-    let cancelled = call(&client, "job_cancel", json!({"job_id": view["job_id"]})).await;
+    let cancelled = call_checked(&client, "job_cancel", json!({"job_id": view["job_id"]})).await;
     assert_eq!(structured(&cancelled)["state"], "cancelled");
 }
 

@@ -117,12 +117,21 @@ pub struct Hyperparameter {
     pub step: Option<f64>,
     /// The options of a categorical one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(schema_with = "any_values")]
     pub options: Option<Vec<serde_json::Value>>,
     /// What it is when it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "f64")]
+    #[schemars(schema_with = "any_value")]
     pub default: Option<serde_json::Value>,
+}
+
+/// A number, a text, or true or false. Without a type, since lists of types are not understood by all clients.
+fn any_value(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({})
+}
+
+fn any_values(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "array", "items": {}})
 }
 
 impl Hyperparameter {

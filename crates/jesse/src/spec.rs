@@ -76,7 +76,7 @@ pub struct BacktestRequest {
     pub warm_up_candles: Option<u32>,
     /// Values of the strategy's hyperparameters; the others keep their defaults
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BTreeMap<String, f64>")]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub hyperparameters: Option<BTreeMap<String, serde_json::Value>>,
     /// Jesse's fast simulator; default true
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -183,10 +183,10 @@ pub struct SeriesView {
     /// How many candles.
     pub rows: u64,
     /// How many times minutes are missing in between.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub gaps: usize,
     /// Made by a generator, not by a market.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub synthetic: bool,
 }
 
