@@ -45,7 +45,7 @@ mod tests {
     /// `docs/settings.md`, from the code.
     fn reference() -> String {
         let mut page = String::from(
-            "# Settings\n\nMade from the code: `UPDATE_DOCS=1 cargo test settings` writes it anew.\n\nA setting is read from its \
+            "# Settings\n\nMade from the code: `UPDATE_DOCS=1 cargo test reference` writes it anew.\n\nA setting is read from its \
              flag, else from its environment variable, else from a file `.env` in the working folder.\n",
         );
         let root = Cli::command();
@@ -96,7 +96,7 @@ mod tests {
         let written = std::fs::read_to_string(file).unwrap_or_default();
         assert!(
             written == reference(),
-            "docs/settings.md is not what the code says; run: UPDATE_DOCS=1 cargo test settings"
+            "docs/settings.md is not what the code says; run: UPDATE_DOCS=1 cargo test reference"
         );
     }
 

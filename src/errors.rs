@@ -41,6 +41,61 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, those of jobs last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let own = [
+            Self::InvalidRequest,
+            Self::JobNotFound,
+            Self::ResultNotReady,
+            Self::ResultEvicted,
+            Self::NotFound,
+            Self::MethodNotAllowed,
+            Self::PayloadTooLarge,
+            Self::UnsupportedMediaType,
+            Self::HostNotAllowed,
+            Self::EngineStarting,
+            Self::Unavailable,
+        ];
+        own.into_iter().chain(ErrorCode::ALL.into_iter().map(Self::Job))
+    }
+
+    /// What a client does about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "Mend what the text names.",
+            Self::JobNotFound => "Check the id; finished jobs are kept for some days.",
+            Self::ResultNotReady => {
+                "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
+            }
+            Self::ResultEvicted => "Submit the same backtest again.",
+            Self::NotFound | Self::MethodNotAllowed => "See the routes in the README.",
+            Self::PayloadTooLarge => "A body may have 1 MB.",
+            Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
+            Self::HostNotAllowed => {
+                "Address the server as localhost, or name the host in JESSE_JOBS_ALLOWED_HOSTS."
+            }
+            Self::EngineStarting | Self::Unavailable => "Try again after `Retry-After`; nothing was lost.",
+            Self::Job(ErrorCode::StrategyNotFound) => {
+                "Take a name from `/v1/strategies`; the text suggests one."
+            }
+            Self::Job(ErrorCode::StrategyError) => "Mend the strategy: `traceback` has its last frames.",
+            Self::Job(ErrorCode::CandlesMissing) => {
+                "Choose a range that is stored (the text has it), or import more."
+            }
+            Self::Job(ErrorCode::InvalidSpec) => "Mend the fields that `errors` names.",
+            Self::Job(ErrorCode::Timeout) => "Shorten the range, or raise `timeout_s`.",
+            Self::Job(ErrorCode::OutOfMemory) => "Shorten the range, or use fewer routes.",
+            Self::Job(ErrorCode::EngineCrashed) => {
+                "Look for what ends the process: `os._exit`, a native library."
+            }
+            Self::Job(ErrorCode::ResultTooLarge) => "Shorten the range, or use a longer timeframe.",
+            Self::Job(ErrorCode::WorkerLost) => {
+                "Submit again; if it happens again, it needs too much memory."
+            }
+            Self::Job(ErrorCode::Internal) | Self::Internal => "Report it; the cause is in the log.",
+        }
+    }
+
     /// The table.
     pub fn status(self) -> u16 {
         match self {
@@ -150,5 +205,43 @@ impl From<jesse::plan::PlanError> for ServiceError {
             jesse::plan::PlanError::Job(error) => error.into(),
             jesse::plan::PlanError::Queue(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// `docs/errors.md`, from the code.
+    fn reference() -> String {
+        let mut page = String::from(
+            "# Error codes\n\nMade from the code: `UPDATE_DOCS=1 cargo test reference` writes it anew.\n\nOver HTTP an error is a problem \
+             (RFC 9457, `application/problem+json`) with the field `code`; over MCP it is a tool result with `isError` and \
+             `error.code`. A job that failed has its `error` with one of the codes marked \"job\", which a refused submit has too.\n\n\
+             | code | HTTP | job | meaning | what to do |\n|---|---|---|---|---|\n",
+        );
+        for code in Code::all() {
+            let name = serde_json::to_value(code).unwrap();
+            let job = if matches!(code, Code::Job(_)) { "job" } else { "" };
+            let (name, status) = (name.as_str().unwrap(), code.status());
+            writeln!(page, "| `{name}` | {status} | {job} | {} | {} |", code.title(), code.advice()).unwrap();
+        }
+        page
+    }
+
+    #[test]
+    fn the_reference_of_errors_is_up_to_date() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(file, reference()).unwrap();
+        }
+        let written = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(
+            written == reference(),
+            "docs/errors.md is not what the code says; run: UPDATE_DOCS=1 cargo test reference"
+        );
     }
 }

@@ -81,7 +81,7 @@ pub struct Service {
 struct Inner {
     queue: Queue,
     events: Events,
-    blobs: BlobStore,
+    results: BlobStore,
     planner: Planner,
     candles: CandleStore,
     catalogue: Documents<Catalogue>,
@@ -90,22 +90,22 @@ struct Inner {
 }
 
 impl Service {
-    /// A service over this queue. `publisher` is there when the worker is in the same process: then an edited strategy is
+    /// A service over this queue and these blobs, inputs and results. `publisher` is there when the worker is in the same process: then an edited strategy is
     /// noticed by the very next submit.
     pub fn new(
         queue: Queue,
         events: Events,
-        blobs: BlobStore,
+        (inputs, results): (BlobStore, BlobStore),
         publisher: Option<Arc<Publisher>>,
         limits: Limits,
     ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
             planner: Planner::new(manifests(redis.clone())),
-            candles: CandleStore::new(redis.clone(), blobs.clone()),
+            candles: CandleStore::new(redis.clone(), inputs),
             catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
             events,
-            blobs,
+            results,
             queue,
             publisher,
             limits,
@@ -206,8 +206,13 @@ impl Service {
             ServiceError::new(Code::ResultEvicted, message)
         };
         let receipt = self.inner.queue.receipt(&result).await?.ok_or_else(evicted)?;
-        let body =
-            self.inner.blobs.get(&receipt.blob).await.map_err(jobs::QueueError::from)?.ok_or_else(evicted)?;
+        let body = self
+            .inner
+            .results
+            .get(&receipt.blob)
+            .await
+            .map_err(jobs::QueueError::from)?
+            .ok_or_else(evicted)?;
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&body)
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);

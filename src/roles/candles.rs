@@ -195,7 +195,7 @@ impl Place {
             },
         };
         let queue = open_queue(&url, &self.redis, &self.data)?;
-        Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?), private))
+        Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
     }
 }
 

@@ -85,7 +85,17 @@ pub(super) fn worker(data: &Path) -> PathBuf {
     data.join("worker")
 }
 
-/// The blob store. Several machines may share the folder.
-pub(super) fn blobs(data: &Path) -> Result<BlobStore, BlobError> {
-    BlobStore::in_folder(&data.join("blobs"))
+/// Where blobs lie. Several machines may share the folder.
+pub(super) fn blobs(data: &Path) -> Result<Blobs, BlobError> {
+    let all = BlobStore::in_folder(&data.join("blobs"))?;
+    Ok(Blobs { inputs: all.part("inputs"), results: all.part("results") })
+}
+
+/// The parts of the blob store.
+#[derive(Debug, Clone)]
+pub(super) struct Blobs {
+    /// Candles and strategies.
+    pub(super) inputs: BlobStore,
+    /// Results, which expire.
+    pub(super) results: BlobStore,
 }

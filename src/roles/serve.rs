@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use jesse::{plan::Limits, strategies::publish::Publisher};
-use jobs::{Events, Queue, blobs::BlobStore};
+use jobs::{Events, Queue};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{RoleError, data, open_queue, shared_redis};
+use super::{
+    RoleError,
+    data::{self, Blobs},
+    open_queue, shared_redis,
+};
 use crate::{
     api::{self, Api, Metrics, check_address},
     service::Service,
@@ -42,7 +46,7 @@ pub(super) async fn listen(settings: &ApiSettings) -> Result<TcpListener, RoleEr
 /// An API over this queue.
 pub(super) fn api(
     queue: Queue,
-    blobs: BlobStore,
+    blobs: Blobs,
     publisher: Option<Arc<Publisher>>,
     (api, limits): (&ApiSettings, &LimitSettings),
     stop: CancellationToken,
@@ -50,7 +54,7 @@ pub(super) fn api(
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, publisher, limits);
+    let service = Service::new(queue, events, (blobs.inputs, blobs.results), publisher, limits);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Ok(Api::new(service, Arc::new(Metrics::new()?), longest_wait, api.allowed_hosts.clone(), stop))
 }

@@ -77,7 +77,7 @@ async fn run_on(
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
     let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project));
-    let worker = Worker::start(worker_settings, queue.clone(), blobs.clone())?;
+    let worker = Worker::start(worker_settings, queue.clone(), blobs.inputs.clone(), blobs.results.clone())?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let api = serve::api(queue, blobs, worker.publisher(), (&settings.api, &settings.limits), stop.clone())?;
     let publisher = worker.publisher();

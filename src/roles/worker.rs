@@ -35,6 +35,7 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
     }
     let folder =
         std::path::absolute(data::worker(data)).map_err(|error| RoleError::Folder(data.clone(), error))?;
-    let worker = Worker::start(settings.worker.worker_settings(folder, project), queue, blobs)?;
+    let worker =
+        Worker::start(settings.worker.worker_settings(folder, project), queue, blobs.inputs, blobs.results)?;
     Ok(worker.run(stop).await?)
 }

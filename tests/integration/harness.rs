@@ -86,7 +86,7 @@ impl Process {
     }
 
     /// Asks it to stop; answers whether it said that all went well.
-    pub fn stop(&mut self) -> bool {
+    pub async fn stop(&mut self) -> bool {
         self.signal("TERM");
         let end = Instant::now() + LIMIT;
         loop {
@@ -94,7 +94,7 @@ impl Process {
                 return status.success();
             }
             assert!(Instant::now() < end, "it does not stop");
-            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

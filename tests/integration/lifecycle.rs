@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::harness::{Deployment, LIMIT, Process, binary, month, processes_with};
 
-fn assert_no_process_left(data: &str) {
+async fn assert_no_process_left(data: &str) {
     let end = Instant::now() + LIMIT;
     while !processes_with(data).is_empty() {
         assert!(Instant::now() < end, "left behind: {:?}", processes_with(data));
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -26,8 +26,8 @@ async fn a_second_start_on_the_same_folder_says_so_and_a_stop_leaves_nothing_beh
         "{said}"
     );
 
-    assert!(deployment.process.stop(), "it says that all went well");
-    assert_no_process_left(data.to_str().unwrap());
+    assert!(deployment.process.stop().await, "it says that all went well");
+    assert_no_process_left(data.to_str().unwrap()).await;
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_stop_hands_back_what_is_running_and_the_next_start_goes_on_with_it() 
     let (_, accepted) = deployment.post("/v1/jobs", &job).await;
     let id = accepted["job_id"].as_str().unwrap();
     deployment.until(id, |view| view["state"] == "running").await;
-    assert!(deployment.process.stop());
+    assert!(deployment.process.stop().await);
     let project = deployment.project.clone();
     deployment.process = Process::up(deployment.data.path(), &["--project", project.to_str().unwrap()]);
     deployment.until(id, |view| view["state"] == "running").await;
@@ -55,7 +55,7 @@ async fn after_kill_9_the_data_is_there_and_no_process_is_left() {
     deployment.until(running["job_id"].as_str().unwrap(), |view| view["state"] == "running").await;
     deployment.process.signal("KILL");
     deployment.process.child.wait().unwrap();
-    assert_no_process_left(data.to_str().unwrap());
+    assert_no_process_left(data.to_str().unwrap()).await;
 
     let project = deployment.project.clone();
     deployment.process = Process::up(&data, &["--project", project.to_str().unwrap()]);
@@ -89,5 +89,5 @@ async fn a_python_without_jesse_is_said_and_the_api_answers_meanwhile() {
     let mut process = Process::serving(child, 0);
     let said = process.read_error_until("cannot be started");
     assert!(said.contains("/bin/false"), "{said}");
-    process.stop();
+    process.stop().await;
 }

@@ -59,7 +59,7 @@ async fn two_api_instances_and_a_worker_share_one_redis() {
     assert_eq!(ended["state"], "succeeded", "{ended}");
     let result = client.get(format!("{}/v1/jobs/{id}/result", servers[1].url)).send().await.unwrap();
     assert_eq!(result.status(), 200);
-    assert!(worker.stop());
+    assert!(worker.stop().await);
     drop(servers);
     redis.stop().await;
 }

@@ -58,7 +58,9 @@ const SUMMARY_METRICS: [&str; 20] = [
 #[derive(Debug)]
 pub(crate) struct Backtests {
     pub(crate) queue: Queue,
-    pub(crate) blobs: BlobStore,
+    /// Strategies' bundles.
+    pub(crate) inputs: BlobStore,
+    pub(crate) results: BlobStore,
     pub(crate) runner: Arc<Runner>,
     pub(crate) chunks: ChunkFiles,
     /// Unpacked bundles, by hash.
@@ -148,7 +150,7 @@ impl Backtests {
         }
         let mut archives = Vec::with_capacity(bundles.len());
         for id in bundles {
-            let archive = self.blobs.get(id).await?;
+            let archive = self.inputs.get(id).await?;
             archives.push(archive.ok_or_else(|| format!("bundle {id} is not in the blob store any more"))?);
         }
         let (parent, folder) = (self.bundles.clone(), target.clone());
@@ -188,7 +190,7 @@ impl Backtests {
         let body = result.body.unwrap_or_default();
         let bytes = body.len() as u64;
         let blob =
-            self.blobs.put(body).await.map_err(|error| self.unavailable(claim, "blob store", &error))?;
+            self.results.put(body).await.map_err(|error| self.unavailable(claim, "blob store", &error))?;
         let id = match &plan.cache_key {
             Some(_) => cache_key(&plan.spec, &plan.bundles, &plan.series, &engine).to_string(),
             None => claim.run.to_string(),

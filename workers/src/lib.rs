@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use backtest::Backtests;
 use run_folder::RunFolder;
 
+/// How often expired results are removed.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
 /// How a worker is set up.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -65,7 +68,12 @@ pub struct Worker {
 
 impl Worker {
     /// Starts to import Jesse in the background.
-    pub fn start(settings: WorkerSettings, queue: Queue, blobs: BlobStore) -> Result<Self, WorkerError> {
+    pub fn start(
+        settings: WorkerSettings,
+        queue: Queue,
+        inputs: BlobStore,
+        results: BlobStore,
+    ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
         let package = folder.path().join("python");
         runner_files::write(&package)?;
@@ -77,13 +85,14 @@ impl Worker {
         })?);
         let publisher = settings.project.clone().map(|project| {
             let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner.clone(), blobs.clone(), redis))
+            Arc::new(Publisher::new(project, work, runner.clone(), inputs.clone(), redis))
         });
         let handler = Arc::new(Backtests {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.clone()),
+            chunks: ChunkFiles::new(settings.folder.join("candles"), inputs.clone()),
             bundles: settings.folder.join("bundles"),
-            blobs,
+            inputs,
+            results,
             runner,
         });
         Ok(Self { settings, queue, handler, publisher, _folder: folder })
@@ -119,8 +128,22 @@ impl Worker {
             }
             self.work(&stop).await
         };
-        let ((), worked) = tokio::join!(watching, working);
-        worked
+        let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
+        outcome
+    }
+
+    /// Removes the bodies of results that have expired, whoever computed them.
+    async fn sweep(&self, stop: &CancellationToken) {
+        // A body is stored before its record, so it goes a little later.
+        let age = self.queue.retention().results + SWEEP_EVERY;
+        while !stop.is_cancelled() {
+            match self.handler.results.remove_older_than(age).await {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "expired results were removed"),
+                Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
+            }
+            let _stopped = tokio::time::timeout(SWEEP_EVERY, stop.cancelled()).await;
+        }
     }
 
     async fn work(&self, stop: &CancellationToken) -> Result<(), WorkerError> {

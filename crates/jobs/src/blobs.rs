@@ -3,9 +3,15 @@
 //!
 //! Not guaranteed: a blob may be evicted; then [`BlobStore::get`] answers `None`.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 
@@ -26,10 +32,6 @@ impl BlobId {
     /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    fn path(&self) -> Path {
-        Path::from(format!("{}/{}.zst", &self.0[..2], self.0))
     }
 }
 
@@ -87,13 +89,40 @@ pub enum BlobError {
 #[derive(Debug, Clone)]
 pub struct BlobStore {
     store: Arc<dyn ObjectStore>,
+    part: Path,
 }
 
 impl BlobStore {
     /// A store in a folder, which is made if it is missing. Several machines may share the folder.
     pub fn in_folder(folder: &std::path::Path) -> Result<Self, BlobError> {
         std::fs::create_dir_all(folder)?;
-        Ok(Self { store: Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder)?) })
+        let store =
+            object_store::local::LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true);
+        Ok(Self { store: Arc::new(store), part: Path::default() })
+    }
+
+    /// A part of the store with a life of its own, such as the results, which expire, beside the inputs, which do not.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Self {
+        Self { store: self.store.clone(), part: self.part.clone().join(name) }
+    }
+
+    fn path(&self, id: &BlobId) -> Path {
+        self.part.clone().join(&id.0[..2]).join(format!("{}.zst", id.0))
+    }
+
+    /// Removes what was last stored longer ago than `age`; answers how many.
+    pub async fn remove_older_than(&self, age: Duration) -> Result<usize, BlobError> {
+        let mut found = self.store.list(Some(&self.part));
+        let mut removed = 0;
+        while let Some(blob) = found.next().await.transpose()? {
+            let stored = SystemTime::from(blob.last_modified);
+            if stored.elapsed().is_ok_and(|elapsed| elapsed > age) {
+                self.store.delete(&blob.location).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Stores bytes; the same bytes are stored once.
@@ -103,13 +132,13 @@ impl BlobStore {
             Ok::<_, BlobError>((BlobId::of(&bytes), packed))
         })
         .await??;
-        self.store.put(&id.path(), PutPayload::from(packed)).await?;
+        self.store.put(&self.path(&id), PutPayload::from(packed)).await?;
         Ok(id)
     }
 
     /// The bytes of a blob, checked against its hash; `None` when it is not (or no longer) stored.
     pub async fn get(&self, id: &BlobId) -> Result<Option<Bytes>, BlobError> {
-        let packed = match self.store.get(&id.path()).await {
+        let packed = match self.store.get(&self.path(id)).await {
             Ok(found) => found.bytes().await?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -137,9 +166,21 @@ mod tests {
         assert_eq!(store.get(&id).await.unwrap().unwrap(), "some bytes");
         assert_eq!(store.get(&BlobId::of(b"other")).await.unwrap(), None);
 
-        let file = folder.path().join(id.path().to_string());
+        let file = folder.path().join(store.path(&id).to_string());
         std::fs::write(&file, zstd::bulk::compress(b"other bytes", 1).unwrap()).unwrap();
         assert!(matches!(store.get(&id).await, Err(BlobError::Damaged(_))));
+    }
+
+    #[tokio::test]
+    async fn a_part_expires_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = BlobStore::in_folder(folder.path()).unwrap();
+        let (inputs, results) = (store.part("inputs"), store.part("results"));
+        let id = inputs.put(Bytes::from_static(b"some bytes")).await.unwrap();
+        results.put(Bytes::from_static(b"some bytes")).await.unwrap();
+        assert_eq!(results.remove_older_than(Duration::from_mins(1)).await.unwrap(), 0);
+        assert_eq!(results.remove_older_than(Duration::ZERO).await.unwrap(), 1);
+        assert_eq!((results.get(&id).await.unwrap(), inputs.get(&id).await.unwrap().is_some()), (None, true));
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Queue {
         Self { redis, retention }
     }
 
+    /// How long things are kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// The connection underneath.
     pub fn redis(&self) -> &Redis {
         &self.redis
