@@ -103,8 +103,8 @@ fn tool<Output: JsonSchema + 'static>(
         Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
         Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
     };
-    let output = lean(&schema_for_type::<Output>());
-    Tool::new(name, description, lean(input))
+    let output = lean(&schema_for_type::<Output>(), false);
+    Tool::new(name, description, lean(input, true))
         .with_title(title)
         .with_raw_output_schema(output)
         .with_annotations(annotations)
@@ -127,9 +127,10 @@ fn merged(schemas: &[Arc<JsonObject>]) -> JsonObject {
     all
 }
 
-/// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers.
-fn lean(schema: &JsonObject) -> Arc<JsonObject> {
-    fn strip(value: &mut Value) {
+/// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers. Few agents get to
+/// see an output's schema, and its fields' names say what they are, so it goes without descriptions.
+fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
+    fn strip(value: &mut Value, described: bool) {
         match value {
             Value::Object(fields) => {
                 if fields.get("format").is_some_and(Value::is_string) {
@@ -140,9 +141,12 @@ fn lean(schema: &JsonObject) -> Arc<JsonObject> {
                 if fields.get("default").is_some_and(Value::is_null) {
                     fields.remove("default");
                 }
-                fields.values_mut().for_each(strip);
+                if !described && fields.get("description").is_some_and(Value::is_string) {
+                    fields.remove("description");
+                }
+                fields.values_mut().for_each(|field| strip(field, described));
             }
-            Value::Array(items) => items.iter_mut().for_each(strip),
+            Value::Array(items) => items.iter_mut().for_each(|item| strip(item, described)),
             _ => {}
         }
     }
@@ -150,7 +154,7 @@ fn lean(schema: &JsonObject) -> Arc<JsonObject> {
     for name in ["$schema", "title", "description"] {
         schema.remove(name);
     }
-    schema.values_mut().for_each(strip);
+    schema.values_mut().for_each(|field| strip(field, described));
     Arc::new(schema)
 }
 
@@ -171,7 +175,7 @@ mod tests {
         }
         let json = serde_json::to_string(&tools).unwrap();
         // About four bytes make a token.
-        assert!(json.len() < 10_000, "{} bytes: {json}", json.len());
+        assert!(json.len() < 8_000, "{} bytes: {json}", json.len());
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct Strategy {
 }
 
 /// What a hyperparameter may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HyperparameterType {
     /// A whole number.
@@ -102,6 +102,7 @@ pub struct Hyperparameter {
     pub name: String,
     /// What it may be.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub kind: HyperparameterType,
     /// The smallest value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
