@@ -118,7 +118,12 @@ impl Service {
         &self.inner.queue
     }
 
-    /// What exists, as last published.
+    /// Whether a worker has ever said what it can run.
+    pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
+        Ok(self.inner.catalogue.get(catalogue::DOCUMENT).await?.is_some())
+    }
+
+    /// What exists. With the worker in this process what is on its disk right now, else what was last published.
     pub async fn catalogue(&self) -> Result<Arc<Document<Catalogue>>, ServiceError> {
         if let Some(publisher) = &self.inner.publisher
             && let Err(error) = publisher.refresh().await
@@ -144,17 +149,14 @@ impl Service {
         let catalogue = self.catalogue().await?;
         let spec = BacktestSpec::check(request, &catalogue.value)?;
         let mut plan = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
-        let cache_key = match options.cache {
-            CacheMode::Off => plan.cache_key.take(),
-            CacheMode::Use | CacheMode::Refresh => plan.cache_key.clone(),
-        };
+        plan.shared = options.cache != CacheMode::Off;
         let json = |error: serde_json::Error| ServiceError::internal("a plan cannot be written", &error);
         let submission = Submission {
             tenant: tenant.clone(),
             kind: Kind::Backtest,
             priority: options.priority,
             cache: options.cache,
-            cache_key: cache_key.unwrap_or_else(|| jobs::CacheKey::new("")),
+            cache_key: plan.cache_key.clone(),
             request: serde_json::to_string(&plan.spec).map_err(json)?,
             plan: serde_json::to_string(&plan).map_err(json)?,
             max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),

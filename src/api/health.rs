@@ -14,7 +14,7 @@ use super::{Api, Problem};
 pub(super) async fn health(State(api): State<Api>) -> Response {
     let depth = api.service.queue().depth().await;
     let engine = match &depth {
-        Ok(_) => api.service.catalogue().await.is_ok(),
+        Ok(_) => api.service.has_catalogue().await.unwrap_or(false),
         Err(_) => false,
     };
     let healthy = depth.is_ok() && engine;

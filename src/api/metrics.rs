@@ -23,7 +23,7 @@ pub struct Metrics {
     tool_duration: HistogramVec,
     errors: IntCounterVec,
     queue: IntGaugeVec,
-    counters: IntGaugeVec,
+    counters: IntCounterVec,
 }
 
 impl Metrics {
@@ -57,8 +57,11 @@ impl Metrics {
                 Opts::new("jesse_jobs_queue_runs", "Runs in the queue, by state"),
                 &["state"],
             )?,
-            counters: IntGaugeVec::new(
-                Opts::new("jesse_jobs_events_total", "What happened in this deployment, counted in Redis"),
+            counters: IntCounterVec::new(
+                Opts::new(
+                    "jesse_jobs_events_total",
+                    "What happened in the deployment: the same from every instance",
+                ),
                 &["event"],
             )?,
         };
@@ -102,8 +105,10 @@ pub(super) async fn scrape(State(api): State<Api>) -> Result<impl IntoResponse, 
         }
     }
     if let Ok(counters) = api.service.queue().counters().await {
+        // They are counted in Redis; here they are only shown.
+        metrics.counters.reset();
         for (event, count) in counters {
-            metrics.counters.with_label_values(&[&event]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            metrics.counters.with_label_values(&[&event]).inc_by(count);
         }
     }
     let mut text = Vec::new();

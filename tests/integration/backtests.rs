@@ -175,6 +175,17 @@ async fn cancel_of_a_running_job_stops_its_process_and_the_worker_goes_on() {
 }
 
 #[tokio::test]
+async fn what_a_run_writes_beside_its_code_reaches_no_other_run() {
+    let deployment = Deployment::shared();
+    for _ in 0..2 {
+        let job = with(job(&month("WritesFiles")), &json!({"cache": "refresh"}));
+        let (_, ended) = deployment.post("/v1/jobs?wait=120", &job).await;
+        assert_eq!(ended["state"], "succeeded", "{ended}");
+    }
+    assert!(!deployment.project.join("strategies/WritesFiles/notes.txt").exists());
+}
+
+#[tokio::test]
 async fn progress_is_shown_while_a_long_one_runs() {
     let deployment = Deployment::shared();
     let spec = json!({"start_date": "2023-01-03", "finish_date": "2023-04-30", "timeframe": "1m", "fast_mode": false, "warm_up_candles": 100});

@@ -11,7 +11,7 @@ def main() -> None:
         sys.exit("usage: python -m runner SOCKET_PATH")
     socket_path = os.path.abspath(sys.argv[1])  # the working directory is about to change
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; it is the parent's to act on
-    limits.die_with_parent()
+    limits.end_with_parent(signal.SIGTERM)  # which the zygote uses to take along what its tasks have started
     engine.settle_environment()
     engine.import_jesse()
 

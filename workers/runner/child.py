@@ -2,6 +2,7 @@
 import gc
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -21,7 +22,7 @@ _OUTPUT_TAIL = 64 * 1024
 _PACKAGE = __name__.partition(".")[0]
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Jesse writes to ./storage, which must be the task's own.
-_NOT_LINKED = {"storage", "__pycache__", _OUTPUT}
+_NOT_COPIED = {"storage", "__pycache__", _OUTPUT}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _report(connection: Connection, request: Request) -> None:
     except BaseException as error:  # SystemExit too: it is the strategy's, not ours
         if isinstance(error, MemoryError):
             limits.release_reserve()
-        failure = to_task_error(error, str(request.args.get("bundle") or request.scratch), session.phase)
+        failure = to_task_error(error, os.path.realpath(request.scratch), session.phase)
         connection.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
 
 
@@ -91,7 +92,7 @@ def _detach(zygote_pid: int, inherited: list[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    limits.die_with_parent()
+    limits.end_with_parent(signal.SIGKILL)
     if os.getppid() != zygote_pid:
         os._exit(1)  # it died before it could take this child along
     os.setpgid(0, 0)
@@ -138,21 +139,18 @@ def _flush_output() -> None:
 
 
 def _enter(bundle: object) -> None:
-    """Make the bundle importable, and its files reachable by the relative paths that a strategy uses in its own project.
+    """Make a copy of the bundle importable, and its files reachable by the relative paths that a strategy uses in its own project.
 
-    No bytecode is written: the bundle is immutable and may be in use by other tasks.
+    A copy, since the bundle is immutable and shared: what a strategy writes beside its code must not reach other tasks.
     """
     sys.dont_write_bytecode = True
     if not isinstance(bundle, str) or not os.path.isabs(bundle):
         raise TaskError("invalid_spec", "bundle must be an absolute path")
     try:
-        entries = os.listdir(bundle)
-    except OSError as error:
+        shutil.copytree(bundle, ".", dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_COPIED), copy_function=shutil.copyfile)
+    except (OSError, shutil.Error) as error:
         raise TaskError("invalid_spec", f"bundle cannot be read: {error}") from error
-    for entry in entries:
-        if entry not in _NOT_LINKED:
-            os.symlink(os.path.join(bundle, entry), entry)
-    sys.path.insert(0, bundle)
+    sys.path.insert(0, os.getcwd())
 
 
 def _hide_runner() -> None:

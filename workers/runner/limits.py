@@ -39,9 +39,9 @@ class Limits:
         return cls(**values)
 
 
-def die_with_parent() -> None:
-    """SIGKILL this process when the thread that created it ends (the kernel watches the thread, not the process)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_with_parent(number: int) -> None:
+    """Get this signal when the thread that created this process ends (the kernel watches the thread, not the process)."""
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def adopt_orphans() -> None:

@@ -191,15 +191,14 @@ impl Backtests {
         let bytes = body.len() as u64;
         let blob =
             self.results.put(body).await.map_err(|error| self.unavailable(claim, "blob store", &error))?;
-        let id = match &plan.cache_key {
-            Some(_) => cache_key(&plan.spec, &plan.bundles, &plan.series, &engine).to_string(),
-            None => claim.run.to_string(),
-        };
+        // What was really run has the last word: this worker's Jesse may be another than the one planned for.
+        let cache_key = cache_key(&plan.spec, &plan.bundles, &plan.series, &engine);
+        let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
         let provenance = json!({
             "bundles": plan.bundles,
             "candles": plan.series,
             "engine": engine,
-            "cache_key": id,
+            "cache_key": cache_key,
             "seed": SEED,
         });
         let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {

@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use backtest::Backtests;
 use run_folder::RunFolder;
 
+/// How long handing back may take, as when Redis is away.
+const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
+
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
@@ -129,6 +132,7 @@ impl Worker {
             self.work(&stop).await
         };
         let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
+        self.handler.runner.stop().await;
         outcome
     }
 
@@ -163,7 +167,10 @@ impl Worker {
             let draining = async {
                 stop.cancelled().await;
                 drain.drain(self.settings.grace).await;
-                std::future::pending::<()>().await;
+                tokio::time::sleep(HAND_BACK_LIMIT).await;
+                tracing::warn!(
+                    "runs cannot be handed back; they are taken up again when their leases are over"
+                );
             };
             let asked = stop.clone();
             let stopped = async move {

@@ -31,8 +31,10 @@ pub struct BacktestPlan {
     pub engine: Engine,
     /// What it may use.
     pub limits: Limits,
-    /// The key that its result was planned under; none when the cache is off.
-    pub cache_key: Option<CacheKey>,
+    /// The key that its result was planned under.
+    pub cache_key: CacheKey,
+    /// Whether the result is stored under its key for others, rather than for this run alone.
+    pub shared: bool,
 }
 
 /// The candles of one symbol.
@@ -107,16 +109,9 @@ impl Planner {
         bundles.sort_unstable();
         bundles.dedup();
         let series = self.series(&spec).await?;
-        let cache_key = Some(cache_key(&spec, &bundles, &series, &catalogue.engine));
-        Ok(BacktestPlan {
-            spec,
-            exchange,
-            bundles,
-            series,
-            engine: catalogue.engine.clone(),
-            limits,
-            cache_key,
-        })
+        let engine = catalogue.engine.clone();
+        let cache_key = cache_key(&spec, &bundles, &series, &engine);
+        Ok(BacktestPlan { spec, exchange, bundles, series, engine, limits, cache_key, shared: true })
     }
 
     async fn series(&self, spec: &BacktestSpec) -> Result<Vec<PlannedSeries>, PlanError> {

@@ -32,7 +32,6 @@ use crate::{
     record::{Claim, Finish, Outcome},
 };
 
-const IDLE_WAIT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
@@ -275,8 +274,7 @@ impl LeaseBackend {
             Some(connection) => connection,
             None => queue.redis().blocking_connection().await?,
         };
-        if let Some(waited) = close.run_until_cancelled(queue.wait_for_work(&mut connection, IDLE_WAIT)).await
-        {
+        if let Some(waited) = close.run_until_cancelled(queue.wait_for_work(&mut connection)).await {
             waited?;
             *blocking = Some(connection);
         }

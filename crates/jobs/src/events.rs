@@ -18,11 +18,11 @@ use crate::{
     ids::{JobId, TenantId},
     queue::Queue,
     record::JobView,
+    redis::LONGEST_BLOCK,
 };
 
 /// How often a waiter looks even though nothing was announced.
 const RECHECK: Duration = Duration::from_secs(2);
-const BLOCK_MS: usize = 1000;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 type Waiters = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
@@ -56,7 +56,9 @@ impl Events {
     async fn read_until_error(&self, last: &mut String) -> Result<(), QueueError> {
         let mut connection = self.queue.redis().blocking_connection().await?;
         let key = self.queue.redis().keys().events();
-        let options = StreamReadOptions::default().block(BLOCK_MS).count(1000);
+        let options = StreamReadOptions::default()
+            .block(LONGEST_BLOCK.as_millis().try_into().unwrap_or(1000))
+            .count(1000);
         loop {
             let mut read = redis::cmd("XREAD");
             read.arg(&options).arg("STREAMS").arg(&key).arg(&*last);

@@ -10,7 +10,7 @@ use crate::{
     error::{ErrorCode, JobError, QueueError},
     ids::{Fence, JobId, RunId, TenantId, WorkerId},
     record::{Accepted, Claim, Finish, JobView, Outcome, Progress, Receipt, Submission},
-    redis::Redis,
+    redis::{LONGEST_BLOCK, Redis},
     scripts::SCRIPTS,
     state::JobState,
 };
@@ -111,8 +111,10 @@ impl Queue {
         submission: &Submission,
     ) -> Result<(JobId, Accepted), QueueError> {
         let Submission { tenant, kind, priority, cache, cache_key, request, plan, max_attempts } = submission;
-        let same_call =
-            blake3::hash(format!("{kind:?} {priority:?} {cache:?} {cache_key} {request}").as_bytes());
+        // The plan pins code and candles and has the limits: an edit in between makes it another call.
+        let same_call = blake3::hash(
+            format!("{kind:?} {priority:?} {cache:?} {max_attempts} {cache_key} {request} {plan}").as_bytes(),
+        );
         let mut call = self.redis.script(&SCRIPTS.submit);
         call.arg(job.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
         call.arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call.to_hex()[..32]).arg(request);
@@ -170,14 +172,13 @@ impl Queue {
         rows.into_iter().zip(fences).map(claim).collect()
     }
 
-    /// Waits until a run may be ready, at most for `limit`.
+    /// Waits until a run may be ready, at most for [`LONGEST_BLOCK`].
     pub(crate) async fn wait_for_work(
         &self,
         connection: &mut redis::aio::MultiplexedConnection,
-        limit: Duration,
     ) -> Result<(), QueueError> {
         let mut wait = redis::cmd("BLPOP");
-        wait.arg(self.redis.keys().wake()).arg(limit.as_secs_f64());
+        wait.arg(self.redis.keys().wake()).arg(LONGEST_BLOCK.as_secs_f64());
         let _token: Option<(String, String)> = wait.query_async(connection).await?;
         Ok(())
     }

@@ -15,6 +15,8 @@ pub(crate) use deadpool_redis::Connection;
 /// caller who waits.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a blocking command may ask Redis to wait.
+pub(crate) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -54,7 +56,8 @@ impl Redis {
     pub(crate) async fn blocking_connection(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
+            // A connection that died without a word is noticed too.
+            .set_response_timeout(Some(LONGEST_BLOCK + RESPONSE_TIMEOUT));
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 

@@ -94,7 +94,8 @@ pub struct Runner {
     ready: watch::Receiver<process::State>,
     folder: PathBuf,
     max_result_bytes: usize,
-    _supervisor: AbortOnDropHandle<()>,
+    stop: CancellationToken,
+    supervisor: AbortOnDropHandle<()>,
 }
 
 impl Runner {
@@ -106,9 +107,18 @@ impl Runner {
         let tasks = Arc::new(Tasks::default());
         let (state, ready) = watch::channel(process::State::Starting);
         let max_result_bytes = settings.max_result_bytes;
-        let supervisor = process::supervise(settings, socket, listener, tasks.clone(), state);
+        let stop = CancellationToken::new();
+        let supervisor = process::supervise(settings, socket, listener, tasks.clone(), state, stop.clone());
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervisor));
-        Ok(Self { tasks, ready, folder, max_result_bytes, _supervisor: supervisor })
+        Ok(Self { tasks, ready, folder, max_result_bytes, stop, supervisor })
+    }
+
+    /// Stops the zygote and everything that its tasks have started.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        while !self.supervisor.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// What the zygote said of itself, once it serves; or why it cannot be started.

@@ -24,6 +24,8 @@ use super::{
 
 /// Importing Jesse takes seconds; on a machine that is busy or cold, many of them.
 const START_LIMIT: Duration = Duration::from_mins(3);
+/// How long it may take to end when it is hung up on.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A zygote that served this long starts anew without a pause.
@@ -39,18 +41,22 @@ pub(super) enum State {
     Failed(String),
 }
 
-/// Keeps a zygote running for ever.
+/// Keeps a zygote running until `stop`.
 pub(super) async fn supervise(
     settings: RunnerSettings,
     socket: PathBuf,
     listener: UnixListener,
     tasks: Arc<Tasks>,
     state: watch::Sender<State>,
+    stop: CancellationToken,
 ) {
     let mut pause = PAUSE;
     loop {
-        let served = serve(&settings, &socket, &listener, &tasks, &state).await;
+        let served = serve(&settings, &socket, &listener, &tasks, &state, &stop).await;
         tasks.zygote_lost();
+        if stop.is_cancelled() {
+            return;
+        }
         match served {
             Ok(time) if time > SERVED_WELL => {
                 tracing::warn!("the runner process ended and is started again");
@@ -66,7 +72,7 @@ pub(super) async fn supervise(
                 state.send_replace(State::Failed(why))
             }
         };
-        tokio::time::sleep(pause).await;
+        let _stopped = tokio::time::timeout(pause, stop.cancelled()).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -78,6 +84,7 @@ async fn serve(
     listener: &UnixListener,
     tasks: &Arc<Tasks>,
     state: &watch::Sender<State>,
+    stop: &CancellationToken,
 ) -> Result<Duration, String> {
     let mut child = Command::new(&settings.python)
         .args(["-m", "runner"])
@@ -113,6 +120,13 @@ async fn serve(
             }
             () = &mut too_slow, if zygote.is_none() => {
                 return Err(format!("{} did not import Jesse in {START_LIMIT:?}", settings.python.display()));
+            }
+            () = stop.cancelled() => {
+                // It ends when it is hung up on, and takes along what its tasks have started.
+                tasks.zygote_lost();
+                drop(zygote);
+                let _killed_if_not = tokio::time::timeout(STOP_LIMIT, child.wait()).await;
+                return Ok(Duration::ZERO);
             }
             () = kill.cancelled() => return Ok(zygote.map_or(Duration::ZERO, |(since, _)| since.elapsed())),
             accepted = listener.accept() => {
