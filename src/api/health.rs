@@ -1,14 +1,15 @@
-//! `/health`, for people and for load balancers.
+//! `/health`, for people and for load balancers, and `/metrics`.
 
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
 use super::{Api, Problem};
+use crate::errors::ServiceError;
 
 /// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
 pub(super) async fn health(State(api): State<Api>) -> Response {
@@ -32,6 +33,14 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
     });
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// For Prometheus.
+pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
+    let rendered = api.metrics.render(api.service.queue()).await;
+    let (format, text) =
+        rendered.map_err(|error| ServiceError::internal("metrics cannot be written", &error))?;
+    Ok(([(header::CONTENT_TYPE, format)], text))
 }
 
 /// The process runs.

@@ -7,7 +7,6 @@ mod chart;
 mod health;
 mod jobs;
 mod lists;
-mod metrics;
 mod problem;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,12 +23,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use metrics::Metrics;
 pub use problem::Problem;
 
 use crate::{
     errors::{Code, ServiceError},
     mcp,
+    metrics::Metrics,
     service::Service,
 };
 
@@ -62,7 +61,7 @@ impl Api {
 
     /// All routes.
     pub fn router(self) -> Router {
-        let mcp = mcp::service(&self);
+        let mcp = mcp::endpoint(self.service.clone(), self.metrics.clone(), self.stop.clone());
         Router::new()
             .route("/v1/jobs", post(jobs::submit))
             .route("/v1/jobs/{id}", get(jobs::get))
@@ -74,7 +73,7 @@ impl Api {
             .route("/health", get(health::health))
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
-            .route("/metrics", get(metrics::scrape))
+            .route("/metrics", get(health::metrics))
             .route_service("/mcp", mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)

@@ -22,10 +22,11 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{Api, Metrics},
     errors::{Code, ServiceError},
+    metrics::Metrics,
     service::Service,
     views::JobAnswer,
 };
@@ -38,17 +39,20 @@ const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with str
 /// How long clients may keep the list of tools.
 const TOOLS_TTL_MS: u64 = 300_000;
 
-/// The endpoint as a tower service.
-pub(crate) fn service(api: &Api) -> StreamableHttpService<Handler, NeverSessionManager> {
-    let handler =
-        Handler { service: api.service.clone(), metrics: api.metrics.clone(), tools: Arc::new(tools::all()) };
+/// The endpoint as a tower service, which ends waiting calls early once `stop` is cancelled.
+pub(crate) fn endpoint(
+    service: Service,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> StreamableHttpService<Handler, NeverSessionManager> {
+    let handler = Handler { service, metrics, tools: Arc::new(tools::all()) };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // Host names are checked for all routes alike.
         .disable_allowed_hosts()
         .with_max_request_body_bytes(1 << 20)
-        .with_cancellation_token(api.stop.clone());
+        .with_cancellation_token(stop);
     StreamableHttpService::new(move || Ok(handler.clone()), NeverSessionManager::default().into(), config)
 }
 

@@ -14,7 +14,8 @@ use super::{
     open_queue, shared_redis,
 };
 use crate::{
-    api::{self, Api, Metrics, check_address},
+    api::{self, Api, check_address},
+    metrics::Metrics,
     service::Service,
     settings::{ApiSettings, DataSettings, LimitSettings, RedisSettings},
 };

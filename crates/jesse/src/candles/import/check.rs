@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::columns::NAMES;
-use super::error::ImportError;
+use super::error::{ImportError, MAX_ROWS};
 use crate::candles::{Candle, MAX_GAPS, MINUTE_MS};
-
-/// The most rows of one file: 38 years of minutes.
-pub const MAX_ROWS: usize = 20_000_000;
 
 /// Takes rows one by one, keeps the good ones and fails at the first bad one.
 #[derive(Default)]

@@ -4,9 +4,11 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::check::MAX_ROWS;
 use super::timestamp::text;
 use crate::candles::MAX_GAPS;
+
+/// The most rows of one file: 38 years of minutes.
+pub const MAX_ROWS: usize = 20_000_000;
 
 /// Why a file was not imported.
 #[derive(Debug, thiserror::Error)]

@@ -17,9 +17,8 @@ mod error;
 mod parquet;
 mod timestamp;
 
-pub use check::MAX_ROWS;
 pub use csv::read_csv;
-pub use error::ImportError;
+pub use error::{ImportError, MAX_ROWS};
 pub use parquet::{read_parquet, read_parquet_file};
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use ::parquet::schema::types::ColumnDescriptor;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::check::{Checker, MAX_ROWS};
+use super::check::Checker;
 use super::columns::{self, Columns, NAMES};
-use super::error::ImportError;
+use super::error::{ImportError, MAX_ROWS};
 use super::timestamp::{Unit, from_float, from_integer};
 use crate::candles::Candle;
 

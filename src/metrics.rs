@@ -1,14 +1,11 @@
-//! `/metrics` for Prometheus: what this process saw, and what the queue's shared counters say.
+//! Metrics for Prometheus: what this process saw, and what the queue's shared counters say.
 
 use std::time::Duration;
 
-use axum::{extract::State, http::header, response::IntoResponse};
+use jobs::Queue;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-
-use super::{Api, Problem};
-use crate::errors::ServiceError;
 
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -93,28 +90,25 @@ impl Metrics {
     pub(crate) fn error(&self, kind: &str) {
         self.errors.with_label_values(&[kind]).inc();
     }
-}
 
-pub(super) async fn scrape(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let metrics = &api.metrics;
-    // Without Redis the process's own metrics are still worth having.
-    if let Ok(depth) = api.service.queue().depth().await {
-        for (state, runs) in [("ready", depth.ready), ("running", depth.running), ("delayed", depth.delayed)]
-        {
-            metrics.queue.with_label_values(&[state]).set(i64::try_from(runs).unwrap_or(i64::MAX));
+    /// All of them as text, with the content type of the format. Without Redis the process's own are still worth having.
+    pub(crate) async fn render(&self, queue: &Queue) -> Result<(String, Vec<u8>), prometheus::Error> {
+        if let Ok(depth) = queue.depth().await {
+            for (state, runs) in
+                [("ready", depth.ready), ("running", depth.running), ("delayed", depth.delayed)]
+            {
+                self.queue.with_label_values(&[state]).set(i64::try_from(runs).unwrap_or(i64::MAX));
+            }
         }
-    }
-    if let Ok(counters) = api.service.queue().counters().await {
-        // They are counted in Redis; here they are only shown.
-        metrics.counters.reset();
-        for (event, count) in counters {
-            metrics.counters.with_label_values(&[&event]).inc_by(count);
+        if let Ok(counters) = queue.counters().await {
+            // They are counted in Redis; here they are only shown.
+            self.counters.reset();
+            for (event, count) in counters {
+                self.counters.with_label_values(&[&event]).inc_by(count);
+            }
         }
+        let (encoder, mut text) = (TextEncoder::new(), Vec::new());
+        encoder.encode(&self.registry.gather(), &mut text)?;
+        Ok((encoder.format_type().to_owned(), text))
     }
-    let mut text = Vec::new();
-    let encoder = TextEncoder::new();
-    encoder
-        .encode(&metrics.registry.gather(), &mut text)
-        .map_err(|error| ServiceError::internal("metrics cannot be written", &error))?;
-    Ok(([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text))
 }
