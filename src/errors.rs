@@ -15,6 +15,8 @@ pub enum Code {
     InvalidRequest,
     /// No such job, or not yours.
     JobNotFound,
+    /// The idempotency key was used for another call.
+    IdempotencyConflict,
     /// The job has no result: it has not ended, or not well.
     ResultNotReady,
     /// The result was removed to make room.
@@ -46,6 +48,7 @@ impl Code {
         let own = [
             Self::InvalidRequest,
             Self::JobNotFound,
+            Self::IdempotencyConflict,
             Self::ResultNotReady,
             Self::ResultEvicted,
             Self::NotFound,
@@ -64,6 +67,9 @@ impl Code {
         match self {
             Self::InvalidRequest => "Mend what the text names.",
             Self::JobNotFound => "Check the id; finished jobs are kept for some days.",
+            Self::IdempotencyConflict => {
+                "Use a new key for a new call; a repeat must be the same to the letter."
+            }
             Self::ResultNotReady => {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
             }
@@ -108,7 +114,7 @@ impl Code {
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
-            Self::Job(_) => 422,
+            Self::IdempotencyConflict | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
         }
     }
@@ -136,6 +142,7 @@ impl Code {
             Self::Job(ErrorCode::WorkerLost) => "The workers were lost",
             Self::Job(ErrorCode::Internal) | Self::Internal => "Something is wrong on our side",
             Self::JobNotFound => "No such job",
+            Self::IdempotencyConflict => "The idempotency key was used for another call",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
             Self::NotFound => "No such route",
@@ -187,6 +194,7 @@ impl From<QueueError> for ServiceError {
             QueueError::JobNotFound => {
                 Self::new(Code::JobNotFound, "no job with this id; finished jobs are kept for some days")
             }
+            QueueError::IdempotencyConflict(_) => Self::new(Code::IdempotencyConflict, error.to_string()),
             QueueError::Unavailable(_) => {
                 tracing::warn!(error = jobs::chain(&error), "Redis is not available");
                 Self::new(

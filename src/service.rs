@@ -10,7 +10,8 @@ use jesse::{
     strategies::publish::Publisher,
 };
 use jobs::{
-    Accepted, CacheMode, Events, JobId, JobState, JobView, Kind, Priority, Queue, Submission, TenantId,
+    Accepted, CacheMode, Events, Idempotency, JobId, JobState, JobView, Kind, Priority, Queue, Submission,
+    TenantId,
     blobs::{BlobId, BlobStore},
     documents::{Document, Documents},
 };
@@ -144,6 +145,7 @@ impl Service {
         tenant: &TenantId,
         request: &BacktestRequest,
         options: &SubmitOptions,
+        idempotency: Option<Idempotency>,
     ) -> Result<(JobId, Accepted), ServiceError> {
         let limits = self.limits(options)?;
         let catalogue = self.catalogue().await?;
@@ -160,6 +162,7 @@ impl Service {
             request: serde_json::to_string(&plan.spec).map_err(json)?,
             plan: serde_json::to_string(&plan).map_err(json)?,
             max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
+            idempotency,
         };
         Ok(self.inner.queue.submit(&submission).await?)
     }

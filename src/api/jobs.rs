@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::jobs::{Accepted, JobId, JobState, TenantId};
+use ::jobs::{Accepted, Idempotency, JobId, JobState, TenantId};
 use axum::{
     Json,
     extract::State,
@@ -60,6 +60,18 @@ impl Wait {
     }
 }
 
+/// The header `Idempotency-Key`: a text of the client's choice, as it is or as a quoted string.
+fn idempotency(headers: &HeaderMap, new: &NewJob) -> Result<Option<Idempotency>, ServiceError> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().map(|key| key.trim().trim_matches('"')).unwrap_or_default();
+    if key.is_empty() || key.len() > 255 {
+        let message = "Idempotency-Key: must have 1 to 255 visible ASCII characters";
+        return Err(ServiceError::new(Code::InvalidRequest, message));
+    }
+    let fingerprint = blake3::hash(format!("{new:?}").as_bytes()).to_hex()[..32].to_owned();
+    Ok(Some(Idempotency { key: key.to_owned(), fingerprint }))
+}
+
 /// Waits for a job, but not into a shutdown.
 async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, ServiceError> {
     let tenant = TenantId::default_tenant();
@@ -74,16 +86,18 @@ async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, S
 pub(super) async fn submit(
     State(api): State<Api>,
     InQuery(wait): InQuery<Wait>,
+    headers: HeaderMap,
     Body(new): Body<NewJob>,
 ) -> Result<Response, Problem> {
     let limit = wait.limit(&api)?;
+    let idempotency = idempotency(&headers, &new)?;
     let NewJob { kind: NewKind::Backtest, spec, cache, priority, timeout_s, max_attempts } = new;
     let request: BacktestRequest = serde_json::from_value(spec).map_err(|error| {
         ServiceError::new(Code::Job(::jobs::ErrorCode::InvalidSpec), format!("spec: {error}"))
     })?;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts };
     let tenant = TenantId::default_tenant();
-    let (job, accepted) = api.service.submit_backtest(&tenant, &request, &options).await?;
+    let (job, accepted) = api.service.submit_backtest(&tenant, &request, &options, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, job, limit).await?;
     let ended = JobState::parse(answer.state).is_some_and(JobState::is_terminal);

@@ -125,7 +125,7 @@ impl Handler {
         match tool {
             tools::BACKTEST => {
                 let Backtest { request, options, wait } = Backtest::parse(arguments)?;
-                let (job, accepted) = self.service.submit_backtest(&tenant, &request, &options).await?;
+                let (job, accepted) = self.service.submit_backtest(&tenant, &request, &options, None).await?;
                 let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
                 answer(self.wait(&tenant, job, wait, context).await?)
             }

@@ -175,6 +175,28 @@ async fn cancel_of_a_running_job_stops_its_process_and_the_worker_goes_on() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_makes_a_repeat_safe() {
+    let deployment = Deployment::shared();
+    let send = |balance: u32| {
+        let body =
+            with(job(&with(month("SmaCross"), &json!({"balance": balance}))), &json!({"cache": "off"}));
+        deployment
+            .client
+            .post(deployment.url("/v1/jobs?wait=60"))
+            .header("idempotency-key", "once-1")
+            .json(&body)
+            .send()
+    };
+    let first: Value = send(777).await.unwrap().json().await.unwrap();
+    assert_eq!(first["state"], "succeeded", "{first}");
+    let again: Value = send(777).await.unwrap().json().await.unwrap();
+    assert_eq!(again["job_id"], first["job_id"]);
+    let other = send(778).await.unwrap();
+    assert_eq!(other.status(), 422);
+    assert_eq!(other.json::<Value>().await.unwrap()["code"], "idempotency_conflict");
+}
+
+#[tokio::test]
 async fn what_a_run_writes_beside_its_code_reaches_no_other_run() {
     let deployment = Deployment::shared();
     for _ in 0..2 {

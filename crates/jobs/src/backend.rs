@@ -21,7 +21,7 @@ use apalis_core::{
     worker::context::WorkerContext,
 };
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::{Layer, Service};
 
@@ -89,6 +89,8 @@ struct Held {
     queue: Queue,
     runs: Mutex<HashMap<RunId, HeldRun>>,
     count: watch::Sender<usize>,
+    /// Somebody wants a run to stop.
+    asked: Notify,
 }
 
 impl Held {
@@ -115,11 +117,15 @@ impl Held {
         }
     }
 
+    /// Renews when it is time, and at once when somebody wants a run to stop.
     async fn renew_forever(self: Arc<Self>) {
         let mut tick = tokio::time::interval(LEASE / 4);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.asked.notified() => {}
+            }
             let held: Vec<_> = self.lock().iter().map(|(run, held)| (*run, held.fence)).collect();
             if held.is_empty() {
                 continue;
@@ -137,6 +143,25 @@ impl Held {
                 Err(error) => {
                     tracing::warn!(error = chain(&error), held = held.len(), "leases were not renewed");
                 }
+            }
+        }
+    }
+
+    async fn listen_for_stops(self: Arc<Self>, worker: WorkerId) {
+        loop {
+            if let Err(error) = self.listen_until_error(&worker).await {
+                // Renewals bring the same news, a little later.
+                tracing::debug!(error = chain(&error), "requests to stop are not heard");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    async fn listen_until_error(&self, worker: &WorkerId) -> Result<(), QueueError> {
+        let mut connection = self.queue.redis().blocking_connection().await?;
+        loop {
+            if self.queue.wait_for_stop(&mut connection, worker).await? {
+                self.asked.notify_one();
             }
         }
     }
@@ -197,7 +222,7 @@ pub struct LeaseBackend {
     close: CancellationToken,
     closing: Option<BoxFuture<'static, ()>>,
     renewing: Arc<AbortOnDropHandle<()>>,
-    _reaping: AbortOnDropHandle<()>,
+    _background: [AbortOnDropHandle<()>; 2],
 }
 
 /// Stops what a worker computes when it shuts down.
@@ -226,11 +251,17 @@ impl Drain {
 impl LeaseBackend {
     /// A backend that claims runs for `worker`. Starts the tasks that renew leases and reconcile; they end with it.
     pub fn new(queue: Queue, worker: WorkerId) -> Self {
-        let held =
-            Arc::new(Held { queue: queue.clone(), runs: Mutex::default(), count: watch::Sender::new(0) });
+        let held = Arc::new(Held {
+            queue: queue.clone(),
+            runs: Mutex::default(),
+            count: watch::Sender::new(0),
+            asked: Notify::new(),
+        });
+        let listening = tokio::spawn(held.clone().listen_for_stops(worker.clone()));
+        let reaping = tokio::spawn(Held::reap_forever(queue));
         Self {
             renewing: Arc::new(AbortOnDropHandle::new(tokio::spawn(held.clone().renew_forever()))),
-            _reaping: AbortOnDropHandle::new(tokio::spawn(Held::reap_forever(queue))),
+            _background: [listening, reaping].map(AbortOnDropHandle::new),
             held,
             worker,
             claiming: None,

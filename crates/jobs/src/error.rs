@@ -110,6 +110,9 @@ pub enum QueueError {
     /// No such job, or not this tenant's: the two are not told apart.
     #[error("no job with this id")]
     JobNotFound,
+    /// The idempotency key was used for another call.
+    #[error("the idempotency key was used for another call, which is job {0}")]
+    IdempotencyConflict(String),
     /// A record that this version cannot read.
     #[error("a record in Redis cannot be read: {0}")]
     Corrupt(String),

@@ -18,8 +18,8 @@ pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use queue::{Depth, LEASE, Queue, Reaped, Retention, Stop};
 pub use record::{
-    Accepted, CacheMode, Claim, Finish, JobView, Kind, Outcome, Priority, Progress, Receipt, StoredResult,
-    Submission,
+    Accepted, CacheMode, Claim, Finish, Idempotency, JobView, Kind, Outcome, Priority, Progress, Receipt,
+    StoredResult, Submission,
 };
 pub use redis::Redis;
 pub use state::JobState;

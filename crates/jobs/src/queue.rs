@@ -110,7 +110,8 @@ impl Queue {
         run: RunId,
         submission: &Submission,
     ) -> Result<(JobId, Accepted), QueueError> {
-        let Submission { tenant, kind, priority, cache, cache_key, request, plan, max_attempts } = submission;
+        let Submission { tenant, kind, priority, cache, cache_key, request, plan, max_attempts, idempotency } =
+            submission;
         // The plan pins code and candles and has the limits: an edit in between makes it another call.
         let same_call = blake3::hash(
             format!("{kind:?} {priority:?} {cache:?} {max_attempts} {cache_key} {request} {plan}").as_bytes(),
@@ -119,6 +120,9 @@ impl Queue {
         call.arg(job.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
         call.arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call.to_hex()[..32]).arg(request);
         call.arg(run.to_string()).arg(plan).arg(*max_attempts).arg(self.retention.jobs.as_secs());
+        let (key, fingerprint) =
+            idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
+        call.arg(key).arg(fingerprint);
         let (id, answer): (String, String) = call.invoke_async(&mut self.redis.connection().await?).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
@@ -127,6 +131,7 @@ impl Queue {
             // Our own earlier try got through; what it found is in the job's record.
             "known" if self.get(job, tenant).await?.cached => Accepted::Cached,
             "queued" | "known" => Accepted::Queued,
+            "conflict" => return Err(QueueError::IdempotencyConflict(id)),
             other => return Err(QueueError::Corrupt(format!("submit answered {other:?}"))),
         };
         Ok((parse(&id)?, accepted))
@@ -181,6 +186,18 @@ impl Queue {
         wait.arg(self.redis.keys().wake()).arg(LONGEST_BLOCK.as_secs_f64());
         let _token: Option<(String, String)> = wait.query_async(connection).await?;
         Ok(())
+    }
+
+    /// Waits until somebody wants one of the worker's runs to stop, at most for [`LONGEST_BLOCK`]; answers whether.
+    pub(crate) async fn wait_for_stop(
+        &self,
+        connection: &mut redis::aio::MultiplexedConnection,
+        worker: &WorkerId,
+    ) -> Result<bool, QueueError> {
+        let mut wait = redis::cmd("BLPOP");
+        wait.arg(self.redis.keys().stops(worker.as_str())).arg(LONGEST_BLOCK.as_secs_f64());
+        let token: Option<(String, String)> = wait.query_async(connection).await?;
+        Ok(token.is_some())
     }
 
     /// Renews the leases of what a worker holds; answers what must stop.

@@ -107,6 +107,17 @@ pub struct Submission {
     pub plan: String,
     /// After how many failed attempts it is given up.
     pub max_attempts: u32,
+    /// Makes a repeat of this call answer the same job, for a day.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A client's key for one call, and what it sent with it.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// Chosen by the client.
+    pub key: String,
+    /// A hash of the call: the same key with another call is a mistake of the client.
+    pub fingerprint: String,
 }
 
 /// How a submission was answered.

@@ -4,9 +4,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use jobs::{
-    Accepted, CacheKey, CacheMode, Claim, ErrorCode, Events, Fence, Finish, JobError, JobId, JobState, Kind,
-    Outcome, Priority, Progress, Queue, QueueError, Receipt, Redis, Retention, Stop, StoredResult,
-    Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
+    Accepted, CacheKey, CacheMode, Claim, ErrorCode, Events, Fence, Finish, Idempotency, JobError, JobId,
+    JobState, Kind, Outcome, Priority, Progress, Queue, QueueError, Receipt, Redis, Retention, Stop,
+    StoredResult, Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
 };
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ impl Bench {
             request: format!(r#"{{"of":"{key}"}}"#),
             plan: format!(r#"{{"plan":"{key}"}}"#),
             max_attempts: 3,
+            idempotency: None,
         }
     }
 
@@ -87,7 +88,7 @@ impl Bench {
     async fn assert_nothing_left(&self) {
         let mut redis = self.redis().await;
         let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
-        let kept = ["job:", "run:", "result:", "events", "stats", "seq", "wake"];
+        let kept = ["job:", "run:", "result:", "stops:", "events", "stats", "seq", "wake"];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&format!("{{test}}:{kept}"))));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
     }
@@ -161,6 +162,29 @@ async fn equal_keys_in_flight_are_one_run_and_cancelling_one_job_leaves_the_othe
     let view = bench.queue.get(theirs, &TenantId::new("other")).await.unwrap();
     assert_eq!(view.state, JobState::Succeeded);
     bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_answers_its_first_job_and_refuses_another_call() {
+    let bench = Bench::new().await;
+    let with_key = |key: &str, fingerprint: &str| Submission {
+        idempotency: Some(Idempotency { key: key.into(), fingerprint: fingerprint.into() }),
+        cache: CacheMode::Off,
+        ..bench.submission("a")
+    };
+    let (first, accepted) = bench.queue.submit(&with_key("k", "x")).await.unwrap();
+    assert_eq!(accepted, Accepted::Queued);
+    assert_eq!(bench.queue.submit(&with_key("k", "x")).await.unwrap(), (first, Accepted::Repeated));
+    assert!(matches!(
+        bench.queue.submit(&with_key("k", "y")).await,
+        Err(QueueError::IdempotencyConflict(job)) if job == first.to_string()
+    ));
+    // Also when the job has ended, and without the cache; but not for another tenant.
+    bench.queue.cancel(first, &bench.tenant).await.unwrap();
+    assert_eq!(bench.queue.submit(&with_key("k", "x")).await.unwrap(), (first, Accepted::Repeated));
+    let other = Submission { tenant: TenantId::new("other"), ..with_key("k", "x") };
+    assert_eq!(bench.queue.submit(&other).await.unwrap().1, Accepted::Queued);
+    assert_eq!(bench.counter("submitted").await, 2);
 }
 
 #[tokio::test]

@@ -13,6 +13,10 @@ if redis.call('SCARD', waiters_key(run)) == 0 then
   if record[1] == 'running' then
     close_flight(run, record[2])
     redis.call('HSET', run_key(run), 'cancel', 1)
+    -- The worker would hear of it at its next renewal; this makes it renew now.
+    local worker = redis.call('HGET', run_key(run), 'worker')
+    redis.call('LPUSH', stops_key(worker), run)
+    redis.call('EXPIRE', stops_key(worker), 60)
     emit('run', run, 'state', 'cancelling')
   elseif record[1] and record[1] ~= 'finished' then
     conclude(run, 'cancelled')

@@ -6,14 +6,16 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local READY, LEASES, DELAYED, SETTLING = KEYS[1], P .. ':leases', P .. ':delayed', P .. ':settling'
 local EVENTS, STATS, WAKE = P .. ':events', P .. ':stats', P .. ':wake'
-local EVENTS_KEPT, RUN_KEPT_S, RECORD_VERSION = 20000, 3600, 1
+local EVENTS_KEPT, RUN_KEPT_S, IDEMPOTENCY_KEPT_S, RECORD_VERSION = 20000, 3600, 86400, 1
 local BAND = 1099511627776 -- 2^40 sequence numbers for each priority
 
 local function job_key(id) return P .. ':job:' .. id end
 local function run_key(id) return P .. ':run:' .. id end
 local function waiters_key(run) return P .. ':waiters:' .. run end
+local function stops_key(worker) return P .. ':stops:' .. worker end
 local function flight_key(cache_key) return P .. ':flight:' .. cache_key end
 local function result_key(id) return P .. ':result:' .. id end
+local function idempotency_key(tenant, key) return P .. ':idem:' .. tenant .. ':' .. key end
 local function call_key(tenant, hash) return P .. ':call:' .. tenant .. ':' .. hash end
 
 local function count(name, by) redis.call('HINCRBY', STATS, name, by or 1) end

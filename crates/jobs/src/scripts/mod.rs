@@ -7,6 +7,8 @@
 //! | `:waiters:<run>` | set | the jobs that wait for the run |
 //! | `:flight:<cache key>` | string | the run in flight for this key |
 //! | `:call:<tenant>:<hash>` | string | the live job of an identical call |
+//! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
+//! | `:stops:<worker>` | list | runs that the worker should stop, so that it renews its leases at once; a minute |
 //! | `:result:<cache key or run>` | hash | summary and receipt of a result; the body is in the blob store |
 //! | `:ready` | sorted set | runs in the queue, by priority and order of arrival |
 //! | `:leases` | sorted set | runs being computed, by the end of their lease |
@@ -47,6 +49,10 @@ impl Keys {
 
     pub(crate) fn wake(&self) -> String {
         format!("{}:wake", self.prefix)
+    }
+
+    pub(crate) fn stops(&self, worker: &str) -> String {
+        format!("{}:stops:{worker}", self.prefix)
     }
 
     pub(crate) fn events(&self) -> String {
