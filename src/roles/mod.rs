@@ -9,7 +9,7 @@ pub mod worker;
 
 use std::{io, path::PathBuf};
 
-use jobs::{Queue, QueueError, Redis, blobs::BlobError, private_redis::StartError};
+use jobs::{JobError, Queue, QueueError, Redis, blobs::BlobError, private_redis::StartError};
 
 use crate::settings::{DataSettings, RedisSettings};
 
@@ -46,6 +46,12 @@ pub enum RoleError {
     /// The worker ended.
     #[error(transparent)]
     Worker(#[from] workers::WorkerError),
+    /// Jesse cannot be imported.
+    #[error(
+        "Jesse cannot be started; JESSE_PYTHON (or --python) must name a Python 3.10 to 3.12 in which `pip install jesse` was \
+         done: {0}"
+    )]
+    Jesse(JobError),
     /// Candles.
     #[error(transparent)]
     Candles(#[from] candles::CandlesError),

@@ -82,8 +82,17 @@ async fn run_on(
     let api = serve::api(queue, blobs, worker.publisher(), (&settings.api, &settings.limits), stop.clone())?;
     let publisher = worker.publisher();
 
-    let announcing = async {
-        let ready = async {
+    let starting = async {
+        match stop.run_until_cancelled(worker.ready()).await {
+            None => return Ok(()),
+            // Later it may end and be started again; that it cannot be started at all is a mistake to be mended.
+            Some(Err(error)) => {
+                stop.cancel();
+                return Err(RoleError::Jesse(error));
+            }
+            Some(Ok(())) => {}
+        }
+        let first_catalogue = async {
             while let Some(publisher) = &publisher
                 && publisher.refresh().await.is_err()
             {
@@ -91,12 +100,13 @@ async fn run_on(
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        if stop.run_until_cancelled(ready).await.is_some() {
+        if stop.run_until_cancelled(first_catalogue).await.is_some() {
             // For scripts that wait for it; everything else goes to the log.
             let mut stdout = std::io::stdout().lock();
             let _closed =
                 writeln!(stdout, "jesse-jobs is ready: http://{address}").and_then(|()| stdout.flush());
         }
+        Ok(())
     };
     let serving = async {
         let served = api::run(api, listener).await.map_err(RoleError::Serve);
@@ -109,8 +119,8 @@ async fn run_on(
         stop.cancel();
         outcome
     };
-    let ((), api_outcome, worker_outcome) = tokio::join!(announcing, serving, working);
-    api_outcome.and(worker_outcome)
+    let (started, served, worker_outcome) = tokio::join!(starting, serving, working);
+    started.and(served).and(worker_outcome)
 }
 
 /// The project named, or the one in the current folder, or an empty one to be filled.

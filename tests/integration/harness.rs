@@ -67,18 +67,6 @@ impl Process {
         Self { child, url: format!("http://127.0.0.1:{port}") }
     }
 
-    /// Reads what it logs until a line has this text; answers all of it.
-    pub fn read_error_until(&mut self, text: &str) -> String {
-        let mut said = String::new();
-        for line in BufReader::new(self.child.stderr.take().unwrap()).lines() {
-            said.push_str(&line.unwrap());
-            if said.contains(text) {
-                return said;
-            }
-        }
-        panic!("it ended without saying {text:?}: {said}")
-    }
-
     /// Sends a signal to this process alone.
     pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();

@@ -77,17 +77,16 @@ async fn an_address_that_others_can_reach_is_refused_without_keys() {
 }
 
 #[tokio::test]
-async fn a_python_without_jesse_is_said_and_the_api_answers_meanwhile() {
+async fn a_python_without_jesse_is_said_at_once() {
     let data = tempfile::tempdir().unwrap();
     let mut command = binary();
     command
         .args(["up", "--listen", "127.0.0.1:0", "--data"])
         .arg(data.path())
         .env("JESSE_PYTHON", "/bin/false");
-    let child =
-        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let mut process = Process::serving(child, 0);
-    let said = process.read_error_until("cannot be started");
-    assert!(said.contains("/bin/false"), "{said}");
-    process.stop().await;
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("/bin/false") && said.contains("JESSE_PYTHON"), "{said}");
+    assert_no_process_left(data.path().to_str().unwrap()).await;
 }

@@ -14,7 +14,7 @@ use jesse::{
     strategies::publish::Publisher,
 };
 use jobs::{
-    Kind, Queue, WorkerId,
+    JobError, Kind, Queue, WorkerId,
     backend::{Assignment, Handled, LeaseBackend},
     blobs::BlobStore,
     chain,
@@ -101,13 +101,18 @@ impl Worker {
         Ok(Self { settings, queue, handler, publisher, _folder: folder })
     }
 
+    /// Ends when Jesse has been imported, or with why it cannot be.
+    pub async fn ready(&self) -> Result<(), JobError> {
+        self.handler.runner.ready().await.map(|_| ())
+    }
+
     /// What publishes the catalogue, if this worker has a project.
     pub fn publisher(&self) -> Option<Arc<Publisher>> {
         self.publisher.clone()
     }
 
     /// Claims and computes runs until `stop`, then drains.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), WorkerError> {
         let watching = async {
             match &self.publisher {
                 Some(publisher) => publisher.watch(&stop).await,
