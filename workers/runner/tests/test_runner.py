@@ -609,4 +609,4 @@ def test_scan_of_an_empty_folder(parent, tmp_path):
 
 
 def test_package_holds_what_it_needs():
-    assert (PACKAGE_PARENT / "runner" / "requirements.txt").read_text() == "jesse==3.5.3\n"
+    assert "jesse==3.5.3" in (PACKAGE_PARENT / "runner" / "requirements.txt").read_text().splitlines()
