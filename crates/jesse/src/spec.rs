@@ -37,7 +37,7 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub symbol: Option<String>,
-    /// 1m 3m 5m 15m 30m 45m 1h 2h 3h 4h 6h 8h 12h 1D 3D 1W 1M
+    /// 1m 3m 5m 15m 30m 45m 1h 2h 3h 4h 6h 8h 12h 1D
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub timeframe: Option<String>,

@@ -162,6 +162,7 @@ impl Runner {
             id: &task.id,
             progress: request.progress,
             exit: None,
+            hung: false,
         };
         let deadline = Duration::from_secs(request.limits.wall_s.into());
         let outcome = tokio::select! {
@@ -204,6 +205,8 @@ struct Watcher<'a> {
     id: &'a str,
     progress: Option<&'a mpsc::Sender<Progress>>,
     exit: Option<Exit>,
+    /// Its connection has closed: nothing more will be heard of it.
+    hung: bool,
 }
 
 impl Watcher<'_> {
@@ -234,13 +237,18 @@ impl Watcher<'_> {
                     return Ok(result);
                 }
                 Some(TaskEvent::Failed(error)) => return Err(error.into()),
-                Some(TaskEvent::Exited(exit)) => self.exit = Some(exit),
+                Some(TaskEvent::Exited(exit)) => {
+                    self.exit = Some(exit);
+                    if self.hung {
+                        return Err(self.explain_exit().into());
+                    }
+                }
                 Some(TaskEvent::Refused(message)) => {
                     self.exit = Some(Exit::default());
                     return Err(JobError::new(ErrorCode::Internal, message).retryable().into());
                 }
                 Some(TaskEvent::Hung) if self.exit.is_some() => return Err(self.explain_exit().into()),
-                Some(TaskEvent::Hung) => {}
+                Some(TaskEvent::Hung) => self.hung = true,
                 Some(TaskEvent::ZygoteLost) | None => {
                     self.exit = Some(Exit::default());
                     return Err(zygote_lost().into());
