@@ -196,7 +196,8 @@ impl From<QueueError> for ServiceError {
             }
             QueueError::IdempotencyConflict(_) => Self::new(Code::IdempotencyConflict, error.to_string()),
             QueueError::Unavailable(_) => {
-                tracing::warn!(error = jobs::chain(&error), "Redis is not available");
+                // Whoever follows the events logs the outage, once.
+                tracing::debug!(error = jobs::chain(&error), "a call failed");
                 Self::new(
                     Code::Unavailable,
                     "Redis is not available; nothing was lost, try again in a moment",

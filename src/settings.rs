@@ -55,6 +55,13 @@ pub struct RedisSettings {
     pub redis_pool_size: usize,
 }
 
+impl RedisSettings {
+    /// The Redis that is named, if one is: an empty REDIS_URL, as in many files of settings, names none.
+    pub fn url(&self) -> Option<&str> {
+        self.redis_url.as_deref().filter(|url| !url.is_empty())
+    }
+}
+
 /// Where data is kept.
 #[derive(Debug, Clone, Args)]
 pub struct DataSettings {

@@ -183,8 +183,8 @@ impl Place {
     /// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
     async fn open(&self) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
         let folder = &self.data.data;
-        let (url, private) = match &self.redis.redis_url {
-            Some(url) => (url.clone(), None),
+        let (url, private) = match self.redis.url() {
+            Some(url) => (url.to_owned(), None),
             None => match DataFolder::lock(folder) {
                 Ok(data) => {
                     let redis = PrivateRedis::start(&data.redis()).await?;

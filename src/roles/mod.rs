@@ -71,7 +71,7 @@ pub(crate) fn open_queue(url: &str, redis: &RedisSettings, data: &DataSettings) 
 
 /// The URL of a Redis that runs already, for roles that need one.
 pub(crate) fn shared_redis(redis: &RedisSettings) -> Result<&str, RoleError> {
-    redis.redis_url.as_deref().ok_or_else(|| {
+    redis.url().ok_or_else(|| {
         RoleError::Setting(
             "REDIS_URL (or --redis-url) is needed here; `jesse-jobs up` starts a Redis of its own".into(),
         )

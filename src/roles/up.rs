@@ -40,7 +40,7 @@ pub struct UpSettings {
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let listener = listen(&settings.api).await?;
     let data = DataFolder::lock(&settings.data.data)?;
-    if let Some(url) = &settings.redis.redis_url {
+    if let Some(url) = settings.redis.url() {
         return Box::pin(run_on(url, &settings, &data, listener, stop)).await;
     }
     let mut redis = PrivateRedis::start(&data.redis()).await?;

@@ -28,6 +28,7 @@ use tower::{Layer, Service};
 use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, RunId, WorkerId},
+    outage::Outage,
     queue::{LEASE, Queue, Stop},
     record::{Claim, Finish, Outcome},
 };
@@ -121,6 +122,7 @@ impl Held {
     async fn renew_forever(self: Arc<Self>) {
         let mut tick = tokio::time::interval(LEASE / 4);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut outage = Outage::new("leases cannot be renewed");
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -132,6 +134,7 @@ impl Held {
             }
             match self.queue.renew(&held).await {
                 Ok(stop) => {
+                    outage.over();
                     for (run, reason) in stop {
                         let reason = match reason {
                             Stop::Cancelled => StopReason::Cancelled,
@@ -140,9 +143,7 @@ impl Held {
                         self.stop(run, reason);
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), held = held.len(), "leases were not renewed");
-                }
+                Err(error) => outage.failed(&error),
             }
         }
     }
@@ -185,6 +186,7 @@ impl Held {
 
     /// Hands in an outcome, for as long as it takes: the lease is renewed meanwhile.
     async fn hand_in(&self, claim: &Claim, handled: Handled) {
+        let mut outage = Outage::new("an outcome cannot be handed in");
         loop {
             let answer = match &handled {
                 Handled::Finished(outcome) => self.queue.finish(claim, outcome).await.map(Some),
@@ -206,7 +208,7 @@ impl Held {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(run.id = %claim.run, error = chain(&error), "handing in an outcome again");
+                    outage.failed(&error);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -278,13 +280,14 @@ impl LeaseBackend {
     /// Ends with a run, or without one after `close`. A claim that is on its way to Redis is never given up.
     async fn claim(queue: Queue, worker: WorkerId, close: CancellationToken) -> Option<Claim> {
         let mut blocking = None;
+        let mut outage = Outage::new("no run can be claimed");
         while !close.is_cancelled() {
             match Self::claim_or_wait(&queue, &worker, &mut blocking, &close).await {
                 Ok(Some(claim)) => return Some(claim),
-                Ok(None) => {}
+                Ok(None) => outage.over(),
                 Err(error) => {
                     blocking = None;
-                    tracing::warn!(error = chain(&error), "no run can be claimed");
+                    outage.failed(&error);
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }

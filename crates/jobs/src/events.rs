@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::QueueError,
     ids::{JobId, TenantId},
+    outage::Outage,
     queue::Queue,
     record::JobView,
     redis::LONGEST_BLOCK,
@@ -45,15 +46,17 @@ impl Events {
 
     async fn read_stream(self) {
         let mut last = "$".to_owned();
+        let mut outage =
+            Outage::new("events cannot be read, calls that wait look every other second instead");
         loop {
-            if let Err(error) = self.read_until_error(&mut last).await {
-                tracing::warn!(error = %error, "the event stream cannot be read; waiting calls fall back to polling");
+            if let Err(error) = self.read_until_error(&mut last, &mut outage).await {
+                outage.failed(&error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    async fn read_until_error(&self, last: &mut String) -> Result<(), QueueError> {
+    async fn read_until_error(&self, last: &mut String, outage: &mut Outage) -> Result<(), QueueError> {
         let mut connection = self.queue.redis().blocking_connection().await?;
         let key = self.queue.redis().keys().events();
         let options = StreamReadOptions::default()
@@ -63,6 +66,7 @@ impl Events {
             let mut read = redis::cmd("XREAD");
             read.arg(&options).arg("STREAMS").arg(&key).arg(&*last);
             let reply: Option<StreamReadReply> = read.query_async(&mut connection).await?;
+            outage.over();
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
                 for name in ["job", "run"] {
                     if let Some(id) = entry.get::<String>(name) {

@@ -6,6 +6,7 @@ pub mod documents;
 mod error;
 mod events;
 mod ids;
+mod outage;
 pub mod private_redis;
 mod queue;
 mod record;
@@ -16,6 +17,7 @@ mod state;
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
+pub use outage::Outage;
 pub use queue::{Depth, LEASE, Queue, Reaped, Retention, Stop};
 pub use record::{
     Accepted, CacheMode, Claim, Finish, Idempotency, JobView, Kind, Outcome, Priority, Progress, Receipt,

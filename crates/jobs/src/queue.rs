@@ -7,7 +7,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    error::{ErrorCode, JobError, QueueError},
+    error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, TenantId, WorkerId},
     record::{Accepted, Claim, Finish, JobView, Outcome, Progress, Receipt, Submission},
     redis::{LONGEST_BLOCK, Redis},
@@ -239,7 +239,9 @@ impl Queue {
         let answer: String = call.invoke_async(&mut self.redis.connection().await?).await?;
         match answer.as_str() {
             "accepted" => {
-                self.settle(claim.run).await?;
+                if let Err(error) = self.settle(claim.run).await {
+                    tracing::debug!(run.id = %claim.run, error = chain(&error), "left to be settled by the reconciler");
+                }
                 Ok(Finish::Accepted)
             }
             "retry" => Ok(Finish::Retry),

@@ -5,9 +5,12 @@
 -- Returns 'accepted', 'retry' (it will be tried again), or 'refused' (the caller no longer holds the run: counted).
 local run, outcome = ARGV[2], ARGV[4]
 if not holds(run, ARGV[3]) then
+  -- The answer to the caller's own earlier try was lost.
+  if redis.call('HGET', run_key(run), 'done') == ARGV[3] then return 'accepted' end
   count('late_results')
   return 'refused'
 end
+redis.call('HSET', run_key(run), 'done', ARGV[3])
 
 if outcome == 'succeeded' then
   local result = ARGV[5]
