@@ -69,6 +69,21 @@ async fn after_kill_9_the_data_is_there_and_no_process_is_left() {
 }
 
 #[tokio::test]
+async fn a_redis_that_lost_its_data_is_told_what_exists_again() {
+    let deployment = Deployment::start(&[]);
+    let redis = jobs::private_redis::PrivateRedis::url_for(&deployment.data.path().join("redis"));
+    let mut redis = redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+    crate::harness::generate(deployment.data.path(), crate::harness::SYMBOL, 70, 7);
+    let end = Instant::now() + LIMIT;
+    while deployment.get("/v1/strategies").await.0 != 200 {
+        assert!(Instant::now() < end, "the catalogue is not published again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(deployment.backtest(&month("SmaCross")).await["state"], "succeeded");
+}
+
+#[tokio::test]
 async fn an_address_that_others_can_reach_is_refused_without_keys() {
     let data = tempfile::tempdir().unwrap();
     let output = binary().args(["up", "--listen", "0.0.0.0:0", "--data"]).arg(data.path()).output().unwrap();

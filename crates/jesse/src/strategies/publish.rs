@@ -153,13 +153,25 @@ impl Publisher {
     pub async fn watch(&self, stop: &CancellationToken) {
         let mut last_failure = None;
         while !stop.is_cancelled() {
-            let failure = self.refresh().await.err().map(|error| chain(&error));
+            let refreshed = match self.notice_loss().await {
+                Ok(()) => self.refresh().await,
+                Err(error) => Err(error),
+            };
+            let failure = refreshed.err().map(|error| chain(&error));
             if let Some(error) = failure.as_ref().filter(|failure| last_failure.as_ref() != Some(*failure)) {
                 tracing::warn!(error, "the catalogue cannot be published");
             }
             last_failure = failure;
             let _stopped = tokio::time::timeout(LOOK_EVERY, stop.cancelled()).await;
         }
+    }
+
+    /// A Redis that lost its data, or is another one, has to be told everything again.
+    async fn notice_loss(&self) -> Result<(), PublishError> {
+        if self.catalogue.get(DOCUMENT).await?.is_none() {
+            *self.known.lock().await = Known::default();
+        }
+        Ok(())
     }
 
     async fn stamp(&self) -> Result<Stamp, PublishError> {
