@@ -1,6 +1,6 @@
 //! How a job looks to a client, the same over HTTP and MCP.
 
-use jobs::{JobError, JobState, JobView, Progress};
+use jobs::{JobError, JobView, Progress};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -78,11 +78,9 @@ impl JobAnswer {
         let mut answer = Self::new(view);
         answer.spec = None;
         answer.summary = answer.summary.map(|summary| round_numbers(&summary));
-        answer.next = match state {
-            JobState::Succeeded => None,
-            state if state.is_terminal() => None,
-            _ => Some(format!("call job_get with job_id {} and wait_seconds 25", answer.job_id)),
-        };
+        if !state.is_terminal() {
+            answer.next = Some(format!("call job_get with job_id {} and wait_seconds 25", answer.job_id));
+        }
         answer
     }
 }

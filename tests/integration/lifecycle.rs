@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Deployment, LIMIT, Process, binary, month, processes_with};
+use crate::harness::{Deployment, LIMIT, Process, binary, month, processes_with, with};
 
 async fn assert_no_process_left(data: &str) {
     let end = Instant::now() + LIMIT;
@@ -66,6 +66,21 @@ async fn after_kill_9_the_data_is_there_and_no_process_is_left() {
     let id = running["job_id"].as_str().unwrap();
     deployment.until(id, |view| view["state"] == "running").await;
     deployment.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+}
+
+#[tokio::test]
+async fn a_runner_that_is_killed_is_started_again_and_its_run_is_tried_again() {
+    let deployment = Deployment::start(&["--workers", "1"]);
+    let slow =
+        with(month("Breakout"), &json!({"timeframe": "1m", "fast_mode": false, "warm_up_candles": 100}));
+    let (_, accepted) = deployment.post("/v1/jobs", &json!({"kind": "backtest", "spec": slow})).await;
+    let id = accepted["job_id"].as_str().unwrap();
+    deployment.until(id, |view| view["progress"]["fraction"].as_f64().is_some_and(|done| done > 0.0)).await;
+    let runner = deployment.data.path().join("worker/run");
+    let killed = std::process::Command::new("pkill").args(["-KILL", "-f"]).arg(&runner).status().unwrap();
+    assert!(killed.success());
+    let ended = deployment.until(id, |view| view["finished_at"].is_string()).await;
+    assert_eq!(ended["state"], "succeeded", "{ended}");
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// Progress is recorded at most this often, and not at all for what is over sooner.
 const PROGRESS_EVERY: Duration = Duration::from_millis(300);
 
+/// How long a worker without Jesse waits before it lets go of a run, which it may well get again.
+const NO_ENGINE_PAUSE: Duration = Duration::from_secs(2);
+
 /// What a client reads first; all the others are in the result.
 const SUMMARY_METRICS: [&str; 20] = [
     "total",
@@ -88,6 +91,12 @@ impl Backtests {
             (Ok(result), _) => Handled::Finished(Outcome::Succeeded(result)),
             (Err(TaskError::Failed(error)), _) => Handled::Finished(Outcome::Failed(error)),
             (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
+            (Err(TaskError::NoEngine(error)), reason) => {
+                // Another worker may be better off; this one must not fail job after job meanwhile.
+                tracing::warn!(run.id = %claim.run, error = chain(&error), "a run is handed back: Jesse is not there");
+                let _stopped = tokio::time::timeout(NO_ENGINE_PAUSE, stop.stopped()).await;
+                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
+            }
         }
     }
 
@@ -97,7 +106,7 @@ impl Backtests {
             JobError::new(ErrorCode::Internal, "this worker cannot read the plan; it is of another version")
                 .retryable()
         })?;
-        let ready = self.runner.ready().await?;
+        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
         let engine = publish::engine(&ready);
         let bundle =
             self.unpack(&plan.bundles).await.map_err(|error| self.unavailable(claim, "code", &*error))?;

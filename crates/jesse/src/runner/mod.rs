@@ -72,6 +72,9 @@ pub enum TaskError {
     /// It was stopped, and its processes are gone.
     #[error("the task was stopped")]
     Stopped,
+    /// It was not started: Jesse cannot be imported here. Says nothing about the task.
+    #[error("{0}")]
+    NoEngine(JobError),
 }
 
 /// A task for the runner.
@@ -143,7 +146,7 @@ impl Runner {
         request: TaskRequest<'_>,
         stop: &CancellationToken,
     ) -> Result<TaskResult, TaskError> {
-        self.ready().await?;
+        self.ready().await.map_err(TaskError::NoEngine)?;
         let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(&self.folder);
         let scratch = scratch.map_err(|error| no_scratch(&error))?;
         let mut task = self.tasks.open();

@@ -74,6 +74,7 @@ pub(super) async fn supervise(
         };
         let _stopped = tokio::time::timeout(pause, stop.cancelled()).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+        state.send_replace(State::Starting);
     }
 }
 

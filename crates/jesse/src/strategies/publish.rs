@@ -113,7 +113,7 @@ impl Publisher {
     /// catalogue when it returns.
     pub async fn refresh(&self) -> Result<(), PublishError> {
         let mut known = self.known.lock().await;
-        let ready = self.runner.ready().await.map_err(TaskError::from)?;
+        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
         let engine = engine(&ready);
         let stamp = self.stamp().await?;
         if known.stamp.as_ref() == Some(&stamp) && known.engine.as_ref() == Some(&engine) {
@@ -251,7 +251,7 @@ impl Publisher {
                 Err(TaskError::Failed(error).into())
             }
             Err(TaskError::Failed(error)) => Ok(broken(error)),
-            Err(error @ TaskError::Stopped) => Err(error.into()),
+            Err(error @ (TaskError::Stopped | TaskError::NoEngine(_))) => Err(error.into()),
         }
     }
 
