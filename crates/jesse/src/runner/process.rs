@@ -51,6 +51,7 @@ pub(super) async fn supervise(
     stop: CancellationToken,
 ) {
     let mut pause = PAUSE;
+    let mut last_failure = None;
     loop {
         let served = serve(&settings, &socket, &listener, &tasks, &state, &stop).await;
         tasks.zygote_lost();
@@ -68,7 +69,10 @@ pub(super) async fn supervise(
                 state.send_replace(State::Failed("the runner process ends soon after it has started".into()))
             }
             Err(why) => {
-                tracing::error!(why, "the runner cannot be started; it is tried again");
+                if last_failure.as_ref() != Some(&why) {
+                    tracing::error!(why, "the runner cannot be started; it is tried again until it can");
+                }
+                last_failure = Some(why.clone());
                 state.send_replace(State::Failed(why))
             }
         };
