@@ -6,7 +6,7 @@ export JESSE_PYTHON := $(CURDIR)/.venv/bin/python
 # Jesse wants pytest 6, for which the plugins that come with its other packages are too new.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 
-.PHONY: help setup build demo up test bench lint clean
+.PHONY: help setup build demo up test bench soak lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: setup ## Run all tests, on a real Redis and a real Jesse
 
 bench: build ## Measure against the floor: Jesse warm, one fork (needs its script, see bench/)
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+
+soak: build ## Run a thousand backtests, kill the server in between, and look for what is left over (some minutes)
+	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
 	cargo fmt --all --check
