@@ -104,7 +104,7 @@ pub enum ManifestError {
     },
     /// Candles of another source were to be added.
     #[error(
-        "{series} holds {stored} and cannot take {offered} as well: use another exchange name, or delete the series first"
+        "{series} holds {stored} and cannot take {offered} as well: use another exchange name, or another data folder"
     )]
     SourceDiffers {
         /// The series.
