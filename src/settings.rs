@@ -28,7 +28,7 @@ pub struct ApiSettings {
     pub allowed_hosts: Vec<String>,
 
     /// Longest that one HTTP request may wait, in seconds; it never bounds a job
-    #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300)]
+    #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub request_timeout: u64,
 }
 
