@@ -35,8 +35,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub enum StartError {
     /// Neither server is installed.
     #[error(
-        "neither redis-server nor valkey-server was found; install one (Debian: apt-get install redis-server, macOS: \
-         brew install redis), or set REDIS_URL to a Redis that runs already"
+        "neither redis-server nor valkey-server was found; install one (Debian: apt-get install redis-server), or set REDIS_URL to a Redis that runs already"
     )]
     NotInstalled,
     /// The server could not be started, or the folder could not be prepared.
