@@ -89,15 +89,7 @@ mod tests {
 
     #[test]
     fn the_reference_of_settings_is_up_to_date() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(file, reference()).unwrap();
-        }
-        let written = std::fs::read_to_string(file).unwrap_or_default();
-        assert!(
-            written == reference(),
-            "docs/settings.md is not what the code says; run: UPDATE_DOCS=1 cargo test reference"
-        );
+        crate::reference::assert_up_to_date("docs/settings.md", &reference());
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod cli;
 pub mod errors;
 mod mcp;
 pub mod metrics;
+#[cfg(test)]
+mod reference;
 pub mod roles;
 pub mod service;
 pub mod settings;

@@ -12,7 +12,7 @@ use jesse::{
 use jobs::{
     Accepted, CacheMode, Events, Idempotency, JobId, JobState, JobView, Kind, Priority, Queue, Submission,
     TenantId,
-    blobs::{BlobId, BlobStore},
+    blobs::{BlobId, BlobStore, Blobs},
     documents::{Document, Documents},
 };
 use schemars::JsonSchema;
@@ -91,22 +91,22 @@ struct Inner {
 }
 
 impl Service {
-    /// A service over this queue and these blobs, inputs and results. `publisher` is there when the worker is in the same process: then an edited strategy is
+    /// A service over this queue and these blobs. `publisher` is there when the worker is in the same process: then an edited strategy is
     /// noticed by the very next submit.
     pub fn new(
         queue: Queue,
         events: Events,
-        (inputs, results): (BlobStore, BlobStore),
+        blobs: Blobs,
         publisher: Option<Arc<Publisher>>,
         limits: Limits,
     ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
             planner: Planner::new(manifests(redis.clone())),
-            candles: CandleStore::new(redis.clone(), inputs),
+            candles: CandleStore::new(redis.clone(), blobs.inputs),
             catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
             events,
-            results,
+            results: blobs.results,
             queue,
             publisher,
             limits,

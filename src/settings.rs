@@ -82,6 +82,17 @@ impl DataSettings {
     }
 }
 
+/// The Redis and the folder that the parts of a deployment share.
+#[derive(Debug, Clone, Args)]
+pub struct StorageSettings {
+    /// See the struct.
+    #[command(flatten)]
+    pub redis: RedisSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub data: DataSettings,
+}
+
 /// How jobs are computed.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {

@@ -14,7 +14,7 @@ use jesse::candles::{
 use jobs::private_redis::PrivateRedis;
 
 use super::{DataFolder, LockError, RoleError, data, open_queue};
-use crate::settings::{DataSettings, RedisSettings};
+use crate::settings::StorageSettings;
 
 /// Why candles were not imported or made.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum CandlesCommand {
         series: SeriesArgs,
         /// Where they are kept
         #[command(flatten)]
-        place: Place,
+        storage: StorageSettings,
     },
     /// Make synthetic candles (a random walk), labelled as such in every result
     Generate {
@@ -84,13 +84,13 @@ pub enum CandlesCommand {
         volatility: f64,
         /// Where they are kept
         #[command(flatten)]
-        place: Place,
+        storage: StorageSettings,
     },
     /// List what is stored
     List {
         /// Where it is kept
         #[command(flatten)]
-        place: Place,
+        storage: StorageSettings,
     },
 }
 
@@ -105,38 +105,27 @@ pub struct SeriesArgs {
     symbol: String,
 }
 
-/// Where candles are kept.
-#[derive(Debug, Clone, Args)]
-pub struct Place {
-    /// See the struct.
-    #[command(flatten)]
-    data: DataSettings,
-    /// See the struct.
-    #[command(flatten)]
-    redis: RedisSettings,
-}
-
 /// Does it.
 pub async fn run(command: CandlesCommand) -> Result<(), RoleError> {
     match command {
-        CandlesCommand::Import { file, series, place } => {
+        CandlesCommand::Import { file, series, storage } => {
             let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
             let read = file.clone();
             // Reading is work for the processor; nothing else happens in this process meanwhile.
             let rows = tokio::task::spawn_blocking(move || read_file(&read)).await;
             let rows = rows.map_err(|error| CandlesError::Open(file, error.into()))??;
-            place.import(&series, Source::Imported, &rows).await
+            import(&storage, &series, Source::Imported, &rows).await
         }
-        CandlesCommand::Generate { series, start, days, seed, price, volatility, place } => {
+        CandlesCommand::Generate { series, start, days, seed, price, volatility, storage } => {
             let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
             let first: jiff::civil::Date = start.parse().map_err(|_| CandlesError::Date(start))?;
             let first_ms = jesse::spec::midnight_ms(first);
             let minutes = days.checked_mul(1440).filter(|_| days > 0).ok_or(CandlesError::Days)?;
             let settings = WalkSettings { seed, first_ms, minutes, start_price: price, volatility };
             let rows: Vec<Candle> = candles::generate(settings).map_err(CandlesError::from)?.collect();
-            place.import(&series, Source::Synthetic { seed }, &rows).await
+            import(&storage, &series, Source::Synthetic { seed }, &rows).await
         }
-        CandlesCommand::List { place } => place.list().await,
+        CandlesCommand::List { storage } => list(&storage).await,
     }
 }
 
@@ -153,50 +142,55 @@ fn read_file(path: &Path) -> Result<Vec<Candle>, CandlesError> {
     imported.map_err(|error| CandlesError::Import(path.to_owned(), error))
 }
 
-impl Place {
-    async fn import(self, series: &Series, source: Source, rows: &[Candle]) -> Result<(), RoleError> {
-        let (store, private) = self.open().await?;
-        let imported = store.import(series, source, rows).await;
-        close(private).await;
-        let imported = imported.map_err(CandlesError::from)?;
-        let view = SeriesView::from(&imported.manifest);
-        let (given, months) = (rows.len(), imported.months_written);
-        let text = format!("{given} candles into {months} months; {}", line(&view));
-        Ok(print(&[text])?)
-    }
+async fn import(
+    storage: &StorageSettings,
+    series: &Series,
+    source: Source,
+    rows: &[Candle],
+) -> Result<(), RoleError> {
+    let (store, private) = open(storage).await?;
+    let imported = store.import(series, source, rows).await;
+    close(private).await;
+    let imported = imported.map_err(CandlesError::from)?;
+    let view = SeriesView::from(&imported.manifest);
+    let (given, months) = (rows.len(), imported.months_written);
+    let text = format!("{given} candles into {months} months; {}", line(&view));
+    Ok(print(&[text])?)
+}
 
-    async fn list(self) -> Result<(), RoleError> {
-        let (store, private) = self.open().await?;
-        let manifests = store.list().await;
-        close(private).await;
-        let mut lines: Vec<_> = manifests
-            .map_err(CandlesError::from)?
-            .iter()
-            .map(|manifest| line(&SeriesView::from(manifest)))
-            .collect();
-        if lines.is_empty() {
-            lines.push("no candles are stored".into());
-        }
-        Ok(print(&lines)?)
+async fn list(storage: &StorageSettings) -> Result<(), RoleError> {
+    let (store, private) = open(storage).await?;
+    let manifests = store.list().await;
+    close(private).await;
+    let mut lines: Vec<_> = manifests
+        .map_err(CandlesError::from)?
+        .iter()
+        .map(|manifest| line(&SeriesView::from(manifest)))
+        .collect();
+    if lines.is_empty() {
+        lines.push("no candles are stored".into());
     }
+    Ok(print(&lines)?)
+}
 
-    /// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
-    async fn open(&self) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
-        let folder = &self.data.data;
-        let (url, private) = match self.redis.url() {
-            Some(url) => (url.to_owned(), None),
-            None => match DataFolder::lock(folder) {
-                Ok(data) => {
-                    let redis = PrivateRedis::start(&data.redis()).await?;
-                    (redis.url().to_owned(), Some((redis, data)))
-                }
-                Err(LockError::InUse { .. }) => (PrivateRedis::url_for(&data::redis(folder)), None),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        let queue = open_queue(&url, &self.redis, &self.data)?;
-        Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
-    }
+/// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
+async fn open(
+    storage: &StorageSettings,
+) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
+    let folder = &storage.data.data;
+    let (url, private) = match storage.redis.url() {
+        Some(url) => (url.to_owned(), None),
+        None => match DataFolder::lock(folder) {
+            Ok(data) => {
+                let redis = PrivateRedis::start(&data.redis()).await?;
+                (redis.url().to_owned(), Some((redis, data)))
+            }
+            Err(LockError::InUse { .. }) => (PrivateRedis::url_for(&data::redis(folder)), None),
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let queue = open_queue(&url, storage)?;
+    Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
 }
 
 async fn close(private: Option<(PrivateRedis, DataFolder)>) {

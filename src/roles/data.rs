@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jobs::blobs::{BlobError, BlobStore};
+use jobs::blobs::{BlobError, Blobs};
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +87,5 @@ pub(super) fn worker(data: &Path) -> PathBuf {
 
 /// Where blobs lie. Several machines may share the folder.
 pub(super) fn blobs(data: &Path) -> Result<Blobs, BlobError> {
-    let all = BlobStore::in_folder(&data.join("blobs"))?;
-    Ok(Blobs { inputs: all.part("inputs"), results: all.part("results") })
-}
-
-/// The parts of the blob store.
-#[derive(Debug, Clone)]
-pub(super) struct Blobs {
-    /// Candles and strategies.
-    pub(super) inputs: BlobStore,
-    /// Results, which expire.
-    pub(super) results: BlobStore,
+    Blobs::in_folder(&data.join("blobs"))
 }

@@ -11,7 +11,7 @@ use std::{io, path::PathBuf};
 
 use jobs::{JobError, Queue, QueueError, Redis, blobs::BlobError, private_redis::StartError};
 
-use crate::settings::{DataSettings, RedisSettings};
+use crate::settings::StorageSettings;
 
 pub use data::{DataFolder, LockError};
 pub use shutdown::on_signal;
@@ -64,16 +64,18 @@ pub enum RoleError {
 }
 
 /// Connects to Redis.
-pub(crate) fn open_queue(url: &str, redis: &RedisSettings, data: &DataSettings) -> Result<Queue, RoleError> {
+pub(crate) fn open_queue(url: &str, storage: &StorageSettings) -> Result<Queue, RoleError> {
+    let StorageSettings { redis, data } = storage;
     let connection = Redis::open(url, &redis.name, redis.redis_pool_size)?;
     Ok(Queue::new(connection, data.retention()))
 }
 
-/// The URL of a Redis that runs already, for roles that need one.
-pub(crate) fn shared_redis(redis: &RedisSettings) -> Result<&str, RoleError> {
-    redis.url().ok_or_else(|| {
+/// Connects to a Redis that runs already, for roles that need one.
+pub(crate) fn open_shared_queue(storage: &StorageSettings) -> Result<Queue, RoleError> {
+    let url = storage.redis.url().ok_or_else(|| {
         RoleError::Setting(
             "REDIS_URL (or --redis-url) is needed here; `jesse-jobs up` starts a Redis of its own".into(),
         )
-    })
+    })?;
+    open_queue(url, storage)
 }

@@ -4,20 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use jesse::{plan::Limits, strategies::publish::Publisher};
-use jobs::{Events, Queue};
+use jobs::{Events, Queue, blobs::Blobs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    RoleError,
-    data::{self, Blobs},
-    open_queue, shared_redis,
-};
+use super::{RoleError, data, open_shared_queue};
 use crate::{
     api::{self, Api, check_address},
     metrics::Metrics,
     service::Service,
-    settings::{ApiSettings, DataSettings, LimitSettings, RedisSettings},
+    settings::{ApiSettings, LimitSettings, StorageSettings},
 };
 
 /// The settings of `serve`.
@@ -28,10 +24,7 @@ pub struct ServeSettings {
     pub api: ApiSettings,
     /// See the struct.
     #[command(flatten)]
-    pub redis: RedisSettings,
-    /// See the struct.
-    #[command(flatten)]
-    pub data: DataSettings,
+    pub storage: StorageSettings,
     /// See the struct.
     #[command(flatten)]
     pub limits: LimitSettings,
@@ -55,15 +48,15 @@ pub(super) fn api(
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, (blobs.inputs, blobs.results), publisher, limits);
+    let service = Service::new(queue, events, blobs, publisher, limits);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Ok(Api::new(service, Arc::new(Metrics::new()?), longest_wait, api.allowed_hosts.clone(), stop))
 }
 
 /// Serves until `stop`.
 pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(), RoleError> {
-    let queue = open_queue(shared_redis(&settings.redis)?, &settings.redis, &settings.data)?;
-    let blobs = data::blobs(&settings.data.data)?;
+    let queue = open_shared_queue(&settings.storage)?;
+    let blobs = data::blobs(&settings.storage.data.data)?;
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api,
-    settings::{ApiSettings, DataSettings, LimitSettings, RedisSettings, WorkerArgs},
+    settings::{ApiSettings, LimitSettings, StorageSettings, WorkerArgs},
 };
 
 /// The settings of `up`.
@@ -27,10 +27,7 @@ pub struct UpSettings {
     pub worker: WorkerArgs,
     /// See the struct.
     #[command(flatten)]
-    pub redis: RedisSettings,
-    /// See the struct.
-    #[command(flatten)]
-    pub data: DataSettings,
+    pub storage: StorageSettings,
     /// See the struct.
     #[command(flatten)]
     pub limits: LimitSettings,
@@ -39,8 +36,8 @@ pub struct UpSettings {
 /// Runs until `stop`; then stops the API, drains the worker, and stops the private Redis last.
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let listener = listen(&settings.api).await?;
-    let data = DataFolder::lock(&settings.data.data)?;
-    if let Some(url) = settings.redis.url() {
+    let data = DataFolder::lock(&settings.storage.data.data)?;
+    if let Some(url) = settings.storage.redis.url() {
         return Box::pin(run_on(url, &settings, &data, listener, stop)).await;
     }
     let mut redis = PrivateRedis::start(&data.redis()).await?;
@@ -71,13 +68,13 @@ async fn run_on(
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
 ) -> Result<(), RoleError> {
-    let queue = open_queue(url, &settings.redis, &settings.data)?;
+    let queue = open_queue(url, &settings.storage)?;
     queue.redis().ping().await?;
     let blobs = data::blobs(data.path())?;
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
     let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project));
-    let worker = Worker::start(worker_settings, queue.clone(), blobs.inputs.clone(), blobs.results.clone())?;
+    let worker = Worker::start(worker_settings, queue.clone(), blobs.clone())?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let api = serve::api(queue, blobs, worker.publisher(), (&settings.api, &settings.limits), stop.clone())?;
     let publisher = worker.publisher();

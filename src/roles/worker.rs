@@ -4,8 +4,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use workers::Worker;
 
-use super::{RoleError, data, open_queue, shared_redis};
-use crate::settings::{DataSettings, RedisSettings, WorkerArgs};
+use super::{RoleError, data, open_shared_queue};
+use crate::settings::{StorageSettings, WorkerArgs};
 
 /// The settings of `worker`.
 #[derive(Debug, Clone, Args)]
@@ -15,16 +15,13 @@ pub struct WorkerSettings {
     pub worker: WorkerArgs,
     /// See the struct.
     #[command(flatten)]
-    pub redis: RedisSettings,
-    /// See the struct.
-    #[command(flatten)]
-    pub data: DataSettings,
+    pub storage: StorageSettings,
 }
 
 /// Works until `stop`, then drains.
 pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<(), RoleError> {
-    let queue = open_queue(shared_redis(&settings.redis)?, &settings.redis, &settings.data)?;
-    let data = &settings.data.data;
+    let queue = open_shared_queue(&settings.storage)?;
+    let data = &settings.storage.data.data;
     let blobs = data::blobs(data)?;
     let here = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir());
     let project = settings.worker.project.clone().or(here);
@@ -35,7 +32,6 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
     }
     let folder =
         std::path::absolute(data::worker(data)).map_err(|error| RoleError::Folder(data.clone(), error))?;
-    let worker =
-        Worker::start(settings.worker.worker_settings(folder, project), queue, blobs.inputs, blobs.results)?;
+    let worker = Worker::start(settings.worker.worker_settings(folder, project), queue, blobs)?;
     Ok(worker.run(stop).await?)
 }

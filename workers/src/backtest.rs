@@ -20,7 +20,7 @@ use jesse::{
 use jobs::{
     Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, StoredResult,
     backend::{Assignment, Handled, StopReason},
-    blobs::{BlobId, BlobStore},
+    blobs::{BlobId, Blobs},
     chain,
 };
 use serde_json::{Value, json, value::RawValue};
@@ -61,9 +61,7 @@ const SUMMARY_METRICS: [&str; 20] = [
 #[derive(Debug)]
 pub(crate) struct Backtests {
     pub(crate) queue: Queue,
-    /// Strategies' bundles.
-    pub(crate) inputs: BlobStore,
-    pub(crate) results: BlobStore,
+    pub(crate) blobs: Blobs,
     pub(crate) runner: Arc<Runner>,
     pub(crate) chunks: ChunkFiles,
     /// Unpacked bundles, by hash.
@@ -159,7 +157,7 @@ impl Backtests {
         }
         let mut archives = Vec::with_capacity(bundles.len());
         for id in bundles {
-            let archive = self.inputs.get(id).await?;
+            let archive = self.blobs.inputs.get(id).await?;
             archives.push(archive.ok_or_else(|| format!("bundle {id} is not in the blob store any more"))?);
         }
         let (parent, folder) = (self.bundles.clone(), target.clone());
@@ -198,8 +196,12 @@ impl Backtests {
     ) -> Result<StoredResult, TaskError> {
         let body = result.body.unwrap_or_default();
         let bytes = body.len() as u64;
-        let blob =
-            self.results.put(body).await.map_err(|error| self.unavailable(claim, "blob store", &error))?;
+        let blob = self
+            .blobs
+            .results
+            .put(body)
+            .await
+            .map_err(|error| self.unavailable(claim, "blob store", &error))?;
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
         let cache_key = cache_key(&plan.spec, &plan.bundles, &plan.series, &engine);
         let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };

@@ -16,7 +16,7 @@ use jesse::{
 use jobs::{
     JobError, Kind, Queue, WorkerId,
     backend::{Assignment, Handled, LeaseBackend},
-    blobs::BlobStore,
+    blobs::Blobs,
     chain,
 };
 use tokio_util::sync::CancellationToken;
@@ -71,12 +71,7 @@ pub struct Worker {
 
 impl Worker {
     /// Starts to import Jesse in the background.
-    pub fn start(
-        settings: WorkerSettings,
-        queue: Queue,
-        inputs: BlobStore,
-        results: BlobStore,
-    ) -> Result<Self, WorkerError> {
+    pub fn start(settings: WorkerSettings, queue: Queue, blobs: Blobs) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
         let package = folder.path().join("python");
         runner_files::write(&package)?;
@@ -88,14 +83,13 @@ impl Worker {
         })?);
         let publisher = settings.project.clone().map(|project| {
             let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner.clone(), inputs.clone(), redis))
+            Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
         });
         let handler = Arc::new(Backtests {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), inputs.clone()),
+            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
             bundles: settings.folder.join("bundles"),
-            inputs,
-            results,
+            blobs,
             runner,
         });
         Ok(Self { settings, queue, handler, publisher, _folder: folder })
@@ -146,7 +140,7 @@ impl Worker {
         // A body is stored before its record, so it goes a little later.
         let age = self.queue.retention().results + SWEEP_EVERY;
         while !stop.is_cancelled() {
-            match self.handler.results.remove_older_than(age).await {
+            match self.handler.blobs.results.remove_older_than(age).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "expired results were removed"),
                 Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),

@@ -152,6 +152,23 @@ impl BlobStore {
     }
 }
 
+/// The parts of a deployment's blob store.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    /// Candles and strategies.
+    pub inputs: BlobStore,
+    /// Results, which expire.
+    pub results: BlobStore,
+}
+
+impl Blobs {
+    /// Both in one folder, which is made if it is missing. Several machines may share the folder.
+    pub fn in_folder(folder: &std::path::Path) -> Result<Self, BlobError> {
+        let all = BlobStore::in_folder(folder)?;
+        Ok(Self { inputs: all.part("inputs"), results: all.part("results") })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

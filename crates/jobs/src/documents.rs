@@ -35,11 +35,7 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
     }
 
     fn key(&self, name: &str) -> String {
-        self.redis.keys().document(&self.full_name(name))
-    }
-
-    fn full_name(&self, name: &str) -> String {
-        format!("{}/{name}", self.collection)
+        self.redis.keys().document(self.collection, name)
     }
 
     /// The document as it is now; one short round trip when it has not changed since it was last read.
@@ -89,10 +85,6 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
         let mut connection = self.redis.connection().await?;
         let key = self.redis.keys().collection(self.collection);
         let mut names: Vec<String> = redis::cmd("SMEMBERS").arg(key).query_async(&mut connection).await?;
-        let prefix = format!("{}/", self.collection);
-        for name in &mut names {
-            *name = name.trim_start_matches(&prefix).to_owned();
-        }
         names.sort_unstable();
         Ok(names)
     }
@@ -103,7 +95,7 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
         let body = serde_json::to_string(value).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         let hash = blake3::hash(body.as_bytes()).to_hex();
         let mut call = self.redis.script(&SCRIPTS.document);
-        call.arg(self.collection).arg(self.full_name(name)).arg(expected.unwrap_or_default());
+        call.arg(self.collection).arg(name).arg(expected.unwrap_or_default());
         call.arg(hash.as_str()).arg(body);
         Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
     }

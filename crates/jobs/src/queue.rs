@@ -163,7 +163,7 @@ impl Queue {
 
     /// Claims up to `slots` runs for a worker.
     pub async fn claim(&self, worker: &WorkerId, slots: usize) -> Result<Vec<Claim>, QueueError> {
-        type Row = (String, String, String, u32, String);
+        type Row = (String, String, String, u32);
         let fences: Vec<_> = std::iter::repeat_with(Fence::generate).take(slots).collect();
         let mut call = self.redis.script(&SCRIPTS.claim);
         call.arg(worker.as_str()).arg(milliseconds(LEASE));
@@ -171,7 +171,7 @@ impl Queue {
             call.arg(fence.to_string());
         }
         let rows: Vec<Row> = call.invoke_async(&mut self.redis.connection().await?).await?;
-        let claim = |((run, kind, plan, attempt, _), fence): (Row, Fence)| {
+        let claim = |((run, kind, plan, attempt), fence): (Row, Fence)| {
             Ok(Claim { run: parse(&run)?, fence, kind: kind.parse()?, attempt, plan })
         };
         rows.into_iter().zip(fences).map(claim).collect()

@@ -205,7 +205,7 @@ pub enum Finish {
 }
 
 /// A job as a client sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct JobView {
     /// Its id.
     pub job_id: JobId,
@@ -218,30 +218,22 @@ pub struct JobView {
     /// When it was accepted (milliseconds since 1970).
     pub created_ms: i64,
     /// When a worker last started its run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<i64>,
     /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_ms: Option<i64>,
     /// How far its run is, while it is running.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// How many runs are ahead of it, while it is queued.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<u64>,
     /// What was asked for, with defaults filled in.
     pub request: Box<RawValue>,
     /// What it found, once it has succeeded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Box<RawValue>>,
     /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
     /// What its result is stored under.
-    #[serde(skip)]
     pub result: Option<String>,
     /// The run it waits for or waited for.
-    #[serde(skip)]
     pub run: Option<RunId>,
 }
 

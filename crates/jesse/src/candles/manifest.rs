@@ -4,7 +4,8 @@
 //! one of them, and the gaps bounded in number. Gaps inside of a month are kept with its chunk, gaps between months follow from
 //! the chunks' ends, so that a new version of one month needs no look into the others.
 //!
-//! Its hash is that of its JSON, which is canonical: fields in one order, no floats, no maps, no optional spelling.
+//! Its JSON is canonical: fields in one order, no floats, no maps, no optional spelling. So the hash of the document that it is stored as
+//! changes with every candle, and with nothing else.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +58,6 @@ pub struct Manifest {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Derived {
-    hash: String,
     first_ms: i64,
     end_ms: i64,
     rows: u64,
@@ -114,9 +114,6 @@ pub enum ManifestError {
         /// What was to be added.
         offered: Source,
     },
-    /// It cannot be written as JSON.
-    #[error("the candle manifest cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
 }
 
 impl Manifest {
@@ -133,13 +130,12 @@ impl Manifest {
             return Err(ManifestError::Inconsistent { series, month: chunk.month });
         }
         let rows = chunks.iter().map(|chunk| u64::from(chunk.rows)).sum();
-        let derived = Derived { hash: String::new(), first_ms, end_ms, rows };
-        let mut manifest = Self { v: VERSION, series, source, chunks, derived };
+        let derived = Derived { first_ms, end_ms, rows };
+        let manifest = Self { v: VERSION, series, source, chunks, derived };
         let gaps = manifest.gaps().count();
         if gaps > MAX_GAPS {
             return Err(ManifestError::TooManyGaps { series: manifest.series, gaps });
         }
-        manifest.derived.hash = blake3::hash(&serde_json::to_vec(&manifest)?).to_hex().to_string();
         Ok(manifest)
     }
 
@@ -179,11 +175,6 @@ impl Manifest {
     pub fn chunk(&self, month: Month) -> Option<&Chunk> {
         let index = self.chunks.binary_search_by_key(&month, |chunk| chunk.month).ok()?;
         self.chunks.get(index)
-    }
-
-    /// BLAKE3 of the manifest's JSON, in hexadecimal: it changes with every candle.
-    pub fn hash(&self) -> &str {
-        &self.derived.hash
     }
 
     /// Time of the first candle in milliseconds.
@@ -284,13 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn it_survives_json_and_its_hash_is_that_of_the_json() {
+    fn it_survives_json_in_its_one_spelling() {
         let manifest = manifest(&minutes(JANUARY_2023, 40 * 1440));
         let json = serde_json::to_string(&manifest).unwrap();
         let start = r#"{"v":1,"exchange":"Binance","symbol":"BTC-USDT","source":{"kind":"imported"},"chunks":[{"month":"#;
         assert!(json.starts_with(start), "{json}");
-        assert_eq!(manifest.hash(), blake3::hash(json.as_bytes()).to_hex().as_str());
-        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+        let read: Manifest = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), json);
+        assert_eq!(read, manifest);
         assert_eq!((manifest.first_ms(), manifest.end_ms()), (JANUARY_2023, JANUARY_2023 + 40 * DAY_MS));
         assert_eq!((manifest.rows(), manifest.gaps().count()), (40 * 1440, 0));
     }

@@ -139,7 +139,7 @@ mod tests {
         let after = store.manifest();
         assert_eq!(after.chunks()[0], before.chunks()[0]);
         assert_ne!(after.chunks()[1].hash, before.chunks()[1].hash);
-        assert_ne!(after.hash(), before.hash());
+        assert_ne!(after, &before);
         assert_eq!((store.reads, after.end_ms()), (1, JANUARY_2023 + 41 * DAY_MS));
         assert_eq!(store.candles(), candles);
     }

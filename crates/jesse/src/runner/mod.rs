@@ -170,8 +170,14 @@ impl Runner {
         let deadline = Duration::from_secs(request.limits.wall_s.into());
         let outcome = tokio::select! {
             answer = watcher.answer() => answer,
-            () = stop.cancelled() => watcher.kill().await.and(Err(TaskError::Stopped)),
-            () = tokio::time::sleep(deadline) => watcher.kill().await.and(Err(timeout(request.limits.wall_s).into())),
+            () = stop.cancelled() => {
+                watcher.kill().await;
+                Err(TaskError::Stopped)
+            }
+            () = tokio::time::sleep(deadline) => {
+                watcher.kill().await;
+                Err(timeout(request.limits.wall_s).into())
+            }
         };
         if watcher.exit.is_none() {
             // The result is in. What is left to do for the process goes on by itself.
@@ -261,7 +267,7 @@ impl Watcher<'_> {
     }
 
     /// Kills the task; ends when it is gone.
-    async fn kill(&mut self) -> Result<(), TaskError> {
+    async fn kill(&mut self) {
         let grace_ms = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
         let kill = json!({"type": "kill", "id": self.id, "grace_ms": grace_ms});
         if self.exit.is_none() && self.runner.tasks.to_zygote(&kill).is_ok() {
@@ -284,7 +290,6 @@ impl Watcher<'_> {
             });
             self.exit = Some(exit);
         }
-        Ok(())
     }
 
     fn explain_exit(&self) -> JobError {

@@ -1,6 +1,6 @@
 -- Claims at most as many runs as fences are given, each under a lease.
 -- ARGV: prefix, worker, lease in ms, fence, fence, ...
--- Returns {run, kind, plan, attempt, fence} for each claimed run.
+-- Returns {run, kind, plan, attempt} for each claimed run, in the order of the fences.
 local claimed = {}
 for i = 4, #ARGV do
   local run
@@ -14,6 +14,6 @@ for i = 4, #ARGV do
   emit('run', run, 'state', 'running')
   count('claims')
   local record = redis.call('HMGET', run_key(run), 'kind', 'plan', 'attempt')
-  claimed[#claimed + 1] = { run, record[1], record[2], record[3] + 1, ARGV[i] }
+  claimed[#claimed + 1] = { run, record[1], record[2], record[3] + 1 }
 end
 return claimed

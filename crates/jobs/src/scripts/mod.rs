@@ -18,7 +18,7 @@
 //! | `:events` | stream | what happened, about the last 20,000 entries |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
-//! | `:doc:<name>`, `:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
+//! | `:doc:<collection>/<name>`, `:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each.
 
@@ -76,11 +76,11 @@ impl Keys {
     }
 
     /// A key for a document that is kept beside the queue (see [`crate::documents`]).
-    pub(crate) fn document(&self, name: &str) -> String {
-        format!("{}:doc:{name}", self.prefix)
+    pub(crate) fn document(&self, collection: &str, name: &str) -> String {
+        format!("{}:doc:{collection}/{name}", self.prefix)
     }
 
-    /// The set of the names of all documents whose name starts with this collection's.
+    /// The set of the names of all documents of this collection.
     pub(crate) fn collection(&self, collection: &str) -> String {
         format!("{}:docs:{collection}", self.prefix)
     }
