@@ -19,6 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -34,6 +35,8 @@ use crate::{
 
 /// The largest body that a request may have.
 const MAX_BODY: usize = 1 << 20;
+/// How much of a larger one is read, to no purpose but that its sender gets the answer.
+const HEARD_OUT: usize = 16 << 20;
 
 /// What the routes need.
 #[derive(Debug, Clone)]
@@ -78,6 +81,7 @@ impl Api {
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn(hear_out))
             .layer(middleware::from_fn_with_state(self.clone(), observe))
             .layer(middleware::from_fn_with_state(self.clone(), check_host))
             .layer(CatchPanicLayer::custom(panicked))
@@ -138,6 +142,25 @@ async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Res
     }
     let message = "this server answers for localhost only; name other hosts in JESSE_JOBS_ALLOWED_HOSTS";
     Problem(ServiceError::new(Code::HostNotAllowed, message)).into_response()
+}
+
+/// Refuses a body that is announced as too large, after it was sent: a sender whose connection is cut in the middle often
+/// never sees why, and the next request on that connection fails too.
+async fn hear_out(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced: Option<usize> = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_none_or(|length| length <= MAX_BODY) {
+        return next.run(request).await;
+    }
+    let mut body = request.into_body().into_data_stream();
+    let mut heard = 0;
+    while heard <= HEARD_OUT
+        && let Some(Ok(part)) = body.next().await
+    {
+        heard += part.len();
+    }
+    let message = format!("the body is larger than {} MB", MAX_BODY >> 20);
+    Problem(ServiceError::new(Code::PayloadTooLarge, message)).into_response()
 }
 
 async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
