@@ -1,14 +1,14 @@
-//! The apalis backend: runs claimed one by one under leases, the leases renewed by a task of their own, outcomes
-//! handed in by the backend's layer.
+//! The apalis backend: runs claimed under leases for the slots that are free, the leases renewed by a task of their own,
+//! outcomes handed in by the backend's layer.
 //!
 //! What apalis's rules ask for, and where it is done:
 //! * `poll_next` ends only with a run; an error of Redis is retried inside, since any error ends the worker;
-//! * nothing is prefetched: apalis asks for a run only when a slot is free (`concurrency`);
+//! * nothing is prefetched: a claim asks for as many runs as slots are free, and apalis starts them at once;
 //! * leases are renewed also while the worker drains, until the outcome is in: an own task, not `poll_ready`;
 //! * a claim that is on its way when the worker closes is driven to its end and handed back.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,7 +21,10 @@ use apalis_core::{
     worker::context::WorkerContext,
 };
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tower::{Layer, Service};
 
@@ -29,12 +32,26 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, RunId, WorkerId},
     outage::Outage,
-    queue::{LEASE, Queue, Stop},
+    queue::{LEASE, Queue},
     record::{Claim, Finish, Outcome},
+    work::{Free, Message, Stop},
 };
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// How often a worker with a free slot looks for work even though nobody told it of any.
+const POLL: Duration = Duration::from_secs(1);
+/// How often expired jobs are looked for in the listings, by each worker.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+
+/// What a worker has in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Slots: a run takes one or more. The worker's concurrency should be the same.
+    pub slots: u32,
+    /// Megabytes for all runs at once.
+    pub memory_mb: u32,
+}
 
 /// Why a run must stop now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,15 +100,22 @@ pub enum Handled {
 struct HeldRun {
     fence: Fence,
     stop: watch::Sender<Option<StopReason>>,
+    slots: u32,
+    memory_mb: u32,
+    alone: bool,
 }
 
 /// The runs that this process holds.
 struct Held {
     queue: Queue,
+    worker: WorkerId,
+    capacity: Capacity,
     runs: Mutex<HashMap<RunId, HeldRun>>,
     count: watch::Sender<usize>,
     /// Somebody wants a run to stop.
     asked: Notify,
+    /// There may be something to claim: something was queued, or a slot is free again.
+    look: Notify,
 }
 
 impl Held {
@@ -101,7 +125,8 @@ impl Held {
 
     fn take_up(&self, claim: Claim) -> Assignment {
         let (stop, receiver) = watch::channel(None);
-        self.lock().insert(claim.run, HeldRun { fence: claim.fence, stop });
+        let Claim { fence, slots, memory_mb, alone, .. } = claim;
+        self.lock().insert(claim.run, HeldRun { fence, stop, slots, memory_mb, alone });
         self.count.send_modify(|count| *count += 1);
         Assignment { claim, stop: StopSignal(receiver) }
     }
@@ -109,6 +134,20 @@ impl Held {
     fn put_down(&self, run: RunId) {
         if self.lock().remove(&run).is_some() {
             self.count.send_modify(|count| *count -= 1);
+            self.look.notify_one();
+        }
+    }
+
+    /// What may be claimed.
+    fn free(&self) -> Free {
+        let runs = self.lock();
+        let Capacity { slots, memory_mb } = self.capacity;
+        let alone = runs.values().any(|run| run.alone);
+        let used = |of: fn(&HeldRun) -> u32| runs.values().map(of).fold(0, u32::saturating_add);
+        Free {
+            slots: if alone { 0 } else { slots.saturating_sub(used(|run| run.slots)) },
+            memory_mb: memory_mb.saturating_sub(used(|run| run.memory_mb)),
+            idle: runs.is_empty(),
         }
     }
 
@@ -148,21 +187,23 @@ impl Held {
         }
     }
 
-    async fn listen_for_stops(self: Arc<Self>, worker: WorkerId) {
+    async fn listen_forever(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.listen_until_error(&worker).await {
-                // Renewals bring the same news, a little later.
-                tracing::debug!(error = chain(&error), "requests to stop are not heard");
+            if let Err(error) = self.listen_until_error().await {
+                // Renewals and polling bring the same news, a little later.
+                tracing::debug!(error = chain(&error), "messages to this worker are not heard");
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    async fn listen_until_error(&self, worker: &WorkerId) -> Result<(), QueueError> {
-        let mut connection = self.queue.redis().blocking_connection().await?;
+    async fn listen_until_error(&self) -> Result<(), QueueError> {
+        let mut connection = self.queue.redis().blocking().await?;
         loop {
-            if self.queue.wait_for_stop(&mut connection, worker).await? {
-                self.asked.notify_one();
+            match self.queue.wait_for_message(&mut connection, &self.worker).await? {
+                Some(Message::Stop) => self.asked.notify_one(),
+                Some(Message::Work) => self.look.notify_one(),
+                None => {}
             }
         }
     }
@@ -171,8 +212,15 @@ impl Held {
     async fn reap_forever(queue: Queue) {
         let mut tick = tokio::time::interval(REAP_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
         loop {
             tick.tick().await;
+            if swept.elapsed() > SWEEP_EVERY {
+                swept = Instant::now();
+                if let Err(error) = queue.sweep().await {
+                    tracing::debug!(error = chain(&error), "listings were not swept");
+                }
+            }
             match queue.reap().await {
                 Ok(reaped) => {
                     for (run, action, worker) in reaped.lost {
@@ -216,11 +264,14 @@ impl Held {
     }
 }
 
+type Claiming = BoxFuture<'static, Vec<Assignment>>;
+
 /// See the module's documentation.
 pub struct LeaseBackend {
     held: Arc<Held>,
-    worker: WorkerId,
-    claiming: Option<BoxFuture<'static, Option<Claim>>>,
+    claiming: Option<Claiming>,
+    /// Claimed, and started as soon as apalis asks again, which is at once.
+    claimed: VecDeque<Assignment>,
     close: CancellationToken,
     closing: Option<BoxFuture<'static, ()>>,
     renewing: Arc<AbortOnDropHandle<()>>,
@@ -252,21 +303,24 @@ impl Drain {
 
 impl LeaseBackend {
     /// A backend that claims runs for `worker`. Starts the tasks that renew leases and reconcile; they end with it.
-    pub fn new(queue: Queue, worker: WorkerId) -> Self {
+    pub fn new(queue: Queue, worker: WorkerId, capacity: Capacity) -> Self {
         let held = Arc::new(Held {
             queue: queue.clone(),
+            worker,
+            capacity,
             runs: Mutex::default(),
             count: watch::Sender::new(0),
             asked: Notify::new(),
+            look: Notify::new(),
         });
-        let listening = tokio::spawn(held.clone().listen_for_stops(worker.clone()));
+        let listening = tokio::spawn(held.clone().listen_forever());
         let reaping = tokio::spawn(Held::reap_forever(queue));
         Self {
             renewing: Arc::new(AbortOnDropHandle::new(tokio::spawn(held.clone().renew_forever()))),
             _background: [listening, reaping].map(AbortOnDropHandle::new),
             held,
-            worker,
             claiming: None,
+            claimed: VecDeque::new(),
             close: CancellationToken::new(),
             closing: None,
         }
@@ -277,42 +331,33 @@ impl LeaseBackend {
         Drain { held: self.held.clone(), _renewing: self.renewing.clone() }
     }
 
-    /// Ends with a run, or without one after `close`. A claim that is on its way to Redis is never given up.
-    async fn claim(queue: Queue, worker: WorkerId, close: CancellationToken) -> Option<Claim> {
-        let mut blocking = None;
+    /// Ends with runs, or without after `close`. A claim that is on its way to Redis is never given up.
+    async fn claim(held: Arc<Held>, close: CancellationToken) -> Vec<Assignment> {
         let mut outage = Outage::new("no run can be claimed");
         while !close.is_cancelled() {
-            match Self::claim_or_wait(&queue, &worker, &mut blocking, &close).await {
-                Ok(Some(claim)) => return Some(claim),
-                Ok(None) => outage.over(),
-                Err(error) => {
-                    blocking = None;
-                    outage.failed(&error);
-                    tokio::time::sleep(RETRY_PAUSE).await;
+            let free = held.free();
+            if free.slots > 0 {
+                match held.queue.claim(&held.worker, free).await {
+                    Ok((claims, more)) => {
+                        outage.over();
+                        if !claims.is_empty() {
+                            return claims.into_iter().map(|claim| held.take_up(claim)).collect();
+                        }
+                        if more {
+                            continue;
+                        }
+                    }
+                    Err(error) => {
+                        outage.failed(&error);
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        continue;
+                    }
                 }
             }
+            let told = tokio::time::timeout(POLL, held.look.notified());
+            let _told = close.run_until_cancelled(told).await;
         }
-        None
-    }
-
-    async fn claim_or_wait(
-        queue: &Queue,
-        worker: &WorkerId,
-        blocking: &mut Option<redis::aio::MultiplexedConnection>,
-        close: &CancellationToken,
-    ) -> Result<Option<Claim>, QueueError> {
-        if let Some(claim) = queue.claim(worker, 1).await?.pop() {
-            return Ok(Some(claim));
-        }
-        let mut connection = match blocking.take() {
-            Some(connection) => connection,
-            None => queue.redis().blocking_connection().await?,
-        };
-        if let Some(waited) = close.run_until_cancelled(queue.wait_for_work(&mut connection)).await {
-            waited?;
-            *blocking = Some(connection);
-        }
-        Ok(None)
+        Vec::new()
     }
 }
 
@@ -329,13 +374,15 @@ impl Backend for LeaseBackend {
         cx: &mut Context<'_>,
         _worker: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, QueueError>>> {
-        let start = || Self::claim(self.held.queue.clone(), self.worker.clone(), self.close.clone()).boxed();
-        let claim = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
-        self.claiming = None;
-        let Some(claim) = claim else { return Poll::Ready(None) };
-        let (id, attempt) = (claim.run.to_string(), claim.attempt);
-        let task = TaskBuilder::new(self.held.take_up(claim))
-            .task_id(TaskId::from_string(id))
+        if self.claimed.is_empty() {
+            let start = || Self::claim(self.held.clone(), self.close.clone()).boxed();
+            self.claimed = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx)).into();
+            self.claiming = None;
+        }
+        let Some(assignment) = self.claimed.pop_front() else { return Poll::Ready(None) };
+        let Claim { run, attempt, .. } = assignment.claim;
+        let task = TaskBuilder::new(assignment)
+            .task_id(TaskId::from_string(run.to_string()))
             // The worker counts one up when it starts the task.
             .attempt(attempt.saturating_sub(1) as usize);
         Poll::Ready(Some(Ok(task.build())))
@@ -343,12 +390,16 @@ impl Backend for LeaseBackend {
 
     fn poll_close(&mut self, cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
         self.close.cancel();
-        let (claiming, held) = (self.claiming.take(), self.held.clone());
+        let (claiming, mut claimed) = (self.claiming.take(), std::mem::take(&mut self.claimed));
+        let held = self.held.clone();
         let close = || {
             async move {
-                let Some(claiming) = claiming else { return };
-                if let Some(claim) = claiming.await {
+                if let Some(claiming) = claiming {
+                    claimed.extend(claiming.await);
+                }
+                for Assignment { claim, .. } in claimed {
                     held.hand_in(&claim, Handled::Stopped(StopReason::HandBack)).await;
+                    held.put_down(claim.run);
                 }
             }
             .boxed()

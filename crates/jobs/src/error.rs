@@ -25,13 +25,15 @@ pub enum ErrorCode {
     ResultTooLarge,
     /// The workers that ran it were lost, more often than is tolerated.
     WorkerLost,
+    /// Not all jobs of the batch succeeded.
+    BatchIncomplete,
     /// A defect or an outage on our side.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::StrategyNotFound,
         Self::StrategyError,
         Self::CandlesMissing,
@@ -41,6 +43,7 @@ impl ErrorCode {
         Self::EngineCrashed,
         Self::ResultTooLarge,
         Self::WorkerLost,
+        Self::BatchIncomplete,
         Self::Internal,
     ];
 
@@ -56,6 +59,7 @@ impl ErrorCode {
             Self::EngineCrashed => "engine_crashed",
             Self::ResultTooLarge => "result_too_large",
             Self::WorkerLost => "worker_lost",
+            Self::BatchIncomplete => "batch_incomplete",
             Self::Internal => "internal",
         }
     }
@@ -113,6 +117,9 @@ pub enum QueueError {
     /// The idempotency key was used for another call.
     #[error("the idempotency key was used for another call, which is job {0}")]
     IdempotencyConflict(String),
+    /// The tenant has as many jobs open as it may.
+    #[error("too many jobs have not ended yet")]
+    Full,
     /// A record that this version cannot read.
     #[error("a record in Redis cannot be read: {0}")]
     Corrupt(String),

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+mod batch;
 pub mod blobs;
 pub mod documents;
 mod error;
@@ -13,15 +14,20 @@ mod record;
 mod redis;
 mod scripts;
 mod state;
+mod tags;
+mod work;
 
+pub use batch::{BatchSubmission, Child, OnFailure};
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use outage::Outage;
-pub use queue::{Depth, LEASE, Queue, Reaped, Retention, Stop};
+pub use queue::{Depth, Filter, LEASE, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
-    Accepted, CacheMode, Claim, Finish, Idempotency, JobView, Kind, Outcome, Priority, Progress, Receipt,
-    StoredResult, Submission,
+    Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority, Progress,
+    Receipt, StoredResult, Submission, Treatment, Troubles,
 };
 pub use redis::Redis;
 pub use state::JobState;
+pub use tags::{InvalidTags, Tags};
+pub use work::{Free, Reaped, Stop};

@@ -1,34 +1,35 @@
-//! The queue as its callers see it: one method for each script.
+//! The queue as those see it who ask for jobs: one method for each script. What workers do is in `work`, what is done
+//! with many jobs at once in `batch`.
 //!
 //! Guaranteed: what [`Queue::submit`] acknowledged is in Redis; of a run exactly one outcome is accepted; equal cache
 //! keys in flight are computed once. Not guaranteed: that a worker which lost its lease notices before its next
 //! renewal (it may compute in vain meanwhile, and its outcome is refused).
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use redis::{Script, ScriptInvocation};
 
 use crate::{
-    error::{ErrorCode, JobError, QueueError, chain},
-    ids::{Fence, JobId, RunId, TenantId, WorkerId},
-    record::{Accepted, Claim, Finish, JobView, Outcome, Progress, Receipt, Submission},
-    redis::{LONGEST_BLOCK, Redis},
-    scripts::SCRIPTS,
+    error::QueueError,
+    ids::{JobId, RunId, TenantId},
+    record::{Accepted, Details, JobView, Kind, Receipt, Records, Submission, Treatment},
+    redis::Redis,
+    scripts::{Scripts, VERSION},
     state::JobState,
+    tags::Tags,
 };
 
-/// How many elements a reconciler touches in one script.
-const CHUNK: usize = 100;
+/// How long a lease lasts without being renewed.
+pub const LEASE: Duration = Duration::from_secs(10);
 /// A run whose worker was lost this often is given up: it may be what kills them.
-const STALLS_TOLERATED: u32 = 3;
-/// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
-const BACK_OFF: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_mins(5);
+pub(crate) const STALLS_TOLERATED: u32 = 3;
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// A job's record, after the job has ended.
     pub jobs: Duration,
-    /// A result, after it was computed.
+    /// A result, after it was computed or last used.
     pub results: Duration,
 }
 
@@ -39,49 +40,86 @@ impl Default for Retention {
     }
 }
 
-/// How long a lease lasts without being renewed.
-pub const LEASE: Duration = Duration::from_secs(10);
-
-/// What the reconciler found.
-#[derive(Debug, Default)]
-pub struct Reaped {
-    /// Runs whose lease was over, what became of them (`stalled`, `dead` or `cancelled`), and who held them.
-    pub lost: Vec<(RunId, String, String)>,
-    /// Finished runs that still have jobs to settle.
-    pub unsettled: Vec<RunId>,
-}
-
-/// What a renewal says of a run that must stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// Somebody else holds it, or it is over.
-    Lost,
-    /// Nobody waits for it any more.
-    Cancelled,
-}
-
 /// How long the queue is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Depth {
-    /// Runs that wait for a worker.
+    /// Runs and children of batches that wait for a worker.
     pub ready: u64,
     /// Runs being computed.
     pub running: u64,
     /// Runs that wait for their time.
     pub delayed: u64,
+    /// Whether claims are paused.
+    pub paused: bool,
+}
+
+/// What a tenant is entitled to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Its part of the run time when others want some too, in relation to theirs.
+    pub weight: f64,
+    /// The most runs at once.
+    pub max_running: Option<u32>,
+    /// The most jobs that have not ended; the deployment's, if it has none of its own.
+    pub max_open: Option<u32>,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: 1.0, max_running: None, max_open: None }
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In one of these states; any, if empty.
+    pub states: Vec<JobState>,
+    /// Of one of these kinds; any, if empty.
+    pub kinds: Vec<Kind>,
+    /// With this campaign and these labels.
+    pub tags: Tags,
+}
+
+/// A page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<JobView>,
+    /// Where the next page begins; `None` at the end. A page may be short though there is a next one.
+    pub next: Option<JobId>,
 }
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    redis: Redis,
+    pub(crate) redis: Redis,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) version: u32,
     retention: Retention,
+    /// The most jobs that a tenant without a cap of its own may have open.
+    pub(crate) max_open: u32,
 }
+
+/// The most jobs that a tenant may have open unless something else is set.
+pub const MAX_OPEN: u32 = 1_000_000;
 
 impl Queue {
     /// The queue in this Redis.
     pub fn new(redis: Redis, retention: Retention) -> Self {
-        Self { redis, retention }
+        Self::of_version(redis, retention, VERSION)
+    }
+
+    /// The same as a program would see it whose records have another version: for tests of upgrades.
+    #[doc(hidden)]
+    pub fn of_version(redis: Redis, retention: Retention, version: u32) -> Self {
+        Self { redis, scripts: Arc::new(Scripts::new(version)), version, retention, max_open: MAX_OPEN }
+    }
+
+    /// The same with another cap for tenants that have none of their own.
+    #[must_use]
+    pub fn with_max_open(self, max_open: u32) -> Self {
+        Self { max_open, ..self }
     }
 
     /// How long things are kept.
@@ -92,6 +130,14 @@ impl Queue {
     /// The connection underneath.
     pub fn redis(&self) -> &Redis {
         &self.redis
+    }
+
+    /// A call of a script, with the arguments that all scripts take.
+    pub(crate) fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let Retention { jobs, results } = self.retention;
+        let mut call = self.redis.script(script);
+        call.arg(format!("{} {}", jobs.as_secs(), results.as_secs()));
+        call
     }
 
     /// Accepts a job. When this returns, the job is in Redis, and it is there once: if an answer of Redis gets lost,
@@ -110,20 +156,27 @@ impl Queue {
         run: RunId,
         submission: &Submission,
     ) -> Result<(JobId, Accepted), QueueError> {
-        let Submission { tenant, kind, priority, cache, cache_key, request, plan, max_attempts, idempotency } =
+        let Submission { tenant, kind, treatment, cache_key, request, plan, start_at_ms, deadline_ms, idempotency } =
             submission;
+        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } = treatment;
+        let details = json(&Details::of(treatment, *start_at_ms, *deadline_ms))?;
+        let tags = tags.to_lines();
         // The plan pins code and candles and has the limits: an edit in between makes it another call.
-        let same_call = blake3::hash(
-            format!("{kind:?} {priority:?} {cache:?} {max_attempts} {cache_key} {request} {plan}").as_bytes(),
-        );
-        let mut call = self.redis.script(&SCRIPTS.submit);
-        call.arg(job.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
-        call.arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call.to_hex()[..32]).arg(request);
-        call.arg(run.to_string()).arg(plan).arg(*max_attempts).arg(self.retention.jobs.as_secs());
+        let mut same_call = blake3::Hasher::new();
+        for part in [kind.as_str(), &details, &tags, webhook.as_deref().unwrap_or_default(), cache_key.as_str(), request, plan] {
+            same_call.update(&part.len().to_le_bytes()).update(part.as_bytes());
+        }
+        let same_call = same_call.finalize().to_hex();
+        let mut call = self.call(&self.scripts.submit);
+        call.arg(job.to_string()).arg(run.to_string()).arg(tenant.as_str()).arg(kind.as_str());
+        call.arg(priority.band()).arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call[..32]);
+        call.arg(request).arg(plan).arg(*max_attempts).arg(*timeout_s).arg(*slots).arg(*memory_mb);
+        call.arg(start_at_ms.unwrap_or_default()).arg(deadline_ms.unwrap_or_default());
+        call.arg(details).arg(tags).arg(webhook.as_deref().unwrap_or_default());
         let (key, fingerprint) =
             idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
-        call.arg(key).arg(fingerprint);
-        let (id, answer): (String, String) = call.invoke_async(&mut self.redis.connection().await?).await?;
+        call.arg(key).arg(fingerprint).arg(self.max_open);
+        let (id, answer): (String, String) = self.redis.invoke(&call).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,
@@ -132,6 +185,7 @@ impl Queue {
             "known" if self.get(job, tenant).await?.cached => Accepted::Cached,
             "queued" | "known" => Accepted::Queued,
             "conflict" => return Err(QueueError::IdempotencyConflict(id)),
+            "full" => return Err(QueueError::Full),
             other => return Err(QueueError::Corrupt(format!("submit answered {other:?}"))),
         };
         Ok((parse(&id)?, accepted))
@@ -139,164 +193,73 @@ impl Queue {
 
     /// A tenant's job.
     pub async fn get(&self, job: JobId, tenant: &TenantId) -> Result<JobView, QueueError> {
-        type Records = (HashMap<String, String>, HashMap<String, String>, i64);
-        let mut call = self.redis.script(&SCRIPTS.read);
+        let mut call = self.call(&self.scripts.read);
         call.arg(job.to_string()).arg(tenant.as_str());
-        let value: redis::Value = call.invoke_async(&mut self.redis.connection().await?).await?;
-        if matches!(&value, redis::Value::Array(items) if items.is_empty()) {
-            return Err(QueueError::JobNotFound);
-        }
-        let (fields, run, ahead): Records =
-            redis::from_redis_value(value).map_err(redis::RedisError::from)?;
-        JobView::from_records(job, fields, run, ahead)
+        let records: Option<Records> = self.redis.invoke(&call).await?;
+        JobView::from_records(job, records.ok_or(QueueError::JobNotFound)?)
     }
 
-    /// Cancels a job. Answers the state it was in; one that has ended stays as it is.
-    pub async fn cancel(&self, job: JobId, tenant: &TenantId) -> Result<JobState, QueueError> {
-        let mut call = self.redis.script(&SCRIPTS.cancel);
-        call.arg(job.to_string()).arg(tenant.as_str());
-        let before: Vec<String> = call.invoke_async(&mut self.redis.connection().await?).await?;
-        let before = before.first().ok_or(QueueError::JobNotFound)?;
-        // A live job answers with its run's state; `finished` means that its outcome is about to be settled.
-        Ok(JobState::parse(before).unwrap_or(JobState::Running))
-    }
-
-    /// Claims up to `slots` runs for a worker.
-    pub async fn claim(&self, worker: &WorkerId, slots: usize) -> Result<Vec<Claim>, QueueError> {
-        type Row = (String, String, String, u32);
-        let fences: Vec<_> = std::iter::repeat_with(Fence::generate).take(slots).collect();
-        let mut call = self.redis.script(&SCRIPTS.claim);
-        call.arg(worker.as_str()).arg(milliseconds(LEASE));
-        for fence in &fences {
-            call.arg(fence.to_string());
-        }
-        let rows: Vec<Row> = call.invoke_async(&mut self.redis.connection().await?).await?;
-        let claim = |((run, kind, plan, attempt), fence): (Row, Fence)| {
-            Ok(Claim { run: parse(&run)?, fence, kind: kind.parse()?, attempt, plan })
+    /// A page of a tenant's jobs, newest first: at most `most`, those made before the job `before`.
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        before: Option<JobId>,
+        most: usize,
+    ) -> Result<Page, QueueError> {
+        let Filter { states, kinds, tags } = filter;
+        let tags = tags.to_lines();
+        let place = match states[..] {
+            [JobState::Running] => "running",
+            [JobState::Scheduled] => "scheduled",
+            _ if tags.is_empty() => "lists",
+            _ => "tag",
         };
-        rows.into_iter().zip(fences).map(claim).collect()
+        let states = if states.is_empty() { &JobState::ALL[..] } else { states };
+        let kinds = if kinds.is_empty() { &Kind::ALL[..] } else { kinds };
+        let lines = |names: Vec<&str>| names.join("\n");
+        let mut call = self.call(&self.scripts.list);
+        call.arg(tenant.as_str()).arg(most).arg(before.map(|job| job.to_string()).unwrap_or_default()).arg(place);
+        call.arg(lines(states.iter().map(|state| state.as_str()).collect()));
+        call.arg(lines(kinds.iter().map(|kind| kind.as_str()).collect())).arg(tags);
+        let (next, rows): (String, Vec<(String, Records)>) = self.redis.invoke(&call).await?;
+        Ok(Page { jobs: views(rows)?, next: if next.is_empty() { None } else { Some(parse(&next)?) } })
     }
 
-    /// Waits until a run may be ready, at most for [`LONGEST_BLOCK`].
-    pub(crate) async fn wait_for_work(
-        &self,
-        connection: &mut redis::aio::MultiplexedConnection,
-    ) -> Result<(), QueueError> {
-        let mut wait = redis::cmd("BLPOP");
-        wait.arg(self.redis.keys().wake()).arg(LONGEST_BLOCK.as_secs_f64());
-        let _token: Option<(String, String)> = wait.query_async(connection).await?;
-        Ok(())
-    }
-
-    /// Waits until somebody wants one of the worker's runs to stop, at most for [`LONGEST_BLOCK`]; answers whether.
-    pub(crate) async fn wait_for_stop(
-        &self,
-        connection: &mut redis::aio::MultiplexedConnection,
-        worker: &WorkerId,
-    ) -> Result<bool, QueueError> {
-        let mut wait = redis::cmd("BLPOP");
-        wait.arg(self.redis.keys().stops(worker.as_str())).arg(LONGEST_BLOCK.as_secs_f64());
-        let token: Option<(String, String)> = wait.query_async(connection).await?;
-        Ok(token.is_some())
-    }
-
-    /// Renews the leases of what a worker holds; answers what must stop.
-    pub async fn renew(&self, held: &[(RunId, Fence)]) -> Result<Vec<(RunId, Stop)>, QueueError> {
-        let mut call = self.redis.script(&SCRIPTS.renew);
-        call.arg(milliseconds(LEASE));
-        for (run, fence) in held {
-            call.arg(run.to_string()).arg(fence.to_string());
+    /// Cancels a job; a batch with all its jobs. Answers the state it was in; one that has ended stays as it is.
+    pub async fn cancel(&self, job: JobId, tenant: &TenantId) -> Result<JobState, QueueError> {
+        let mut call = self.call(&self.scripts.cancel);
+        call.arg(job.to_string()).arg(tenant.as_str());
+        let before: Option<(String, u8)> = self.redis.invoke(&call).await?;
+        let (before, is_batch) = before.ok_or(QueueError::JobNotFound)?;
+        if is_batch == 1 {
+            self.close(job).await?;
         }
-        let stop: Vec<(String, String)> = call.invoke_async(&mut self.redis.connection().await?).await?;
-        let why = |why: &str| if why == "cancelled" { Stop::Cancelled } else { Stop::Lost };
-        stop.iter().map(|(run, reason)| Ok((parse(run)?, why(reason)))).collect()
+        JobState::parse(&before).ok_or_else(|| QueueError::Corrupt(format!("unknown state {before:?}")))
     }
 
-    /// Records how far a run is; answers whether the caller still holds it.
-    pub async fn progress(&self, run: RunId, fence: Fence, progress: &Progress) -> Result<bool, QueueError> {
-        let mut call = self.redis.script(&SCRIPTS.progress);
-        call.arg(run.to_string()).arg(fence.to_string()).arg(json(progress)?);
-        Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
+    /// Says what a tenant is entitled to.
+    pub async fn set_share(&self, tenant: &TenantId, share: Share) -> Result<(), QueueError> {
+        let Share { weight, max_running, max_open } = share;
+        let cap = |cap: Option<u32>| cap.map(|cap| cap.to_string()).unwrap_or_default();
+        let mut call = self.call(&self.scripts.tenant);
+        // A weight of nothing would be waited for for ever.
+        call.arg(tenant.as_str()).arg(weight.max(0.001)).arg(cap(max_running)).arg(cap(max_open));
+        self.redis.invoke(&call).await
     }
 
-    /// Hands in the outcome of a run and settles the jobs that wait for it.
-    pub async fn finish(&self, claim: &Claim, outcome: &Outcome) -> Result<Finish, QueueError> {
-        let mut call = self.redis.script(&SCRIPTS.finish);
-        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
-        match outcome {
-            Outcome::Succeeded(result) => {
-                call.arg("succeeded").arg(&result.id).arg(&result.summary).arg(json(&result.receipt)?);
-                call.arg(self.retention.results.as_secs());
-            }
-            Outcome::Failed(error) => {
-                call.arg("failed").arg(json(error)?).arg(u8::from(error.retryable));
-                call.arg(milliseconds(back_off(claim.attempt)));
-            }
-            Outcome::Cancelled => {
-                call.arg("cancelled");
-            }
-        }
-        let answer: String = call.invoke_async(&mut self.redis.connection().await?).await?;
-        match answer.as_str() {
-            "accepted" => {
-                if let Err(error) = self.settle(claim.run).await {
-                    tracing::debug!(run.id = %claim.run, error = chain(&error), "left to be settled by the reconciler");
-                }
-                Ok(Finish::Accepted)
-            }
-            "retry" => Ok(Finish::Retry),
-            _ => Ok(Finish::Refused),
-        }
-    }
-
-    /// Gives the jobs that wait for a finished run its outcome, in chunks. Idempotent; the reconciler does it again
-    /// for runs whose worker did not get this far.
-    pub async fn settle(&self, run: RunId) -> Result<(), QueueError> {
-        let mut connection = self.redis.connection().await?;
-        loop {
-            let mut call = self.redis.script(&SCRIPTS.settle);
-            call.arg(run.to_string()).arg(CHUNK);
-            let left: u64 = call.invoke_async(&mut connection).await?;
-            if left == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Hands a run back unfinished, as at a graceful stop. Costs no attempt.
-    pub async fn release(&self, claim: &Claim) -> Result<(), QueueError> {
-        let mut call = self.redis.script(&SCRIPTS.release);
-        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
-        Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
-    }
-
-    /// One round of the reconciler: takes back what lost workers held, queues what is due, settles what is left.
-    pub async fn reap(&self) -> Result<Reaped, QueueError> {
-        let lost = JobError::new(
-            ErrorCode::WorkerLost,
-            format!(
-                "the workers that ran this were lost {STALLS_TOLERATED} times (killed, or out of memory), so it was \
-                 given up; if its memory limit is too small for it, shorten the date range"
-            ),
-        );
-        let mut call = self.redis.script(&SCRIPTS.reap);
-        call.arg(STALLS_TOLERATED).arg(json(&lost)?).arg(CHUNK);
-        let (lost, unsettled): (Vec<(String, String, String)>, Vec<String>) =
-            call.invoke_async(&mut self.redis.connection().await?).await?;
-        let unsettled = unsettled.iter().map(|run| parse(run)).collect::<Result<Vec<_>, _>>()?;
-        for run in &unsettled {
-            self.settle(*run).await?;
-        }
-        let lost =
-            lost.into_iter().map(|(run, action, worker)| Ok::<_, QueueError>((parse(&run)?, action, worker)));
-        Ok(Reaped { lost: lost.collect::<Result<_, _>>()?, unsettled })
+    /// Lets no run be claimed any more, or lets claims go on. What is running goes on in both cases.
+    pub async fn pause(&self, pause: bool) -> Result<(), QueueError> {
+        let mut call = self.call(&self.scripts.pause);
+        call.arg(u8::from(pause));
+        self.redis.invoke(&call).await
     }
 
     /// Where the body of a result lies and what it was computed from; `None` once it has expired.
     pub async fn receipt(&self, result: &str) -> Result<Option<Receipt>, QueueError> {
         let mut read = redis::cmd("HGET");
         read.arg(self.redis.keys().result(result)).arg("receipt");
-        let receipt: Option<String> = read.query_async(&mut self.redis.connection().await?).await?;
+        let receipt: Option<String> = self.redis.query(&read).await?;
         let corrupt = |error: serde_json::Error| QueueError::Corrupt(format!("receipt: {error}"));
         receipt.map(|text| serde_json::from_str(&text).map_err(corrupt)).transpose()
     }
@@ -305,34 +268,31 @@ impl Queue {
     pub async fn depth(&self) -> Result<Depth, QueueError> {
         let keys = self.redis.keys();
         let mut read = redis::pipe();
-        read.zcard(keys.ready()).zcard(keys.leases()).zcard(keys.delayed());
-        let (ready, running, delayed) = read.query_async(&mut self.redis.connection().await?).await?;
-        Ok(Depth { ready, running, delayed })
+        read.hget(keys.sched(), "ready").zcard(keys.leases()).zcard(keys.delayed()).exists(keys.paused());
+        let (ready, running, delayed, paused): (Option<u64>, _, _, _) = self.redis.pipeline(&read).await?;
+        Ok(Depth { ready: ready.unwrap_or_default(), running, delayed, paused })
     }
 
     /// The counters that the scripts keep, shared by all instances: `submitted`, `cache_hits`, `stalls` and so on.
     pub async fn counters(&self) -> Result<HashMap<String, u64>, QueueError> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.redis.keys().stats());
-        Ok(read.query_async(&mut self.redis.connection().await?).await?)
+        self.redis.query(&read).await
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn views(rows: Vec<(String, Records)>) -> Result<Vec<JobView>, QueueError> {
+    rows.into_iter().map(|(id, records)| JobView::from_records(parse(&id)?, records)).collect()
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn back_off(attempt: u32) -> Duration {
-    let most = BACK_OFF.saturating_mul(2_u32.saturating_pow(attempt)).min(BACK_OFF_MAX);
-    // The upper 32 of a UUIDv4's random bits, as a fraction.
-    let random = uuid::Uuid::new_v4().as_u128() >> 96;
-    most.mul_f64(f64::from(u32::try_from(random).unwrap_or(u32::MAX)) / f64::from(u32::MAX))
-}
-
-fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(id: &str) -> Result<T, QueueError> {
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(id: &str) -> Result<T, QueueError> {
     id.parse().map_err(|error: T::Err| QueueError::Corrupt(error.to_string()))
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<String, QueueError> {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String, QueueError> {
     serde_json::to_string(value).map_err(|error| QueueError::Corrupt(error.to_string()))
 }

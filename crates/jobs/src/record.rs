@@ -11,6 +11,7 @@ use crate::{
     error::{JobError, QueueError},
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
     state::{JobState, RunState},
+    tags::Tags,
 };
 
 /// What a job computes.
@@ -19,16 +20,19 @@ use crate::{
 pub enum Kind {
     /// One backtest.
     Backtest,
+    /// Many jobs under one id. It waits for them and holds no slot.
+    Batch,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Backtest];
+    pub const ALL: [Self; 2] = [Self::Backtest, Self::Batch];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
+            Self::Batch => "batch",
         }
     }
 }
@@ -88,6 +92,43 @@ impl CacheMode {
     }
 }
 
+/// How a job is to be treated.
+#[derive(Debug, Clone)]
+pub struct Treatment {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How it uses earlier results.
+    pub cache: CacheMode,
+    /// After how many failed attempts it is given up.
+    pub max_attempts: u32,
+    /// Seconds that its run may take. Jobs that share a run get the longest of theirs. The plan says the same to the
+    /// worker.
+    pub timeout_s: u32,
+    /// How many of a worker's slots its run takes up.
+    pub slots: u32,
+    /// Megabytes that its run may take of a worker's memory.
+    pub memory_mb: u32,
+    /// What it is listed under.
+    pub tags: Tags,
+    /// Where its end is told.
+    pub webhook: Option<String>,
+}
+
+impl Default for Treatment {
+    fn default() -> Self {
+        Self {
+            priority: Priority::default(),
+            cache: CacheMode::default(),
+            max_attempts: 3,
+            timeout_s: 3600,
+            slots: 1,
+            memory_mb: 0,
+            tags: Tags::default(),
+            webhook: None,
+        }
+    }
+}
+
 /// A job about to be accepted.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -95,20 +136,54 @@ pub struct Submission {
     pub tenant: TenantId,
     /// What it computes.
     pub kind: Kind,
+    /// How it is to be treated.
+    pub treatment: Treatment,
+    /// What its result depends on.
+    pub cache_key: CacheKey,
+    /// What the client asked for, with defaults filled in (JSON): shown with the job, and given to the worker.
+    pub request: String,
+    /// What else a worker needs to compute it (JSON).
+    pub plan: String,
+    /// Not to be started before (milliseconds since 1970). A stored result answers it at once all the same.
+    pub start_at_ms: Option<i64>,
+    /// Not to be started after (milliseconds since 1970): then it is `expired`.
+    pub deadline_ms: Option<i64>,
+    /// Makes a repeat of this call answer the same job, for a day.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What of a job's treatment is shown with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
     /// How urgent it is.
     pub priority: Priority,
     /// How it uses earlier results.
     pub cache: CacheMode,
-    /// What its result depends on.
-    pub cache_key: CacheKey,
-    /// What the client asked for, with defaults filled in (JSON): shown with the job.
-    pub request: String,
-    /// What a worker needs to compute it (JSON).
-    pub plan: String,
     /// After how many failed attempts it is given up.
     pub max_attempts: u32,
-    /// Makes a repeat of this call answer the same job, for a day.
-    pub idempotency: Option<Idempotency>,
+    /// Seconds that its run may take.
+    pub timeout_s: u32,
+    /// Not to be started before (milliseconds since 1970).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_at_ms: Option<i64>,
+    /// Not to be started after (milliseconds since 1970).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<i64>,
+}
+
+impl Details {
+    pub(crate) fn of(treatment: &Treatment, start_at_ms: Option<i64>, deadline_ms: Option<i64>) -> Self {
+        let Treatment { priority, cache, max_attempts, timeout_s, .. } = treatment;
+        Self {
+            priority: *priority,
+            cache: *cache,
+            max_attempts: *max_attempts,
+            timeout_s: *timeout_s,
+            start_at_ms,
+            deadline_ms,
+        }
+    }
 }
 
 /// A client's key for one call, and what it sent with it.
@@ -156,8 +231,16 @@ pub struct Claim {
     pub kind: Kind,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// What the submission planned (JSON).
+    /// What the client asked for (JSON).
+    pub request: String,
+    /// What else the submission planned (JSON).
     pub plan: String,
+    /// Whether nothing else may run beside it: it was lost with its worker before.
+    pub alone: bool,
+    /// How many of the worker's slots it takes up.
+    pub slots: u32,
+    /// Megabytes that it may take of the worker's memory.
+    pub memory_mb: u32,
 }
 
 /// What a worker says of a run that it held.
@@ -233,8 +316,68 @@ pub struct JobView {
     pub error: Option<JobError>,
     /// What its result is stored under.
     pub result: Option<String>,
-    /// The run it waits for or waited for.
+    /// The run it waits for, until it has ended.
     pub run: Option<RunId>,
+    /// How it is treated.
+    pub details: Details,
+    /// What it is listed under.
+    pub tags: Tags,
+    /// The batch that it belongs to.
+    pub batch: Option<JobId>,
+    /// How the jobs of a batch stand, if it is one.
+    pub counts: Option<Counts>,
+    /// How its run fared so far.
+    pub troubles: Troubles,
+}
+
+/// How a run fared, while it is not over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Failures of its own.
+    pub attempts: u32,
+    /// Workers lost that ran it.
+    pub stalls: u32,
+    /// Graceful stops of workers that ran it.
+    pub interruptions: u32,
+}
+
+/// How the jobs of a batch stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// All.
+    pub total: u64,
+    /// Ended with a result.
+    pub succeeded: u64,
+    /// Ended with an error of their own.
+    pub failed: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Not started before their deadline.
+    pub expired: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Of those that succeeded: answered by a stored result.
+    pub cached: u64,
+}
+
+impl Counts {
+    /// How many have not ended.
+    pub fn open(&self) -> u64 {
+        let ended = self.succeeded + self.failed + self.dead + self.expired + self.cancelled;
+        self.total.saturating_sub(ended)
+    }
+
+    fn from_fields(fields: &mut Fields) -> Result<Self, QueueError> {
+        Ok(Self {
+            total: counter(fields, "total")?,
+            succeeded: counter(fields, "succeeded")?,
+            failed: counter(fields, "failed")?,
+            dead: counter(fields, "dead")?,
+            expired: counter(fields, "expired")?,
+            cancelled: counter(fields, "cancelled")?,
+            cached: counter(fields, "cached")?,
+        })
+    }
 }
 
 type Fields = HashMap<String, String>;
@@ -248,17 +391,23 @@ fn parsed<T: FromStr>(text: &str, name: &str) -> Result<T, QueueError> {
     text.parse().map_err(|_| QueueError::Corrupt(format!("{name} is {text:?}")))
 }
 
+/// Takes a counter that is not there before it counts.
+fn counter<T: FromStr + Default>(fields: &mut Fields, name: &str) -> Result<T, QueueError> {
+    fields.remove(name).map_or_else(|| Ok(T::default()), |text| parsed(&text, name))
+}
+
 fn json<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T, QueueError> {
     serde_json::from_str(text).map_err(|error| QueueError::Corrupt(format!("{name}: {error}")))
 }
 
+/// What the scripts answer for one job: its fields, its run's, its place in the queue, and its batch's.
+pub(crate) type Records = (Fields, Fields, i64, Fields);
+
 impl JobView {
-    /// Puts a job together from its record, its run's, and its place in the queue.
+    /// Puts a job together from its records.
     pub(crate) fn from_records(
         job_id: JobId,
-        mut job: Fields,
-        mut run: Fields,
-        ahead: i64,
+        (mut job, mut run, ahead, mut batch): Records,
     ) -> Result<Self, QueueError> {
         let stored = required(&mut job, "state")?;
         let stored =
@@ -266,27 +415,43 @@ impl JobView {
         let run_state = run.remove("state").as_deref().and_then(RunState::parse);
         let state = stored.of_live(run_state);
         let running = state == JobState::Running;
-        let started = job.remove("started").or_else(|| run.remove("started").filter(|_| running));
-        let milliseconds =
-            |text: Option<String>, name: &str| text.map(|text| parsed(&text, name)).transpose();
+        let index = required(&mut job, "index")?;
+        let (_, kind) =
+            index.rsplit_once(':').ok_or_else(|| QueueError::Corrupt(format!("index is {index:?}")))?;
+        let meta = required(&mut job, "meta")?;
+        let mut meta = meta.splitn(3, ' ').skip(1);
+        let (created, details) = (meta.next().unwrap_or_default(), meta.next().unwrap_or_default());
+        let ended = job.remove("end").unwrap_or_default();
+        let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
+        let (started, finished, result) = (ended.next(), ended.next(), ended.next());
+        let started = started.flatten().map(str::to_owned).or_else(|| run.remove("started").filter(|_| running));
         Ok(Self {
             job_id,
-            kind: required(&mut job, "kind")?.parse()?,
+            kind: kind.parse()?,
             state,
             cached: job.remove("cached").is_some(),
-            created_ms: parsed(&required(&mut job, "created")?, "created")?,
-            started_ms: milliseconds(started, "started")?,
-            finished_ms: milliseconds(job.remove("finished"), "finished")?,
+            created_ms: parsed(created, "created")?,
+            started_ms: started.map(|text| parsed(&text, "started")).transpose()?,
+            finished_ms: finished.flatten().map(|text| parsed(text, "finished")).transpose()?,
             progress: match run.remove("progress") {
                 Some(text) if running => Some(json(&text, "progress")?),
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),
             request: json(&required(&mut job, "req")?, "req")?,
-            summary: job.remove("summary").map(|text| json(&text, "summary")).transpose()?,
+            summary: job.remove("found").map(|text| json(&text, "found")).transpose()?,
             error: job.remove("error").map(|text| json(&text, "error")).transpose()?,
-            result: job.remove("result"),
+            result: result.flatten().map(str::to_owned),
             run: job.remove("run").map(|text| parsed(&text, "run")).transpose()?,
+            details: json(details, "details")?,
+            tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
+            batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,
+            counts: batch.contains_key("total").then(|| Counts::from_fields(&mut batch)).transpose()?,
+            troubles: Troubles {
+                attempts: counter(&mut run, "attempt")?,
+                stalls: counter(&mut run, "stalls")?,
+                interruptions: counter(&mut run, "interruptions")?,
+            },
         })
     }
 }

@@ -85,6 +85,7 @@ impl JobState {
             (Self::Queued, Some(RunState::Scheduled)) => Self::Scheduled,
             // A finished run whose jobs are about to be settled is still running to them.
             (Self::Queued, Some(RunState::Running | RunState::Finished)) => Self::Running,
+            (Self::Queued, Some(RunState::Stopping)) => Self::Cancelled,
             (stored, _) => stored,
         }
     }
@@ -101,6 +102,8 @@ pub enum RunState {
     Running,
     /// Over; its outcome is fixed.
     Finished,
+    /// Its batch was stopped, and it is about to be cancelled.
+    Stopping,
 }
 
 impl RunState {
@@ -111,6 +114,7 @@ impl RunState {
             "scheduled" => Some(Self::Scheduled),
             "running" => Some(Self::Running),
             "finished" => Some(Self::Finished),
+            "stopping" => Some(Self::Stopping),
             _ => None,
         }
     }

@@ -1,25 +1,13 @@
--- Cancels one job. The run goes on while another job waits for it.
--- ARGV: prefix, job, tenant
--- Returns {state before} or {} when there is no such job of this tenant.
-local id = ARGV[2]
-local job = redis.call('HMGET', job_key(id), 'state', 'tenant', 'run')
-if not job[1] or job[2] ~= ARGV[3] then return {} end
-if job[1] ~= 'queued' then return { job[1] } end
-local run = job[3]
-local record = redis.call('HMGET', run_key(run), 'state', 'key', 'keep')
-transition(id, 'cancelled', record[3] or 604800)
-redis.call('SREM', waiters_key(run), id)
-if redis.call('SCARD', waiters_key(run)) == 0 then
-  if record[1] == 'running' then
-    close_flight(run, record[2])
-    redis.call('HSET', run_key(run), 'cancel', 1)
-    -- The worker would hear of it at its next renewal; this makes it renew now.
-    local worker = redis.call('HGET', run_key(run), 'worker')
-    redis.call('LPUSH', stops_key(worker), run)
-    redis.call('EXPIRE', stops_key(worker), 60)
-    emit('run', run, 'state', 'cancelling')
-  elseif record[1] and record[1] ~= 'finished' then
-    conclude(run, 'cancelled')
-  end
+-- Cancels one job, or a batch: its children that have not ended are cancelled by `close`.
+-- ARGV: prefix, keep, job, tenant
+-- Returns {state before, 1 for a batch} or nil when there is no such job of this tenant.
+local id = ARGV[3]
+local job = call('HMGET', key('job', id), 'state', 'index', 'run')
+if not job[1] or string.match(job[2], '^(.*):') ~= ARGV[4] then return false end
+if job[1] == 'waiting' then
+  if call('HGET', key('batch', id), 'state') ~= 'stopping' then stop_batch(id, 'cancelled') end
+  return { job[1], 1 }
 end
-return { record[1] or 'queued' }
+local shown = job[3] and call('HGET', key('run', job[3]), 'state') or job[1]
+if job[1] == 'queued' then withdraw(id, 'cancelled') end
+return { shown == 'finished' and 'running' or shown, 0 }

@@ -1,41 +1,46 @@
--- Takes the outcome of a run from the worker that holds it.
--- ARGV: prefix, run, fence, 'succeeded', result id, summary (JSON), receipt (JSON), seconds to keep the result
---       prefix, run, fence, 'failed', error (JSON), '1' if worth another attempt, back-off in ms
---       prefix, run, fence, 'cancelled'
--- Returns 'accepted', 'retry' (it will be tried again), or 'refused' (the caller no longer holds the run: counted).
-local run, outcome = ARGV[2], ARGV[4]
-if not holds(run, ARGV[3]) then
+-- Takes the outcome of a run from the worker that holds it, and settles the first of its jobs.
+-- ARGV: prefix, keep, run, fence, 'succeeded', result id, summary (JSON), receipt (JSON)
+--       prefix, keep, run, fence, 'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
+--       prefix, keep, run, fence, 'cancelled'
+-- Returns {'accepted' | 'retry' | 'refused', jobs left to settle}; refused when the caller no longer holds the run.
+local run, fence, outcome = ARGV[3], ARGV[4], ARGV[5]
+local record = held_run(run, fence)
+if not record then
   -- The answer to the caller's own earlier try was lost.
-  if redis.call('HGET', run_key(run), 'done') == ARGV[3] then return 'accepted' end
+  if call('GET', key('done', run)) == fence then return { 'accepted', call('SCARD', key('waiters', run)) } end
   count('late_results')
-  return 'refused'
+  return { 'refused', 0 }
 end
-redis.call('HSET', run_key(run), 'done', ARGV[3])
+take_from_worker(run, record)
 
+if outcome == 'failed' then
+  local limits = call('HMGET', key('run', run), 'given', 'wall')
+  local give = call('HGET', key('run', run), 'cancel') == false
+  -- It ran out of the time that its first job gave it; another that joined since gives it more.
+  local short = ARGV[9] == '1' and tonumber(limits[1]) < tonumber(limits[2])
+  if give and short then
+    call('HDEL', key('run', run), 'fence', 'progress')
+    enqueue(run, record.places, record.seq)
+    return { 'retry', 0 }
+  end
+  local attempt = call('HINCRBY', key('run', run), 'attempt', 1)
+  if give and ARGV[7] == '1' and attempt < tonumber(call('HGET', key('run', run), 'max')) then
+    call('HSET', key('run', run), 'state', 'scheduled', 'error', ARGV[6])
+    call('HDEL', key('run', run), 'fence', 'progress')
+    call('ZADD', DELAYED, now + ARGV[8], run)
+    emit('run', run, 'state', 'scheduled')
+    count('retries')
+    return { 'retry', 0 }
+  end
+end
+
+call('SET', key('done', run), fence, 'EX', DONE_KEPT_S)
 if outcome == 'succeeded' then
-  local result = ARGV[5]
-  redis.call('DEL', result_key(result))
-  redis.call('HSET', result_key(result), 'v', RECORD_VERSION, 'summary', ARGV[6], 'receipt', ARGV[7], 'created', now)
-  redis.call('EXPIRE', result_key(result), ARGV[8])
-  conclude(run, 'succeeded', 'result', result, 'summary', ARGV[6])
-  return 'accepted'
+  local result = ARGV[6]
+  call('HSET', key('result', result), 'v', VERSION, 'summary', ARGV[7], 'receipt', ARGV[8], 'created', now)
+  call('EXPIRE', key('result', result), KEEP_RESULT_S)
+  return { 'accepted', conclude(run, record.flight, 'succeeded', 'result', result, 'found', ARGV[7]) }
+elseif outcome == 'cancelled' then
+  return { 'accepted', conclude(run, record.flight, 'cancelled') }
 end
-
-if outcome == 'cancelled' then
-  conclude(run, 'cancelled')
-  return 'accepted'
-end
-
-local attempt = redis.call('HINCRBY', run_key(run), 'attempt', 1)
-local worth_another = ARGV[6] == '1'
-if worth_another and attempt < tonumber(redis.call('HGET', run_key(run), 'max')) then
-  redis.call('ZREM', LEASES, run)
-  redis.call('HSET', run_key(run), 'state', 'scheduled', 'error', ARGV[5])
-  redis.call('HDEL', run_key(run), 'fence')
-  redis.call('ZADD', DELAYED, now + ARGV[7], run)
-  emit('run', run, 'state', 'scheduled')
-  count('retries')
-  return 'retry'
-end
-conclude(run, worth_another and 'dead' or 'failed', 'error', ARGV[5])
-return 'accepted'
+return { 'accepted', conclude(run, record.flight, ARGV[7] == '1' and 'dead' or 'failed', 'error', ARGV[6]) }

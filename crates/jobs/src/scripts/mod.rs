@@ -2,57 +2,80 @@
 //!
 //! | key (after the prefix `{name}`) | type | holds |
 //! |---|---|---|
-//! | `:job:<id>` | hash | a job record: state, tenant, request, then its outcome; expires after it has ended |
-//! | `:run:<id>` | hash | a run record: state, plan, fence, counters, progress; expires an hour after it has ended |
-//! | `:waiters:<run>` | set | the jobs that wait for the run |
-//! | `:flight:<cache key>` | string | the run in flight for this key |
-//! | `:call:<tenant>:<hash>` | string | the live job of an identical call |
-//! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
-//! | `:stops:<worker>` | list | runs that the worker should stop, so that it renews its leases at once; a minute |
+//! | `:job:<id>` | hash | a job: `state`, `index` (tenant and kind), `meta` (version, time, details), `req`, `tags`, `run` or `batch`, then `end`, `found` or `error`; expires after it has ended |
+//! | `:run:<id>` | hash | a run: state, plan, places in the queue, fence, counters, progress, the job that waits; deleted when all its jobs are settled |
+//! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
+//! | `:done:<run>` | string | the fence whose outcome was accepted; an hour, for a worker that did not hear so |
+//! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
 //! | `:result:<cache key or run>` | hash | summary and receipt of a result; the body is in the blob store |
-//! | `:ready` | sorted set | runs in the queue, by priority and order of arrival |
-//! | `:leases` | sorted set | runs being computed, by the end of their lease |
-//! | `:delayed` | sorted set | runs that wait for their time |
+//! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
+//! | `:q:<priority>:<tenant>` | sorted set | what a tenant has queued: `r<run>` and `b<batch>`, in the order of arrival |
+//! | `:ring:<priority>` | sorted set | the tenants that have something queued, by virtual time |
+//! | `:tenant:<tenant>` | hash | weight, caps, open and running jobs, virtual times outside the rings |
+//! | `:sched` | hash | virtual times of priorities and rings, average run times, number of runs ready |
+//! | `:leases`, `:delayed`, `:deadlines` | sorted set | runs being computed by the end of their lease; runs by the time they wait for; jobs by deadline |
+//! | `:alone` | sorted set | runs that were lost twice and wait for an idle worker; `:alone:by` is the worker that makes room |
+//! | `:newer` | sorted set | runs that an older worker left to those who know their version |
 //! | `:settling` | sorted set | finished runs whose jobs are not all settled |
-//! | `:wake` | list | a token for each new entry of `ready`, for blocked workers; at most 64 |
+//! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record |
+//! | `:items:<batch>`, `:pend:<batch>`, `:kids:<batch>` | list | children that have no record yet; that wait for their turn; ids of all that have a record |
+//! | `:plans:<batch>` | hash | what a batch's children share of their plans |
+//! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |
+//! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | ids of jobs, which sort by age |
+//! | `:lists` | sorted set | all listings, by when they were last swept |
+//! | `:idle` | sorted set | workers with a free slot, by when they were last heard of |
+//! | `:inbox:<worker>` | list | `work` and `stop`, for the worker that blocks on it; a minute |
+//! | `:paused` | string | there while nothing may be claimed |
+//! | `:beat`, `:calm` | string | when a reconciler last ran; there while leases are left alone after a gap |
 //! | `:events` | stream | what happened, about the last 20,000 entries |
+//! | `:outbox` | stream | ends of jobs that have a webhook |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `:doc:<collection>/<name>`, `:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //!
-//! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each.
+//! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
+//! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
+//! leaves newer runs to newer workers, and a newer one reads older records.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-/// The names of the keys.
+/// The version of the records that this code writes and understands.
+pub(crate) const VERSION: u32 = 2;
+
+/// The names of the keys that Rust touches by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     prefix: String,
-    ready: String,
+    sched: String,
 }
 
 impl Keys {
     /// Keys under the hash tag `{name}`, so that all of a deployment's keys live on one node of a Redis Cluster.
     pub(crate) fn new(name: &str) -> Self {
-        Self { prefix: format!("{{{name}}}"), ready: format!("{{{name}}}:ready") }
+        Self { prefix: format!("{{{name}}}"), sched: format!("{{{name}}}:sched") }
     }
 
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    pub(crate) fn ready(&self) -> &str {
-        &self.ready
+    /// The key that scripts declare.
+    pub(crate) fn sched(&self) -> &str {
+        &self.sched
     }
 
-    pub(crate) fn wake(&self) -> String {
-        format!("{}:wake", self.prefix)
+    pub(crate) fn inbox(&self, worker: &str) -> String {
+        format!("{}:inbox:{worker}", self.prefix)
     }
 
-    pub(crate) fn stops(&self, worker: &str) -> String {
-        format!("{}:stops:{worker}", self.prefix)
+    pub(crate) fn items(&self, batch: &str) -> String {
+        format!("{}:items:{batch}", self.prefix)
+    }
+
+    pub(crate) fn plans(&self, batch: &str) -> String {
+        format!("{}:plans:{batch}", self.prefix)
     }
 
     pub(crate) fn events(&self) -> String {
@@ -61,6 +84,10 @@ impl Keys {
 
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
+    }
+
+    pub(crate) fn paused(&self) -> String {
+        format!("{}:paused", self.prefix)
     }
 
     pub(crate) fn leases(&self) -> String {
@@ -86,20 +113,81 @@ impl Keys {
     }
 }
 
+/// What the scripts share with this code, as Lua.
+fn constants(version: u32) -> String {
+    let numbers = [
+        ("VERSION", u64::from(version)),
+        ("LEASE_MS", crate::queue::milliseconds(crate::queue::LEASE)),
+        ("STALLS_TOLERATED", u64::from(crate::queue::STALLS_TOLERATED)),
+        // How many elements a script touches at most.
+        ("CHUNK", 100),
+        // How many jobs a page of a listing looks at, at most.
+        ("SCANNED", 1000),
+        ("EVENTS_KEPT", 20_000),
+        ("DONE_KEPT_S", 3600),
+        ("IDEMPOTENCY_KEPT_S", 86_400),
+        // Reconcilers run every second; longer than this without any means that Redis was away.
+        ("GAP_MS", 3000),
+        ("SWEEP_EVERY_MS", 600_000),
+    ];
+    let numbers: String = numbers.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
+    format!("local ALLOWED = {}\n{numbers}", crate::state::transitions_as_lua())
+}
+
+/// The shared parts, in the order in which they use each other.
+const PARTS: [(&str, &str); 7] = [
+    ("base", include_str!("base.lua")),
+    ("fair", include_str!("fair.lua")),
+    ("jobs", include_str!("jobs.lua")),
+    ("batches", include_str!("batches.lua")),
+    ("runs", include_str!("runs.lua")),
+    ("join", include_str!("join.lua")),
+    ("view", include_str!("view.lua")),
+];
+
+/// A script with the parts that it uses in front: no more, since every call runs all of its text.
+fn load(version: u32, uses: &[&str], body: &str) -> Script {
+    let parts = PARTS.iter().filter(|(name, _)| uses.contains(name)).map(|(_, part)| *part);
+    Script::new(&std::iter::once(constants(version).as_str()).chain(parts).chain([body]).collect::<Vec<_>>().join("\n"))
+}
+
 macro_rules! scripts {
-    ($($name:ident),+) => {
-        /// The scripts, each with the common part in front.
+    ($($name:ident: [$($part:ident)*];)+) => {
+        /// The scripts, each with the shared parts that it uses in front.
         #[derive(Debug)]
         pub(crate) struct Scripts { $(pub(crate) $name: Script),+ }
 
-        pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| {
-            let allowed = crate::state::transitions_as_lua();
-            let load = |body: &str| {
-                Script::new(&format!("local ALLOWED = {allowed}\n{}\n{body}", include_str!("common.lua")))
-            };
-            Scripts { $($name: load(include_str!(concat!(stringify!($name), ".lua")))),+ }
-        });
+        impl Scripts {
+            /// The scripts that write records of this version.
+            pub(crate) fn new(version: u32) -> Self {
+                Self {
+                    $($name: load(version, &[$(stringify!($part)),*], include_str!(concat!(stringify!($name), ".lua")))),+
+                }
+            }
+        }
     };
 }
 
-scripts!(submit, claim, renew, progress, finish, settle, cancel, release, reap, read, document);
+scripts! {
+    submit: [base fair jobs batches runs join];
+    commit: [base fair jobs];
+    open: [base fair jobs batches];
+    close: [base fair jobs batches runs];
+    claim: [base fair jobs batches runs join];
+    renew: [base fair jobs batches runs];
+    progress: [base];
+    finish: [base fair jobs batches runs];
+    settle: [base fair jobs batches runs];
+    release: [base fair jobs batches runs];
+    cancel: [base fair jobs batches runs];
+    reap: [base fair jobs batches runs];
+    sweep: [base];
+    read: [base view];
+    list: [base view];
+    children: [base view];
+    tenant: [base fair];
+    pause: [base];
+}
+
+/// The script of [`crate::documents`], which has nothing to do with jobs.
+pub(crate) static DOCUMENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("document.lua")));

@@ -1,5 +1,6 @@
--- Records how far a run is. ARGV: prefix, run, fence, progress (JSON). Returns 1, or 0 when the caller lost the run.
-if not holds(ARGV[2], ARGV[3]) then return 0 end
-redis.call('HSET', run_key(ARGV[2]), 'progress', ARGV[4])
-emit('run', ARGV[2], 'state', 'running')
+-- Records how far a run is. ARGV: prefix, keep, run, fence, progress (JSON). Returns 1, or 0 when the caller lost it.
+local run = call('HMGET', key('run', ARGV[3]), 'state', 'fence')
+if run[1] ~= 'running' or run[2] ~= ARGV[4] then return 0 end
+call('HSET', key('run', ARGV[3]), 'progress', ARGV[5])
+emit('run', ARGV[3], 'state', 'running')
 return 1

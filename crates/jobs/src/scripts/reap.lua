@@ -1,30 +1,63 @@
--- The reconciler's script: runs whose lease is over go back to the queue (or are given up), runs whose time has come
--- are queued, and the oldest finished runs that still have jobs to settle are named.
--- ARGV: prefix, stalls that make a run dead, its error (JSON), how many of each at most
--- Returns {{run, 'stalled' | 'dead' | 'cancelled', worker}, ...}, {run to settle, ...}
-local lost = {}
-for _, run in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-  local record = redis.call('HMGET', run_key(run), 'worker', 'cancel')
-  redis.call('ZREM', LEASES, run)
-  redis.call('HDEL', run_key(run), 'fence', 'progress')
-  local stalls = redis.call('HINCRBY', run_key(run), 'stalls', 1)
-  count('stalls')
-  local action = 'stalled'
-  if record[2] then
-    action = 'cancelled'
-    conclude(run, 'cancelled')
-  elseif stalls >= tonumber(ARGV[2]) then
-    action = 'dead'
-    conclude(run, 'dead', 'error', ARGV[3])
-  else
-    enqueue(run, true)
-    emit('run', run, 'state', 'queued')
-  end
-  lost[#lost + 1] = { run, action, record[1] or '' }
+-- The reconciler's script: runs whose lease is over go back to the queue (or are given up), what is due is queued or
+-- expired, and what others must do in chunks is named.
+-- ARGV: prefix, keep, error of runs that are given up (JSON)
+-- Returns {{run, 'stalled' | 'dead' | 'cancelled', worker}, ...}, {run to settle, ...}, {batch to open, ...},
+--         {batch to close, ...}, 1 when there was more than one chunk of anything
+local lost, more = {}, 0
+local function due(set, most)
+  local found = call('ZRANGEBYSCORE', set, '-inf', most or now, 'LIMIT', 0, CHUNK)
+  if #found == CHUNK then more = 1 end
+  return found
 end
-for _, run in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, ARGV[4])) do
-  redis.call('ZREM', DELAYED, run)
-  enqueue(run, true)
+
+-- Each reconciler beats about once a second. Was nobody heard for a while, then Redis was away (or everybody was), and
+-- no worker could renew: all get the length of a lease to do so before anything is taken from them.
+local beat = tonumber(call('GET', P .. ':beat') or now)
+if now - beat > GAP_MS or now < beat then
+  call('SET', P .. ':calm', now, 'PX', LEASE_MS)
+  count('gaps')
+end
+call('SET', P .. ':beat', now)
+
+if call('EXISTS', P .. ':calm') == 0 then
+  for _, run in ipairs(due(LEASES)) do
+    local record = read_run(run)
+    take_from_worker(run, record)
+    -- The fence stays: until another worker claims the run, the first may still turn out to be only late.
+    call('HDEL', key('run', run), 'progress')
+    local stalls = call('HINCRBY', key('run', run), 'stalls', 1)
+    count('stalls')
+    local action = 'stalled'
+    if record.cancel then
+      action = 'cancelled'
+      conclude(run, record.flight, 'cancelled')
+    elseif stalls >= STALLS_TOLERATED then
+      action = 'dead'
+      conclude(run, record.flight, 'dead', 'error', ARGV[3])
+    elseif stalls == STALLS_TOLERATED - 1 then
+      call('HSET', key('run', run), 'state', 'queued')
+      call('ZADD', ALONE, record.seq, run)
+      call('HINCRBY', SCHED, 'ready', 1)
+      emit('run', run, 'state', 'queued')
+      wake()
+    else
+      enqueue(run, record.places, record.seq)
+      emit('run', run, 'state', 'queued')
+    end
+    lost[#lost + 1] = { run, action, record.worker or '' }
+  end
+end
+for _, run in ipairs(due(DELAYED)) do
+  local record = read_run(run)
+  call('ZREM', DELAYED, run)
+  call('HDEL', key('run', run), 'starts')
+  enqueue(run, record.places, record.seq)
   emit('run', run, 'state', 'queued')
 end
-return { lost, redis.call('ZRANGE', SETTLING, 0, ARGV[4] - 1) }
+for _, id in ipairs(due(DEADLINES)) do
+  call('ZREM', DEADLINES, id)
+  local run = call('HGET', key('job', id), 'run')
+  if run and call('HGET', key('run', run), 'state') ~= 'running' then withdraw(id, 'expired') end
+end
+call('ZREMRANGEBYSCORE', IDLE, '-inf', now - 60000)
+return { lost, due(SETTLING), due(OPENING), due(CLOSING), more }

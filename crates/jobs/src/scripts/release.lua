@@ -1,15 +1,16 @@
 -- Hands a run back unfinished: an interruption, which costs no attempt.
--- ARGV: prefix, run, fence. Returns 1, or 0 when the caller had lost it.
-local run = ARGV[2]
-if not holds(run, ARGV[3]) then return 0 end
-redis.call('ZREM', LEASES, run)
-redis.call('HINCRBY', run_key(run), 'interruptions', 1)
-redis.call('HDEL', run_key(run), 'fence', 'progress')
+-- ARGV: prefix, keep, run, fence. Returns 1, or 0 when the caller had lost it.
+local run = ARGV[3]
+local record = held_run(run, ARGV[4])
+if not record then return 0 end
+take_from_worker(run, record)
+call('HINCRBY', key('run', run), 'interruptions', 1)
+call('HDEL', key('run', run), 'fence', 'progress')
 count('interruptions')
-if redis.call('HEXISTS', run_key(run), 'cancel') == 1 then
-  conclude(run, 'cancelled')
+if record.cancel then
+  conclude(run, record.flight, 'cancelled')
 else
-  enqueue(run, true)
+  enqueue(run, record.places, record.seq)
   emit('run', run, 'state', 'queued')
 end
 return 1

@@ -1,18 +1,14 @@
 -- Extends the leases of what a worker holds.
--- ARGV: prefix, lease in ms, run, fence, run, fence, ...
+-- ARGV: prefix, keep, run, fence, run, fence, ...
 -- Returns {run, 'lost' | 'cancelled', ...} for those that must stop.
 local stop = {}
 for i = 3, #ARGV, 2 do
   local run = ARGV[i]
-  if not holds(run, ARGV[i + 1]) then
+  local record = held_run(run, ARGV[i + 1])
+  if record then call('ZADD', LEASES, now + LEASE_MS, run) end
+  if not record or record.cancel then
     stop[#stop + 1] = run
-    stop[#stop + 1] = 'lost'
-  else
-    redis.call('ZADD', LEASES, now + ARGV[2], run)
-    if redis.call('HEXISTS', run_key(run), 'cancel') == 1 then
-      stop[#stop + 1] = run
-      stop[#stop + 1] = 'cancelled'
-    end
+    stop[#stop + 1] = record and 'cancelled' or 'lost'
   end
 end
 return stop

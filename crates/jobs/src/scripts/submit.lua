@@ -1,75 +1,81 @@
 -- Accepts one job: attaches it to a live identical call, to a cached result, to a run in flight, or queues a new run.
--- ARGV: prefix, job, tenant, kind, priority (0 interactive, 1 normal, 2 batch), mode (use|refresh|off), cache key,
---       call hash, request (JSON), run, plan (JSON), max attempts, seconds to keep a finished record,
---       idempotency key ('' for none), fingerprint of what the client sent
--- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict'}; 'known' when this very job id was
--- accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came with something else.
-local id, tenant, kind, prio, mode = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local key, call, request, run, plan, max, keep_s = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
-local idempotency, fingerprint = ARGV[14], ARGV[15]
-if redis.call('EXISTS', job_key(id)) == 1 then return { id, 'known' } end
+-- ARGV: prefix, keep, job, run, tenant, kind, priority, mode (use|refresh|off), cache key, call hash, request (JSON),
+--       plan (JSON), max attempts, time-out in s, slots, memory in MB, start at (ms, 0 for now), deadline (ms, 0 for
+--       none), details (JSON), tags, webhook ('' for none), idempotency key ('' for none), fingerprint of what the client
+--       sent, most open jobs of a tenant
+-- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'}; 'known' when this very
+-- job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came with
+-- something else, 'full' when the tenant has too many jobs open.
+local id, run, tenant, kind, prio, mode, cache_key, hash = unpack(ARGV, 3, 10)
+local starts, deadline, tags, hook, idempotency = tonumber(ARGV[17]), tonumber(ARGV[18]), ARGV[20], ARGV[21], ARGV[22]
+if call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
 
+local idempotent = key('idem', tenant .. ':' .. idempotency)
 if idempotency ~= '' then
-  local earlier = redis.call('HMGET', idempotency_key(tenant, idempotency), 'job', 'of')
+  local earlier = call('HMGET', idempotent, 'job', 'of')
   if earlier[1] then
-    if earlier[2] ~= fingerprint then return { earlier[1], 'conflict' } end
+    if earlier[2] ~= ARGV[23] then return { earlier[1], 'conflict' } end
     count('repeated')
     return { earlier[1], 'repeated' }
   end
 end
 local function answer(job, how)
   if idempotency ~= '' then
-    redis.call('HSET', idempotency_key(tenant, idempotency), 'job', job, 'of', fingerprint)
-    redis.call('EXPIRE', idempotency_key(tenant, idempotency), IDEMPOTENCY_KEPT_S)
+    call('HSET', idempotent, 'job', job, 'of', ARGV[23])
+    call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
   end
   return { job, how }
 end
 
-local live = redis.call('GET', call_key(tenant, call))
-if live and redis.call('HGET', job_key(live), 'state') == 'queued' then
-  count('repeated')
-  return answer(live, 'repeated')
-end
-
-local function record(...)
-  redis.call('HSET', job_key(id), 'v', RECORD_VERSION, 'state', 'queued', 'tenant', tenant, 'kind', kind, 'prio', prio,
-    'created', now, 'req', request, ...)
-  count('submitted')
-end
-
-if mode == 'use' then
-  local cached = redis.call('HMGET', result_key(key), 'summary')
-  if cached[1] then
-    record('cached', 1, 'call', call)
-    transition(id, 'succeeded', keep_s, 'result', key, 'summary', cached[1])
-    redis.call('HSET', result_key(key), 'used', now)
-    count('cache_hits')
-    return answer(id, 'cached')
+-- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
+local flight = mode == 'off' and tenant .. '/' .. hash or cache_key
+local flying = call('GET', key('flight', flight))
+if flying then
+  local live = call('HGET', key('run', flying), 'c:' .. tenant .. '/' .. hash)
+  if live and call('HGET', key('job', live), 'state') == 'queued' then
+    count('repeated')
+    return answer(live, 'repeated')
   end
 end
-count(mode == 'off' and 'cache_bypassed' or 'cache_misses')
-redis.call('SET', call_key(tenant, call), id)
 
-if mode ~= 'off' then
-  local flight = redis.call('GET', flight_key(key))
-  if flight then
-    record('run', flight, 'call', call)
-    redis.call('SADD', waiters_key(flight), id)
-    local waiting = redis.call('HMGET', run_key(flight), 'prio', 'seq', 'state')
-    if tonumber(prio) < tonumber(waiting[1]) then -- the most urgent of those that wait decides
-      redis.call('HSET', run_key(flight), 'prio', prio)
-      if waiting[3] == 'queued' then redis.call('ZADD', READY, tonumber(prio) * BAND + tonumber(waiting[2]), flight) end
-    end
-    count('coalesced')
-    return answer(id, 'joined')
+local found = mode == 'use' and call('HGET', key('result', cache_key), 'summary')
+local record = key('tenant', tenant)
+if not found then
+  local open = call('HMGET', record, 'open', 'max_queued')
+  if tonumber(open[1] or 0) >= tonumber(open[2] or ARGV[24]) then
+    count('refused_full')
+    return { '', 'full' }
   end
-  redis.call('SET', flight_key(key), run)
 end
+create(id, 'queued', tenant .. ':' .. kind, ARGV[19], ARGV[11], tags)
+if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
+call('HINCRBY', record, 'open', 1)
+count('submitted')
+if found then
+  answer_from_cache(id, cache_key, found)
+  return answer(id, 'cached')
+end
+if mode == 'off' then count('cache_bypassed') end
 
-record('run', run, 'call', call)
-redis.call('HSET', run_key(run), 'v', RECORD_VERSION, 'kind', kind, 'prio', prio, 'plan', plan, 'max', max,
-  'attempt', 0, 'stalls', 0, 'interruptions', 0, 'created', now, 'keep', keep_s)
-if mode ~= 'off' then redis.call('HSET', run_key(run), 'key', key) end
-redis.call('SADD', waiters_key(run), id)
-enqueue(run)
+if deadline > 0 then
+  call('HSET', key('job', id), 'due', deadline)
+  call('ZADD', DEADLINES, deadline, id)
+end
+local want = {
+  place = prio .. ':' .. tenant, kind = kind, call = tenant .. '/' .. hash, flight = flight, request = ARGV[11],
+  max = ARGV[13], wall = ARGV[14], need = ARGV[15], mem = ARGV[16], starts = starts > now,
+  plan = function() return ARGV[12] end,
+}
+if flying then
+  join(flying, id, want)
+  return answer(id, 'joined')
+end
+new_run(run, id, want)
+call('HSET', key('run', run), 'c:' .. want.call, id)
+if want.starts then
+  call('HSET', key('run', run), 'state', 'scheduled', 'starts', starts, 'seq', next_seq())
+  call('ZADD', DELAYED, starts, run)
+else
+  enqueue(run, want.place)
+end
 return answer(id, 'queued')

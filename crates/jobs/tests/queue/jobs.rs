@@ -1,114 +1,13 @@
-//! The scripts on a real Redis, each test on one of its own.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
+//! The way of a job: submit, claim, finish, cancel, retry; and the runs that jobs share.
 use std::{collections::HashMap, time::Duration};
 
 use jobs::{
-    Accepted, CacheKey, CacheMode, Claim, ErrorCode, Events, Fence, Finish, Idempotency, JobError, JobId,
-    JobState, Kind, Outcome, Priority, Progress, Queue, QueueError, Receipt, Redis, Retention, Stop,
-    StoredResult, Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
+    Accepted, CacheMode, ErrorCode, Events, Fence, Finish, Free, Idempotency, JobError, JobId, JobState, Outcome, Priority,
+    Progress, QueueError, Stop, Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
 };
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-struct Bench {
-    queue: Queue,
-    worker: WorkerId,
-    tenant: TenantId,
-    server: PrivateRedis,
-    folder: tempfile::TempDir,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let server = PrivateRedis::start(folder.path()).await.unwrap();
-        let redis = Redis::open(server.url(), "test", 8).unwrap();
-        let queue = Queue::new(redis, Retention::default());
-        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server, folder }
-    }
-
-    fn submission(&self, key: &str) -> Submission {
-        Submission {
-            tenant: self.tenant.clone(),
-            kind: Kind::Backtest,
-            priority: Priority::Normal,
-            cache: CacheMode::Use,
-            cache_key: CacheKey::new(key),
-            request: format!(r#"{{"of":"{key}"}}"#),
-            plan: format!(r#"{{"plan":"{key}"}}"#),
-            max_attempts: 3,
-            idempotency: None,
-        }
-    }
-
-    async fn submit(&self, key: &str) -> JobId {
-        let (job, accepted) = self.queue.submit(&self.submission(key)).await.unwrap();
-        assert_eq!(accepted, Accepted::Queued);
-        job
-    }
-
-    /// The same call by somebody else.
-    async fn submit_from(&self, tenant: &str, key: &str) -> (JobId, Accepted) {
-        let submission = Submission { tenant: TenantId::new(tenant), ..self.submission(key) };
-        self.queue.submit(&submission).await.unwrap()
-    }
-
-    async fn claim(&self) -> Claim {
-        self.queue.claim(&self.worker, 1).await.unwrap().pop().unwrap()
-    }
-
-    async fn nothing_to_claim(&self) {
-        assert!(self.queue.claim(&self.worker, 1).await.unwrap().is_empty());
-    }
-
-    async fn state(&self, job: JobId) -> JobState {
-        self.queue.get(job, &self.tenant).await.unwrap().state
-    }
-
-    async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
-    }
-
-    /// Makes every lease look as if it had ended, which would take ten seconds of waiting.
-    async fn end_all_leases(&self) {
-        let mut redis = self.redis().await;
-        let held: Vec<String> =
-            redis::cmd("ZRANGE").arg("{test}:leases").arg(0).arg(-1).query_async(&mut redis).await.unwrap();
-        for run in held {
-            redis::cmd("ZADD").arg("{test}:leases").arg(1).arg(run).exec_async(&mut redis).await.unwrap();
-        }
-    }
-
-    async fn counter(&self, name: &str) -> u64 {
-        self.queue.counters().await.unwrap().get(name).copied().unwrap_or(0)
-    }
-
-    /// Nothing that was needed for the way of a job may be left when all jobs have ended.
-    async fn assert_nothing_left(&self) {
-        let mut redis = self.redis().await;
-        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
-        let kept = ["job:", "run:", "result:", "stops:", "events", "stats", "seq", "wake"];
-        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&format!("{{test}}:{kept}"))));
-        assert!(keys.is_empty(), "left in Redis: {keys:?}");
-    }
-}
-
-fn success(id: &str) -> Outcome {
-    Outcome::Succeeded(StoredResult {
-        id: id.into(),
-        summary: r#"{"total":3}"#.into(),
-        receipt: Receipt {
-            blob: BlobId::of(id.as_bytes()),
-            bytes: 12,
-            provenance: RawValue::from_string("{}".into()).unwrap(),
-        },
-    })
-}
-
-fn failure() -> JobError {
-    JobError::new(ErrorCode::EngineCrashed, "it fell over")
-}
+use crate::support::{Bench, failure, key_of, success};
 
 #[tokio::test]
 async fn a_job_goes_from_submit_to_result_and_the_second_call_is_a_cache_hit() {
@@ -141,7 +40,7 @@ async fn a_job_goes_from_submit_to_result_and_the_second_call_is_a_cache_hit() {
     assert_eq!((accepted, view.state, view.cached), (Accepted::Cached, JobState::Succeeded, true));
     bench.nothing_to_claim().await;
     bench.assert_nothing_left().await;
-    bench.server.stop().await;
+    bench.stop().await;
 }
 
 #[tokio::test]
@@ -172,8 +71,7 @@ async fn an_idempotency_key_answers_its_first_job_and_refuses_another_call() {
     let bench = Bench::new().await;
     let with_key = |key: &str, fingerprint: &str| Submission {
         idempotency: Some(Idempotency { key: key.into(), fingerprint: fingerprint.into() }),
-        cache: CacheMode::Off,
-        ..bench.submission("a")
+        ..bench.with("a", |treatment| treatment.cache = CacheMode::Off)
     };
     let (first, accepted) = bench.queue.submit(&with_key("k", "x")).await.unwrap();
     assert_eq!(accepted, Accepted::Queued);
@@ -229,9 +127,9 @@ async fn a_lost_lease_puts_the_run_back_and_the_late_result_is_refused_and_count
     let bench = Bench::new().await;
     let job = bench.submit("a").await;
     let late = bench.claim().await;
-    assert!(bench.queue.reap().await.unwrap().lost.is_empty(), "a live lease is left alone");
+    assert!(bench.reap().await.lost.is_empty(), "a live lease is left alone");
     bench.end_all_leases().await;
-    let reaped = bench.queue.reap().await.unwrap();
+    let reaped = bench.reap().await;
     assert_eq!(reaped.lost, [(late.run, "stalled".to_owned(), "w1".to_owned())]);
     assert_eq!(bench.state(job).await, JobState::Queued);
 
@@ -253,7 +151,7 @@ async fn three_stalls_are_the_end() {
     for _ in 0..3 {
         bench.claim().await;
         bench.end_all_leases().await;
-        bench.queue.reap().await.unwrap();
+        bench.reap().await;
     }
     bench.nothing_to_claim().await;
     let view = bench.queue.get(job, &bench.tenant).await.unwrap();
@@ -278,15 +176,8 @@ async fn a_permanent_failure_ends_the_job_and_a_retryable_one_is_tried_again_up_
         assert_eq!(finish, if attempt < 3 { Finish::Retry } else { Finish::Accepted });
         if attempt < 3 {
             assert_eq!(bench.state(job).await, JobState::Scheduled);
-            let mut redis = bench.redis().await;
-            redis::cmd("ZADD")
-                .arg("{test}:delayed")
-                .arg(1)
-                .arg(claim.run.to_string())
-                .exec_async(&mut redis)
-                .await
-                .unwrap();
-            bench.queue.reap().await.unwrap();
+            let _added: u64 = bench.command(&["ZADD", &bench.key("delayed"), "1", &claim.run.to_string()]).await;
+            bench.reap().await;
         }
     }
     assert_eq!(bench.state(job).await, JobState::Dead);
@@ -320,26 +211,25 @@ async fn the_more_urgent_goes_first_and_within_a_priority_the_older() {
         ("n2", Priority::Normal),
     ];
     for (key, priority) in order {
-        bench.queue.submit(&Submission { priority, ..bench.submission(key) }).await.unwrap();
+        bench.queue.submit(&bench.with(key, |treatment| treatment.priority = priority)).await.unwrap();
     }
     // Somebody who waits joins the batch job's run: it becomes urgent.
     let urgent = Submission {
         tenant: TenantId::new("other"),
-        priority: Priority::Interactive,
-        ..bench.submission("batch")
+        ..bench.with("batch", |treatment| treatment.priority = Priority::Interactive)
     };
     assert_eq!(bench.queue.submit(&urgent).await.unwrap().1, Accepted::Joined);
-    let claims = bench.queue.claim(&bench.worker, 10).await.unwrap();
-    let plans: Vec<_> = claims.iter().map(|claim| claim.plan.as_str()).collect();
-    let expected = ["batch", "now", "n1", "n2"].map(|key| format!(r#"{{"plan":"{key}"}}"#));
-    assert_eq!(plans, expected);
+    let order: Vec<_> = bench.claims(10).await.iter().map(key_of).collect();
+    let place = |key: &str| order.iter().position(|claimed| claimed == key).unwrap();
+    assert_eq!(place("now"), 0);
+    assert!(place("batch") < place("n2") && place("n1") < place("n2"), "{order:?}");
 }
 
 #[tokio::test]
 async fn refresh_computes_again_and_off_shares_nothing() {
     let bench = Bench::new().await;
-    let refresh = Submission { cache: CacheMode::Refresh, ..bench.submission("a") };
-    let off = Submission { cache: CacheMode::Off, ..bench.submission("a") };
+    let refresh = bench.with("a", |treatment| treatment.cache = CacheMode::Refresh);
+    let off = bench.with("a", |treatment| treatment.cache = CacheMode::Off);
     bench.submit("a").await;
     let claim = bench.claim().await;
     bench.queue.finish(&claim, &success("a")).await.unwrap();
@@ -349,15 +239,18 @@ async fn refresh_computes_again_and_off_shares_nothing() {
     assert_eq!(accepted, Accepted::Queued);
     let other = Submission { tenant: TenantId::new("other"), ..off.clone() };
     assert_eq!(bench.queue.submit(&other).await.unwrap().1, Accepted::Queued, "not even with the same call");
-    let claims = bench.queue.claim(&bench.worker, 10).await.unwrap();
+    let claims = bench.claims(10).await;
     assert_eq!(claims.len(), 3);
-    bench.queue.finish(&claims[1], &success("own")).await.unwrap();
+    let run = bench.view(private).await.run.unwrap();
+    let claim = claims.iter().find(|claim| claim.run == run).unwrap();
+    bench.finish(claim, &success("own")).await;
     assert_eq!(bench.queue.get(private, &bench.tenant).await.unwrap().result.as_deref(), Some("own"));
 }
 
 #[tokio::test]
 async fn a_submit_whose_answer_was_lost_is_accepted_once() {
     let bench = Bench::new().await;
+    let client = redis::Client::open(bench.server.url()).unwrap();
     let mut redis = bench.redis().await;
     // Every connection of the pool is cut while calls go on: each call is made again under the same id.
     let cut = async {
@@ -369,7 +262,9 @@ async fn a_submit_whose_answer_was_lost_is_accepted_once() {
                 .query_async(&mut redis)
                 .await
                 .unwrap_or(0);
-            redis = bench.redis().await;
+            if let Ok(again) = client.get_multiplexed_async_connection().await {
+                redis = again;
+            }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     };
@@ -384,6 +279,10 @@ async fn a_submit_whose_answer_was_lost_is_accepted_once() {
     };
     let ((), accepted) = tokio::join!(cut, submit);
     assert!(!accepted.is_empty());
+    // Connections that were cut after their last call are found out one by one.
+    for _ in 0..16 {
+        let _cut = bench.queue.redis().ping().await;
+    }
     for job in &accepted {
         assert_eq!(bench.state(*job).await, JobState::Queued);
     }
@@ -409,51 +308,15 @@ async fn ten_thousand_waiters_of_one_run_are_settled_in_chunks_and_many_leases_e
     for n in 0..9_000 {
         bench.submit(&format!("own-{n}")).await;
     }
-    let claims = bench.queue.claim(&bench.worker, 9_000).await.unwrap();
+    let claims = bench.claims(9_000).await;
     assert_eq!(claims.len(), 9_000);
     let held: Vec<_> = claims.iter().map(|claim| (claim.run, claim.fence)).collect();
     assert!(bench.queue.renew(&held).await.unwrap().is_empty());
     let stolen: Vec<_> = claims.iter().map(|claim| (claim.run, Fence::generate())).collect();
     assert_eq!(bench.queue.renew(&stolen).await.unwrap().len(), 9_000);
     bench.end_all_leases().await;
-    let mut rounds = 0;
-    while !bench.queue.reap().await.unwrap().lost.is_empty() {
-        rounds += 1;
-    }
-    assert_eq!(rounds, 90, "a bounded number in each round");
+    assert_eq!(bench.reap().await.lost.len(), 9_000);
     assert_eq!(bench.queue.depth().await.unwrap().ready, 9_000);
-}
-
-#[tokio::test]
-async fn the_reconciler_settles_what_a_worker_left_behind_after_its_finish() {
-    let bench = Bench::new().await;
-    let job = bench.submit("a").await;
-    let claim = bench.claim().await;
-    // A worker that dies between `finish` and `settle`: only the first script runs.
-    let mut redis = bench.redis().await;
-    let finish = redis::Script::new(&format!(
-        "local ALLOWED = {{}}\n{}\n{}",
-        include_str!("../src/scripts/common.lua"),
-        include_str!("../src/scripts/finish.lua")
-    ));
-    let answer: String = finish
-        .key("{test}:ready")
-        .arg("{test}")
-        .arg(claim.run.to_string())
-        .arg(claim.fence.to_string())
-        .arg("succeeded")
-        .arg("a")
-        .arg("{}")
-        .arg("{}")
-        .arg(60)
-        .invoke_async(&mut redis)
-        .await
-        .unwrap();
-    assert_eq!(answer, "accepted");
-    assert_eq!(bench.state(job).await, JobState::Running);
-    assert_eq!(bench.queue.reap().await.unwrap().unsettled, [claim.run]);
-    assert_eq!(bench.state(job).await, JobState::Succeeded);
-    bench.assert_nothing_left().await;
 }
 
 #[tokio::test]
@@ -498,4 +361,187 @@ async fn the_private_redis_says_why_it_does_not_start() {
         Err(error) => assert!(error.to_string().contains("manifest"), "{error}"),
         Ok(_) => panic!("it started on a damaged file"),
     }
+}
+
+#[tokio::test]
+async fn a_delayed_job_starts_at_its_time_unless_somebody_wants_it_now() {
+    let bench = Bench::new().await;
+    let in_a_second = Some(bench.now_ms().await + 1_000);
+    let later = Submission { start_at_ms: in_a_second, ..bench.submission("a") };
+    let (job, _) = bench.queue.submit(&later).await.unwrap();
+    assert_eq!(bench.state(job).await, JobState::Scheduled);
+    bench.reap().await;
+    bench.nothing_to_claim().await;
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    bench.reap().await;
+    let claim = bench.claim().await;
+    bench.finish(&claim, &success("a")).await;
+    assert_eq!(bench.state(job).await, JobState::Succeeded);
+
+    let tomorrow = Some(bench.now_ms().await + 86_400_000);
+    let (delayed, _) = bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("b") }).await.unwrap();
+    let (now, accepted) = bench.submit_from("other", "b").await;
+    assert_eq!((accepted, bench.state(delayed).await), (Accepted::Joined, JobState::Queued));
+    let claim = bench.claim().await;
+    bench.finish(&claim, &success("b")).await;
+    assert_eq!(bench.queue.get(now, &TenantId::new("other")).await.unwrap().state, JobState::Succeeded);
+
+    let (delayed, _) = bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("c") }).await.unwrap();
+    assert_eq!(bench.queue.cancel(delayed, &bench.tenant).await.unwrap(), JobState::Scheduled);
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_start_before_its_deadline_expires_and_one_that_has_started_goes_on() {
+    let bench = Bench::new().await;
+    let soon = Some(bench.now_ms().await + 500);
+    let hurried = |key: &str| Submission { deadline_ms: soon, ..bench.submission(key) };
+    let (started, _) = bench.queue.submit(&hurried("started")).await.unwrap();
+    let claim = bench.claim().await;
+    let (late, _) = bench.queue.submit(&hurried("late")).await.unwrap();
+    let (shared, _) = bench.queue.submit(&hurried("shared")).await.unwrap();
+    let (patient, _) = bench.submit_from("other", "shared").await;
+    tokio::time::sleep(Duration::from_millis(550)).await;
+    bench.reap().await;
+    assert_eq!(bench.state(late).await, JobState::Expired);
+    assert_eq!(bench.state(shared).await, JobState::Expired);
+    assert_eq!(bench.state(started).await, JobState::Running);
+    bench.finish(&claim, &success("started")).await;
+    let claim = bench.claim().await;
+    bench.finish(&claim, &success("shared")).await;
+    assert_eq!(bench.queue.get(patient, &TenantId::new("other")).await.unwrap().state, JobState::Succeeded);
+    bench.nothing_to_claim().await;
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_lost_twice_is_tried_alone_and_its_worker_makes_room() {
+    let bench = Bench::new().await;
+    let job = bench.submit("poison").await;
+    for _ in 0..2 {
+        assert!(!bench.claim().await.alone);
+        bench.end_all_leases().await;
+        bench.reap().await;
+    }
+    assert_eq!(bench.view(job).await.troubles.stalls, 2);
+    bench.submit("other").await;
+    let busy = Free { slots: 1, memory_mb: 0, idle: false };
+    let second = WorkerId::new("w2");
+    assert!(bench.claims_with(busy).await.is_empty(), "the first that comes makes room for it");
+    let others = bench.queue.claim(&second, busy).await.unwrap().0;
+    assert_eq!(others.iter().map(key_of).collect::<Vec<_>>(), ["other"], "the others go on");
+    let claims = bench.claims(5).await;
+    assert_eq!(claims.iter().map(|claim| (key_of(claim), claim.alone)).collect::<Vec<_>>(), [("poison".to_owned(), true)]);
+    bench.finish(&claims[0], &success("poison")).await;
+    bench.finish(&others[0], &success("other")).await;
+    assert_eq!(bench.state(job).await, JobState::Succeeded);
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn after_a_gap_nobody_reaps_for_one_lease() {
+    let bench = Bench::new().await;
+    let job = bench.submit("a").await;
+    let claim = bench.claim().await;
+    bench.reap().await;
+    bench.end_all_leases().await;
+    // Nobody was heard for longer than reconcilers are apart.
+    let long_ago = (bench.now_ms().await - 3_100).to_string();
+    let _set: String = bench.command(&["SET", &bench.key("beat"), &long_ago]).await;
+    assert!(bench.queue.reap().await.unwrap().lost.is_empty());
+    assert!(bench.queue.reap().await.unwrap().lost.is_empty());
+    assert!(bench.queue.renew(&[(claim.run, claim.fence)]).await.unwrap().is_empty());
+    bench.finish(&claim, &success("a")).await;
+    assert_eq!((bench.state(job).await, bench.counter("stalls").await, bench.counter("gaps").await), (JobState::Succeeded, 0, 1));
+    let calm: i64 = bench.command(&["PTTL", &bench.key("calm")]).await;
+    assert!((1..=10_000).contains(&calm), "{calm}");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_only_late_keeps_its_run_until_another_takes_it() {
+    let bench = Bench::new().await;
+    let job = bench.submit("a").await;
+    let claim = bench.claim().await;
+    bench.end_all_leases().await;
+    bench.reap().await;
+    assert_eq!(bench.state(job).await, JobState::Queued);
+    assert!(bench.queue.renew(&[(claim.run, claim.fence)]).await.unwrap().is_empty(), "held again");
+    assert_eq!(bench.state(job).await, JobState::Running);
+    bench.nothing_to_claim().await;
+    bench.end_all_leases().await;
+    bench.reap().await;
+    // Twice lost: it waits for an idle worker. Its result is as good as any.
+    bench.finish(&claim, &success("a")).await;
+    assert_eq!((bench.state(job).await, bench.counter("late_results").await), (JobState::Succeeded, 0));
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn jobs_that_share_a_run_get_the_longest_time_and_the_most_attempts() {
+    let bench = Bench::new().await;
+    let with = |tenant: &str, timeout_s, max_attempts, plan: &str| {
+        let mut submission = bench.with("a", |treatment| (treatment.timeout_s, treatment.max_attempts) = (timeout_s, max_attempts));
+        (submission.tenant, submission.plan) = (TenantId::new(tenant), plan.into());
+        submission
+    };
+    let (short, _) = bench.queue.submit(&with("short", 1, 1, "1 s")).await.unwrap();
+    let first = bench.claim().await;
+    let (long, accepted) = bench.queue.submit(&with("long", 60, 2, "60 s")).await.unwrap();
+    assert_eq!((accepted, first.plan.as_str()), (Accepted::Joined, "1 s"));
+    let timed_out = || Outcome::Failed(JobError::new(ErrorCode::Timeout, "too slow"));
+    // The run had the short job's second; now it gets the long one's minute, at no attempt's cost.
+    assert_eq!(bench.queue.finish(&first, &timed_out()).await.unwrap(), Finish::Retry);
+    let second = bench.claim().await;
+    assert_eq!((second.plan.as_str(), second.attempt), ("60 s", 1));
+    bench.queue.finish(&second, &Outcome::Failed(failure().retryable())).await.unwrap();
+    let _due: u64 = bench.command(&["ZADD", &bench.key("delayed"), "1", &second.run.to_string()]).await;
+    bench.reap().await;
+    let third = bench.claim().await;
+    assert_eq!(third.attempt, 2);
+    assert_eq!(bench.queue.finish(&third, &timed_out()).await.unwrap(), Finish::Accepted);
+    for (job, tenant) in [(short, "short"), (long, "long")] {
+        let view = bench.queue.get(job, &TenantId::new(tenant)).await.unwrap();
+        assert_eq!((view.state, view.error.unwrap().code), (JobState::Failed, ErrorCode::Timeout));
+    }
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_run_is_claimed_once_though_it_stands_under_every_tenant_that_waits_and_goes_on_without_the_first() {
+    let bench = Bench::new().await;
+    let (first, _) = bench.submit_from("a", "k").await;
+    for n in 0..30 {
+        assert_eq!(bench.submit_from(&format!("b{n}"), "k").await.1, Accepted::Joined);
+    }
+    bench.queue.cancel(first, &TenantId::new("a")).await.unwrap();
+    let claim = bench.claim().await;
+    bench.nothing_to_claim().await;
+    bench.end_all_leases().await;
+    bench.reap().await;
+    let again = bench.claim().await;
+    assert_eq!(again.run, claim.run);
+    bench.nothing_to_claim().await;
+    bench.finish(&again, &success("k")).await;
+    for n in 0..30 {
+        let found = bench.queue.list(&TenantId::new(format!("b{n}")), &jobs::Filter::default(), None, 5).await.unwrap();
+        assert_eq!(found.jobs[0].state, JobState::Succeeded);
+    }
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_job_with_a_webhook_and_its_outbox_entry_are_one() {
+    let bench = Bench::new().await;
+    let hooked = bench.with("a", |treatment| treatment.webhook = Some("hook".into()));
+    let (job, _) = bench.queue.submit(&hooked).await.unwrap();
+    bench.submit("b").await;
+    for claim in bench.claims(2).await {
+        bench.finish(&claim, &success(&key_of(&claim))).await;
+    }
+    // Answered by the cache, it fires too.
+    let (cached, _) = bench.queue.submit(&hooked).await.unwrap();
+    let outbox: redis::streams::StreamRangeReply = bench.command(&["XRANGE", &bench.key("outbox"), "-", "+"]).await;
+    let entries: Vec<_> = outbox.ids.iter().map(|entry| (entry.get::<String>("job").unwrap(), entry.get::<String>("event").unwrap())).collect();
+    let expected = |job: JobId| (job.to_string(), "job.succeeded".to_owned());
+    assert_eq!(entries, [expected(job), expected(cached)]);
 }

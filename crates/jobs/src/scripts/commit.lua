@@ -1,0 +1,40 @@
+-- Makes a batch that was staged in `items` and `plans` visible: from here on it is there as a whole.
+-- ARGV: prefix, keep, batch, tenant, kind of its children, priority, mode, jobs, what follows a failure
+--       ('continue' | 'stop'), max attempts, time-out in s, slots, memory in MB, details (JSON), request (JSON), tags,
+--       webhook, idempotency key, fingerprint, most open jobs of a tenant
+-- Returns {batch id, 'known' | 'repeated' | 'queued' | 'conflict' | 'full' | 'incomplete'}
+local id, tenant, kind, prio, mode, total = unpack(ARGV, 3, 8)
+local tags, hook, idempotency = ARGV[16], ARGV[17], ARGV[18]
+if call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
+local function unstage(other, how)
+  call('UNLINK', key('items', id), key('plans', id))
+  return { other, how }
+end
+local idempotent = key('idem', tenant .. ':' .. idempotency)
+if idempotency ~= '' then
+  local earlier = call('HMGET', idempotent, 'job', 'of')
+  if earlier[1] then return unstage(earlier[1], earlier[2] == ARGV[19] and 'repeated' or 'conflict') end
+end
+local record = key('tenant', tenant)
+local open = call('HMGET', record, 'open', 'max_queued')
+if (open[1] or 0) + total + 1 > tonumber(open[2] or ARGV[20]) then
+  count('refused_full')
+  return unstage('', 'full')
+end
+if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'incomplete') end
+
+call('PERSIST', key('items', id))
+call('PERSIST', key('plans', id))
+create(id, 'waiting', tenant .. ':batch', ARGV[14], ARGV[15], tags)
+if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
+if idempotency ~= '' then
+  call('HSET', idempotent, 'job', id, 'of', ARGV[19])
+  call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
+end
+call('HINCRBY', record, 'open', total + 1)
+call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'place', prio .. ':' .. tenant, 'mode', mode,
+  'total', total, 'left', total, 'on_failure', ARGV[9], 'max', ARGV[10], 'wall', ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
+  'meta', ARGV[14], 'tags', tags)
+call('ZADD', OPENING, now, id)
+count('submitted', total)
+return { id, 'queued' }

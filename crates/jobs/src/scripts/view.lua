@@ -1,0 +1,37 @@
+-- What a client sees of a job: {its fields, its run's fields, runs of its tenant and priority ahead of it or -1, its
+-- batch's fields if it is one}.
+local RUN_SHOWN = { 'state', 'attempt', 'stalls', 'interruptions', 'progress', 'worker', 'started' }
+local BATCH_SHOWN = { 'state', 'total', 'succeeded', 'failed', 'cancelled', 'dead', 'expired', 'cached' }
+
+local function shown(record, names)
+  local values, fields = call('HMGET', record, unpack(names)), {}
+  for i, name in ipairs(names) do
+    if values[i] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = values[i]
+    end
+  end
+  return fields
+end
+
+local function view(id)
+  local job = call('HGETALL', key('job', id))
+  local at = call('HMGET', key('job', id), 'run', 'batch', 'state', 'index')
+  local run, ahead, batch = {}, -1, {}
+  if at[1] then
+    run = shown(key('run', at[1]), RUN_SHOWN)
+    local places = call('HGET', key('run', at[1]), 'places')
+    if places then ahead = call('ZRANK', key('q', string.match(places, '[^\n]+')), 'r' .. at[1]) or -1 end
+  end
+  -- A batch that was stopped has stopped, though its children are settled in chunks.
+  if at[2] and at[3] == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
+    run = { 'state', 'stopping' }
+  end
+  if string.match(at[4], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
+  return { job, run, ahead, batch }
+end
+
+local function belongs(id, tenant)
+  local index = call('HGET', key('job', id), 'index')
+  return index and string.match(index, '^(.*):') == tenant
+end

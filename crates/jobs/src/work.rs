@@ -1,0 +1,202 @@
+//! The queue as workers see it: claims under leases, outcomes handed in under a fence, and the reconciler.
+
+use std::time::Duration;
+
+use crate::{
+    error::{ErrorCode, JobError, QueueError, chain},
+    ids::{Fence, JobId, RunId, WorkerId},
+    queue::{Queue, STALLS_TOLERATED, json, milliseconds, parse},
+    record::{Claim, Finish, Outcome, Progress},
+    redis::{Blocking, LONGEST_BLOCK},
+};
+
+/// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_MAX: Duration = Duration::from_mins(5);
+
+/// What a worker has free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free {
+    /// Slots: a run takes one or more.
+    pub slots: u32,
+    /// Megabytes.
+    pub memory_mb: u32,
+    /// Whether it holds nothing. Then it takes a run that is larger than all it has.
+    pub idle: bool,
+}
+
+/// What a renewal says of a run that must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody else holds it, or it is over.
+    Lost,
+    /// Nobody waits for it any more.
+    Cancelled,
+}
+
+/// Why a worker is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Something was queued.
+    Work,
+    /// One of its runs should stop: it is to renew its leases, which says which.
+    Stop,
+}
+
+/// What the reconciler found.
+#[derive(Debug, Default)]
+pub struct Reaped {
+    /// Runs whose lease was over, what became of them (`stalled`, `dead` or `cancelled`), and who held them.
+    pub lost: Vec<(RunId, String, String)>,
+}
+
+impl Queue {
+    /// Claims runs for a worker, as many as it has room for. The flag says that there may be more for it at once.
+    pub async fn claim(&self, worker: &WorkerId, free: Free) -> Result<(Vec<Claim>, bool), QueueError> {
+        type Row = (String, String, String, String, String, u32, u8, u32, u32);
+        let mut call = self.call(&self.scripts.claim);
+        call.arg(worker.as_str()).arg(self.version).arg(free.memory_mb).arg(u8::from(free.idle));
+        for _ in 0..free.slots {
+            call.arg(Fence::generate().to_string());
+        }
+        let (rows, more): (Vec<Row>, u8) = self.redis.invoke(&call).await?;
+        let claim = |(run, fence, kind, plan, request, attempt, alone, slots, memory_mb): Row| {
+            let (run, fence, kind) = (parse(&run)?, parse(&fence)?, kind.parse()?);
+            Ok(Claim { run, fence, kind, attempt, request, plan, alone: alone == 1, slots, memory_mb })
+        };
+        Ok((rows.into_iter().map(claim).collect::<Result<_, QueueError>>()?, more == 1))
+    }
+
+    /// Waits until the worker is spoken to, at most for [`LONGEST_BLOCK`].
+    pub(crate) async fn wait_for_message(
+        &self,
+        connection: &mut Blocking,
+        worker: &WorkerId,
+    ) -> Result<Option<Message>, QueueError> {
+        let mut wait = redis::cmd("BLPOP");
+        wait.arg(self.redis.keys().inbox(worker.as_str())).arg(LONGEST_BLOCK.as_secs_f64());
+        let message: Option<(String, String)> = connection.query(&wait).await?;
+        Ok(message.map(|(_, text)| if text == "stop" { Message::Stop } else { Message::Work }))
+    }
+
+    /// Renews the leases of what a worker holds; answers what must stop.
+    pub async fn renew(&self, held: &[(RunId, Fence)]) -> Result<Vec<(RunId, Stop)>, QueueError> {
+        let mut call = self.call(&self.scripts.renew);
+        for (run, fence) in held {
+            call.arg(run.to_string()).arg(fence.to_string());
+        }
+        let stop: Vec<String> = self.redis.invoke(&call).await?;
+        let why = |why: &str| if why == "cancelled" { Stop::Cancelled } else { Stop::Lost };
+        stop.chunks_exact(2).map(|pair| Ok((parse(&pair[0])?, why(&pair[1])))).collect()
+    }
+
+    /// Records how far a run is; answers whether the caller still holds it.
+    pub async fn progress(&self, run: RunId, fence: Fence, progress: &Progress) -> Result<bool, QueueError> {
+        let mut call = self.call(&self.scripts.progress);
+        call.arg(run.to_string()).arg(fence.to_string()).arg(json(progress)?);
+        self.redis.invoke(&call).await
+    }
+
+    /// Hands in the outcome of a run and settles the jobs that wait for it.
+    pub async fn finish(&self, claim: &Claim, outcome: &Outcome) -> Result<Finish, QueueError> {
+        let mut call = self.call(&self.scripts.finish);
+        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
+        match outcome {
+            Outcome::Succeeded(result) => {
+                call.arg("succeeded").arg(&result.id).arg(&result.summary).arg(json(&result.receipt)?);
+            }
+            Outcome::Failed(error) => {
+                call.arg("failed").arg(json(error)?).arg(u8::from(error.retryable));
+                call.arg(milliseconds(back_off(claim.attempt)));
+                call.arg(u8::from(error.code == ErrorCode::Timeout));
+            }
+            Outcome::Cancelled => {
+                call.arg("cancelled");
+            }
+        }
+        let (answer, left): (String, u64) = self.redis.invoke(&call).await?;
+        match answer.as_str() {
+            "accepted" => {
+                if left > 0
+                    && let Err(error) = self.settle(claim.run).await
+                {
+                    tracing::debug!(run.id = %claim.run, error = chain(&error), "left to be settled by the reconciler");
+                }
+                Ok(Finish::Accepted)
+            }
+            "retry" => Ok(Finish::Retry),
+            _ => Ok(Finish::Refused),
+        }
+    }
+
+    /// Gives the jobs that wait for a finished run its outcome, in chunks. Idempotent; the reconciler does it again
+    /// for runs whose worker did not get this far.
+    pub async fn settle(&self, run: RunId) -> Result<(), QueueError> {
+        let mut call = self.call(&self.scripts.settle);
+        call.arg(run.to_string());
+        while self.redis.invoke::<u64>(&call).await? > 0 {}
+        Ok(())
+    }
+
+    /// Hands a run back unfinished, as at a graceful stop. Costs no attempt.
+    pub async fn release(&self, claim: &Claim) -> Result<(), QueueError> {
+        let mut call = self.call(&self.scripts.release);
+        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
+        self.redis.invoke(&call).await
+    }
+
+    /// One round of the reconciler: takes back what lost workers held, queues what is due, ends what is overdue, and
+    /// goes on with what others left half done.
+    pub async fn reap(&self) -> Result<Reaped, QueueError> {
+        type Found = (Vec<(String, String, String)>, Vec<String>, Vec<String>, Vec<String>, u8);
+        let given_up = json(&JobError::new(
+            ErrorCode::WorkerLost,
+            format!(
+                "the workers that ran this were lost {STALLS_TOLERATED} times (killed, or out of memory), the last time with \
+                 nothing beside it, so it was given up; if its memory limit is too small for it, shorten the date range"
+            ),
+        ))?;
+        let mut reaped = Reaped::default();
+        loop {
+            let mut call = self.call(&self.scripts.reap);
+            call.arg(&given_up);
+            let (lost, unsettled, opening, closing, more): Found = self.redis.invoke(&call).await?;
+            for (run, action, worker) in lost {
+                reaped.lost.push((parse(&run)?, action, worker));
+            }
+            for run in &unsettled {
+                self.settle(parse(run)?).await?;
+            }
+            for batch in &opening {
+                self.open(parse::<JobId>(batch)?).await?;
+            }
+            for batch in &closing {
+                self.close(parse::<JobId>(batch)?).await?;
+            }
+            if more == 0 {
+                return Ok(reaped);
+            }
+        }
+    }
+
+    /// Takes jobs whose records have expired out of the listings, a bounded number.
+    pub async fn sweep(&self) -> Result<(), QueueError> {
+        // A record lives this long after its end, so one of an id as old as that may be gone.
+        let oldest = JobId::least_at(std::time::SystemTime::now() - self.retention().jobs);
+        let mut call = self.call(&self.scripts.sweep);
+        call.arg(oldest.to_string());
+        for _ in 0..100 {
+            if self.redis.invoke::<u64>(&call).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn back_off(attempt: u32) -> Duration {
+    let most = BACK_OFF.saturating_mul(2_u32.saturating_pow(attempt)).min(BACK_OFF_MAX);
+    // The upper 32 of a UUIDv4's random bits, as a fraction.
+    let random = uuid::Uuid::new_v4().as_u128() >> 96;
+    most.mul_f64(f64::from(u32::try_from(random).unwrap_or(u32::MAX)) / f64::from(u32::MAX))
+}

@@ -1,0 +1,9 @@
+//! The scripts on a real Redis.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod batches;
+mod fairness;
+mod jobs;
+mod listing;
+mod support;
+mod upgrades;

@@ -1,0 +1,204 @@
+//! A queue of its own for each test, and short names for what tests do again and again.
+use jobs::{
+    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Free, JobError, JobId, JobState, JobView, Kind,
+    OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
+    blobs::BlobId, private_redis::PrivateRedis,
+};
+use serde_json::value::RawValue;
+
+pub(crate) struct Bench {
+    pub(crate) queue: Queue,
+    pub(crate) worker: WorkerId,
+    pub(crate) tenant: TenantId,
+    pub(crate) server: PrivateRedis,
+    pub(crate) folder: tempfile::TempDir,
+    name: String,
+}
+
+impl Bench {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = PrivateRedis::start(folder.path()).await.unwrap();
+        let name = "test".to_owned();
+        let queue = Queue::new(Redis::open(server.url(), &name, 8).unwrap(), Retention::default());
+        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server, folder, name }
+    }
+
+    pub(crate) fn submission(&self, key: &str) -> Submission {
+        Submission {
+            tenant: self.tenant.clone(),
+            kind: Kind::Backtest,
+            treatment: Treatment::default(),
+            cache_key: CacheKey::new(key),
+            request: format!(r#"{{"of":"{key}"}}"#),
+            plan: format!(r#"{{"plan":"{key}"}}"#),
+            start_at_ms: None,
+            deadline_ms: None,
+            idempotency: None,
+        }
+    }
+
+    /// The same with a change to how it is treated.
+    pub(crate) fn with(&self, key: &str, change: impl FnOnce(&mut Treatment)) -> Submission {
+        let mut submission = self.submission(key);
+        change(&mut submission.treatment);
+        submission
+    }
+
+    pub(crate) fn batch(&self, keys: impl IntoIterator<Item = String>) -> BatchSubmission {
+        let child = |key: String| Child { request: format!(r#"{{"of":"{key}"}}"#), cache_key: CacheKey::new(key), plan: 0 };
+        BatchSubmission {
+            tenant: self.tenant.clone(),
+            kind: Kind::Backtest,
+            treatment: Treatment::default(),
+            on_failure: OnFailure::Continue,
+            request: "{}".into(),
+            plans: vec![r#"{"plan":"shared"}"#.into()],
+            children: keys.into_iter().map(child).collect(),
+            idempotency: None,
+        }
+    }
+
+    /// Accepts a batch and gives its children their records.
+    pub(crate) async fn submit_batch(&self, batch: &BatchSubmission) -> JobId {
+        let (id, accepted) = self.queue.submit_batch(batch).await.unwrap();
+        assert_eq!(accepted, Accepted::Queued);
+        self.queue.open(id).await.unwrap();
+        id
+    }
+
+    pub(crate) async fn submit(&self, key: &str) -> JobId {
+        let (job, accepted) = self.queue.submit(&self.submission(key)).await.unwrap();
+        assert_eq!(accepted, Accepted::Queued);
+        job
+    }
+
+    /// The same call by somebody else.
+    pub(crate) async fn submit_from(&self, tenant: &str, key: &str) -> (JobId, Accepted) {
+        let submission = Submission { tenant: TenantId::new(tenant), ..self.submission(key) };
+        self.queue.submit(&submission).await.unwrap()
+    }
+
+    /// As many claims as there are, up to this number.
+    pub(crate) async fn claims(&self, slots: u32) -> Vec<Claim> {
+        self.claims_with(Free { slots, memory_mb: 0, idle: true }).await
+    }
+
+    pub(crate) async fn claims_with(&self, free: Free) -> Vec<Claim> {
+        loop {
+            let (claims, more) = self.queue.claim(&self.worker, free).await.unwrap();
+            if !claims.is_empty() || !more {
+                return claims;
+            }
+        }
+    }
+
+    pub(crate) async fn claim(&self) -> Claim {
+        self.claims(1).await.pop().unwrap()
+    }
+
+    pub(crate) async fn nothing_to_claim(&self) {
+        assert!(self.claims(1).await.is_empty());
+    }
+
+    pub(crate) async fn finish(&self, claim: &Claim, outcome: &Outcome) {
+        assert_eq!(self.queue.finish(claim, outcome).await.unwrap(), jobs::Finish::Accepted);
+    }
+
+    pub(crate) async fn view(&self, job: JobId) -> JobView {
+        self.queue.get(job, &self.tenant).await.unwrap()
+    }
+
+    pub(crate) async fn state(&self, job: JobId) -> JobState {
+        self.view(job).await.state
+    }
+
+    pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        redis::Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// The name of a key of this queue.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.name)
+    }
+
+    pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.query_async(&mut self.redis().await).await.unwrap()
+    }
+
+    /// Redis's clock.
+    pub(crate) async fn now_ms(&self) -> i64 {
+        let (seconds, micros): (i64, i64) = self.command(&["TIME"]).await;
+        seconds * 1_000 + micros / 1_000
+    }
+
+    /// The reconciler, as if the last round had been a moment ago.
+    pub(crate) async fn reap(&self) -> Reaped {
+        let _gone: u64 = self.command(&["DEL", &self.key("beat"), &self.key("calm")]).await;
+        self.queue.reap().await.unwrap()
+    }
+
+    /// Makes every lease look as if it had ended, which would take ten seconds of waiting.
+    pub(crate) async fn end_all_leases(&self) {
+        let mut redis = self.redis().await;
+        let leases = self.key("leases");
+        let held: Vec<String> =
+            redis::cmd("ZRANGE").arg(&leases).arg(0).arg(-1).query_async(&mut redis).await.unwrap();
+        for run in held {
+            redis::cmd("ZADD").arg(&leases).arg(1).arg(run).exec_async(&mut redis).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        self.queue.counters().await.unwrap().get(name).copied().unwrap_or(0)
+    }
+
+    /// Nothing that was needed for the way of a job may be left when all jobs have ended.
+    pub(crate) async fn assert_nothing_left(&self) {
+        let pattern = format!("{}*", self.key("").trim_end_matches(':'));
+        let mut keys: Vec<String> = self.command(&["KEYS", &pattern]).await;
+        let kept = [
+            "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists", "events",
+            "outbox", "stats", "seq", "sched", "idle", "beat",
+        ];
+        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&self.key(kept))));
+        assert!(keys.is_empty(), "left in Redis: {keys:?}");
+        let ready: Option<i64> = self.command(&["HGET", &self.key("sched"), "ready"]).await;
+        assert_eq!(ready.unwrap_or(0), 0, "runs ready");
+        let tenants: Vec<String> = self.command(&["KEYS", &self.key("tenant:*")]).await;
+        for tenant in tenants {
+            let counts: (Option<i64>, Option<i64>) = self.command(&["HMGET", &tenant, "open", "running"]).await;
+            assert_eq!((counts.0.unwrap_or(0), counts.1.unwrap_or(0)), (0, 0), "{tenant}: open and running");
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+    }
+}
+
+pub(crate) fn success(id: &str) -> Outcome {
+    Outcome::Succeeded(StoredResult {
+        id: id.into(),
+        summary: r#"{"total":3}"#.into(),
+        receipt: Receipt {
+            blob: BlobId::of(id.as_bytes()),
+            bytes: 12,
+            provenance: RawValue::from_string("{}".into()).unwrap(),
+        },
+    })
+}
+
+pub(crate) fn failure() -> JobError {
+    JobError::new(ErrorCode::EngineCrashed, "it fell over")
+}
+
+/// The key that a claim's request was made of.
+pub(crate) fn key_of(claim: &Claim) -> String {
+    let request: serde_json::Value = serde_json::from_str(&claim.request).unwrap();
+    request["of"].as_str().unwrap().to_owned()
+}
