@@ -17,6 +17,10 @@ pub enum Code {
     JobNotFound,
     /// The idempotency key was used for another call.
     IdempotencyConflict,
+    /// The tenant has too many jobs that have not ended.
+    QueueFull,
+    /// The job cannot be run once more.
+    NotRequeueable,
     /// The job has no result: it has not ended, or not well.
     ResultNotReady,
     /// The result was removed to make room.
@@ -49,6 +53,8 @@ impl Code {
             Self::InvalidRequest,
             Self::JobNotFound,
             Self::IdempotencyConflict,
+            Self::QueueFull,
+            Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
             Self::NotFound,
@@ -70,6 +76,8 @@ impl Code {
             Self::IdempotencyConflict => {
                 "Use a new key for a new call; a repeat must be the same to the letter."
             }
+            Self::QueueFull => "Wait for some of your jobs to end, or cancel some.",
+            Self::NotRequeueable => "Requeue jobs that are failed, dead, expired or cancelled.",
             Self::ResultNotReady => {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
             }
@@ -98,6 +106,9 @@ impl Code {
             Self::Job(ErrorCode::WorkerLost) => {
                 "Submit again; if it happens again, it needs too much memory."
             }
+            Self::Job(ErrorCode::BatchIncomplete) => {
+                "List its jobs with `/v1/batches/{id}/jobs`; each failed one has its own error."
+            }
             Self::Job(ErrorCode::Internal) | Self::Internal => "Report it; the cause is in the log.",
         }
     }
@@ -109,10 +120,11 @@ impl Code {
             Self::HostNotAllowed => 403,
             Self::JobNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ResultNotReady => 409,
+            Self::ResultNotReady | Self::NotRequeueable => 409,
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
+            Self::QueueFull => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
             Self::IdempotencyConflict | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
@@ -123,6 +135,7 @@ impl Code {
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Self::EngineStarting | Self::Unavailable => Some(Duration::from_secs(2)),
+            Self::QueueFull => Some(Duration::from_secs(10)),
             _ => None,
         }
     }
@@ -140,9 +153,12 @@ impl Code {
             Self::Job(ErrorCode::EngineCrashed) => "The run's process ended without a result",
             Self::Job(ErrorCode::ResultTooLarge) => "The result is too large",
             Self::Job(ErrorCode::WorkerLost) => "The workers were lost",
+            Self::Job(ErrorCode::BatchIncomplete) => "Not all jobs of the batch succeeded",
             Self::Job(ErrorCode::Internal) | Self::Internal => "Something is wrong on our side",
             Self::JobNotFound => "No such job",
             Self::IdempotencyConflict => "The idempotency key was used for another call",
+            Self::QueueFull => "Too many jobs have not ended",
+            Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
             Self::NotFound => "No such route",
@@ -194,6 +210,10 @@ impl From<QueueError> for ServiceError {
             QueueError::JobNotFound => {
                 Self::new(Code::JobNotFound, "no job with this id; finished jobs are kept for some days")
             }
+            QueueError::Full => Self::new(
+                Code::QueueFull,
+                "too many of your jobs have not ended yet; nothing was accepted, try again when some have",
+            ),
             QueueError::IdempotencyConflict(_) => Self::new(Code::IdempotencyConflict, error.to_string()),
             QueueError::Unavailable(_) => {
                 // Whoever follows the events logs the outage, once.

@@ -102,7 +102,11 @@ pub struct WorkerArgs {
 
     /// Jobs computed at once; default: the number of processors
     #[arg(long = "workers", env = "JESSE_JOBS_WORKERS")]
-    pub slots: Option<usize>,
+    pub slots: Option<u32>,
+
+    /// Megabytes that all jobs at once may take by their limits; default: the machine's memory
+    #[arg(long, env = "JESSE_JOBS_WORKER_MEMORY_MB")]
+    pub worker_memory_mb: Option<u32>,
 
     /// Python that has Jesse installed; default: .venv/bin/python if it exists, else python3
     #[arg(long, env = "JESSE_PYTHON")]
@@ -120,16 +124,28 @@ pub struct WorkerArgs {
 impl WorkerArgs {
     /// The worker's settings; `folder` is what it keeps on its disk.
     pub fn worker_settings(&self, folder: PathBuf, project: Option<PathBuf>) -> workers::WorkerSettings {
-        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let processors = || {
+            let found = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            u32::try_from(found).unwrap_or(u32::MAX)
+        };
         workers::WorkerSettings {
             python: self.python.clone().unwrap_or_else(default_python),
             folder,
             project,
             slots: self.slots.unwrap_or_else(processors).max(1),
+            memory_mb: self.worker_memory_mb.unwrap_or_else(machine_memory_mb),
             grace: Duration::from_secs(self.grace),
             max_result_bytes: (self.max_result_mb as usize) << 20,
         }
     }
+}
+
+/// What the kernel says there is; without a word from it, memory is not what bounds the worker.
+fn machine_memory_mb() -> u32 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.and_then(|kilobytes| u32::try_from(kilobytes / 1024).ok()).unwrap_or(u32::MAX)
 }
 
 fn default_python() -> PathBuf {
@@ -147,6 +163,10 @@ pub struct LimitSettings {
     /// Memory of one run in megabytes, on top of Jesse itself
     #[arg(long, env = "JESSE_JOBS_MEMORY_MB", default_value_t = 2048)]
     pub job_memory_mb: u32,
+
+    /// Most jobs of a tenant that have not ended; more are refused for the time being
+    #[arg(long, env = "JESSE_JOBS_MAX_OPEN", default_value_t = jobs::MAX_OPEN)]
+    pub max_open: u32,
 }
 
 /// What is logged, to standard error.

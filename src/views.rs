@@ -1,6 +1,8 @@
 //! How a job looks to a client, the same over HTTP and MCP.
 
-use jobs::{JobError, JobView, Progress};
+use std::collections::BTreeMap;
+
+use jobs::{CacheMode, Counts, JobError, JobView, Kind, Priority, Progress};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -10,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
-    /// backtest
+    /// backtest or batch
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,
@@ -46,10 +48,62 @@ pub(crate) struct JobAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "serde_json::Map<String, Value>")]
     pub spec: Option<Box<RawValue>>,
+    /// Of a batch: how many of its jobs are in each state
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "serde_json::Map<String, Value>")]
+    pub jobs: Option<BatchCounts>,
+    /// The batch it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub batch_id: Option<String>,
+    /// The campaign it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub campaign: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(skip)]
+    pub labels: BTreeMap<String, String>,
+    /// The job that runs it once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub requeued_as: Option<String>,
+    /// How it is treated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub treatment: Option<Treated>,
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub next: Option<String>,
+}
+
+/// How the jobs of a batch stand.
+#[derive(Debug, Serialize)]
+pub(crate) struct BatchCounts {
+    #[serde(flatten)]
+    counts: Counts,
+    /// Not ended yet.
+    open: u64,
+}
+
+/// How a job is treated, for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Treated {
+    priority: Priority,
+    cache: CacheMode,
+    timeout_s: u32,
+    max_attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
+    /// Failures of its own so far.
+    attempts: u32,
+    /// Workers lost that ran it.
+    stalls: u32,
+    /// Graceful stops of workers that ran it.
+    interruptions: u32,
 }
 
 impl JobAnswer {
@@ -68,8 +122,35 @@ impl JobAnswer {
             summary: view.summary,
             error: view.error,
             spec: Some(view.request),
+            jobs: view.counts.map(|counts| BatchCounts { open: counts.open(), counts }),
+            batch_id: view.batch.map(|batch| batch.to_string()),
+            campaign: view.tags.campaign().map(str::to_owned),
+            labels: view.tags.labels().clone(),
+            requeued_as: view.requeued_as.map(|job| job.to_string()),
+            treatment: Some(Treated {
+                priority: view.details.priority,
+                cache: view.details.cache,
+                timeout_s: view.details.timeout_s,
+                max_attempts: view.details.max_attempts,
+                run_at: view.details.start_at_ms.map(time),
+                deadline: view.details.deadline_ms.map(time),
+                attempts: view.troubles.attempts,
+                stalls: view.troubles.stalls,
+                interruptions: view.troubles.interruptions,
+            }),
             next: None,
         }
+    }
+
+    /// The same in a list, without what was asked for: that is read one by one.
+    pub(crate) fn listed(view: JobView) -> Self {
+        let is_batch = view.kind == Kind::Batch;
+        let mut answer = Self::new(view);
+        answer.treatment = None;
+        if is_batch {
+            answer.spec = None;
+        }
+        answer
     }
 
     /// The same for an agent, who knows what it asked for and pays for every token.
@@ -77,6 +158,7 @@ impl JobAnswer {
         let state = view.state;
         let mut answer = Self::new(view);
         answer.spec = None;
+        answer.treatment = None;
         answer.summary = answer.summary.map(|summary| round_numbers(&summary));
         if !state.is_terminal() {
             answer.next = Some(format!("call job_get with job_id {} and wait_seconds 25", answer.job_id));

@@ -1,6 +1,6 @@
 //! `/v1/jobs`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ::jobs::{Accepted, Idempotency, JobId, JobState, TenantId};
 use axum::{
@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jesse::spec::BacktestRequest;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     errors::{Code, ServiceError},
-    service::{ResultBody, SubmitOptions},
+    service::{ResultBody, SubmitOptions, Window},
     views::JobAnswer,
 };
 
@@ -31,10 +32,14 @@ pub(super) struct NewJob {
     spec: Value,
     #[serde(default)]
     cache: ::jobs::CacheMode,
-    #[serde(default)]
-    priority: ::jobs::Priority,
+    priority: Option<::jobs::Priority>,
     timeout_s: Option<u32>,
     max_attempts: Option<u32>,
+    campaign: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    run_at: Option<Timestamp>,
+    deadline: Option<Timestamp>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,7 +57,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    fn limit(&self, api: &Api) -> Result<Duration, Problem> {
+    pub(super) fn limit(&self, api: &Api) -> Result<Duration, Problem> {
         let wait = Duration::try_from_secs_f64(self.wait);
         let wait =
             wait.map_err(|_| ServiceError::new(Code::InvalidRequest, "wait: must be a number of seconds"))?;
@@ -61,7 +66,10 @@ impl Wait {
 }
 
 /// The header `Idempotency-Key`: a text of the client's choice, as it is or as a quoted string.
-fn idempotency(headers: &HeaderMap, new: &NewJob) -> Result<Option<Idempotency>, ServiceError> {
+pub(super) fn idempotency(
+    headers: &HeaderMap,
+    new: &impl std::fmt::Debug,
+) -> Result<Option<Idempotency>, ServiceError> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.to_str().map(|key| key.trim().trim_matches('"')).unwrap_or_default();
     if key.is_empty() || key.len() > 255 {
@@ -73,7 +81,7 @@ fn idempotency(headers: &HeaderMap, new: &NewJob) -> Result<Option<Idempotency>,
 }
 
 /// Waits for a job, but not into a shutdown.
-async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, ServiceError> {
+pub(super) async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, ServiceError> {
     let tenant = TenantId::default_tenant();
     let waited = api.stop.run_until_cancelled(api.service.job(&tenant, job, limit, |_| {})).await;
     let view = match waited {
@@ -91,29 +99,37 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let limit = wait.limit(&api)?;
     let idempotency = idempotency(&headers, &new)?;
-    let NewJob { kind: NewKind::Backtest, spec, cache, priority, timeout_s, max_attempts } = new;
+    let NewJob { kind: NewKind::Backtest, spec, cache, priority, timeout_s, max_attempts, .. } = new;
+    let (campaign, labels) = (new.campaign, new.labels);
+    let window = Window { run_at: new.run_at, deadline: new.deadline };
     let request: BacktestRequest = serde_json::from_value(spec).map_err(|error| {
         ServiceError::new(Code::Job(::jobs::ErrorCode::InvalidSpec), format!("spec: {error}"))
     })?;
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts };
+    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
     let tenant = TenantId::default_tenant();
-    let (job, accepted) = api.service.submit_backtest(&tenant, &request, &options, idempotency).await?;
+    let (job, accepted) =
+        api.service.submit_backtest(&tenant, &request, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, job, limit).await?;
+    Ok(accepted_as(&format!("/v1/jobs/{job}"), &answer))
+}
+
+/// 202 with where to look and when, or 200 when it has ended already.
+pub(super) fn accepted_as(location: &str, answer: &JobAnswer) -> Response {
     let ended = JobState::parse(answer.state).is_some_and(JobState::is_terminal);
     let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, Json(&answer)).into_response();
+    let mut response = (status, Json(answer)).into_response();
     let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{job}")) {
+    if let Ok(location) = HeaderValue::from_str(location) {
         headers.insert(header::LOCATION, location);
     }
     if !ended {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    Ok(response)
+    response
 }
 
-fn parse_id(text: &str) -> Result<JobId, ServiceError> {
+pub(super) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
     text.parse()
         .map_err(|error: ::jobs::InvalidId| ServiceError::new(Code::InvalidRequest, error.to_string()))
 }

@@ -3,11 +3,14 @@
 //! While no API keys exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only;
 //! requests that name another host (a web page that had its own name resolve to 127.0.0.1) are refused.
 
+mod batches;
 mod chart;
 mod health;
 mod jobs;
+mod listing;
 mod lists;
 mod problem;
+mod queue;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,8 +38,11 @@ use crate::{
 
 /// The largest body that a request may have.
 const MAX_BODY: usize = 1 << 20;
+/// The largest body of a batch.
+const MAX_BATCH_BODY: usize = 32 << 20;
+const BATCHES: &str = "/v1/batches";
 /// How much of a larger one is read, to no purpose but that its sender gets the answer.
-const HEARD_OUT: usize = 16 << 20;
+const HEARD_OUT: usize = 64 << 20;
 
 /// What the routes need.
 #[derive(Debug, Clone)]
@@ -66,7 +72,16 @@ impl Api {
     pub fn router(self) -> Router {
         let mcp = mcp::endpoint(self.service.clone(), self.metrics.clone(), self.stop.clone());
         Router::new()
-            .route("/v1/jobs", post(jobs::submit))
+            .route("/v1/jobs", get(listing::list).post(jobs::submit))
+            .route("/v1/jobs/requeue", post(listing::requeue_many))
+            .route("/v1/jobs/{id}/requeue", post(listing::requeue))
+            .route(BATCHES, post(batches::submit).layer(DefaultBodyLimit::max(MAX_BATCH_BODY)))
+            .route("/v1/batches/{id}", get(batches::get))
+            .route("/v1/batches/{id}/jobs", get(batches::jobs))
+            .route("/v1/batches/{id}/cancel", post(batches::cancel))
+            .route("/v1/queue", get(queue::get))
+            .route("/v1/queue/pause", post(queue::pause))
+            .route("/v1/queue/resume", post(queue::resume))
             .route("/v1/jobs/{id}", get(jobs::get))
             .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
             .route("/v1/jobs/{id}/result", get(jobs::result))
@@ -149,7 +164,8 @@ async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Res
 async fn hear_out(request: Request, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced: Option<usize> = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_none_or(|length| length <= MAX_BODY) {
+    let most = if request.uri().path() == BATCHES { MAX_BATCH_BODY } else { MAX_BODY };
+    if announced.is_none_or(|length| length <= most) {
         return next.run(request).await;
     }
     let mut body = request.into_body().into_data_stream();
@@ -159,7 +175,7 @@ async fn hear_out(request: Request, next: Next) -> Response {
     {
         heard += part.len();
     }
-    let message = format!("the body is larger than {} MB", MAX_BODY >> 20);
+    let message = format!("the body is larger than {} MB", most >> 20);
     Problem(ServiceError::new(Code::PayloadTooLarge, message)).into_response()
 }
 

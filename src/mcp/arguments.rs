@@ -57,7 +57,7 @@ pub(super) struct Backtest {
 }
 
 impl Backtest {
-    const OPTIONS: [&str; 4] = ["cache", "priority", "timeout_s", "max_attempts"];
+    const OPTIONS: [&str; 6] = ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels"];
 
     pub(super) fn parse(arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {

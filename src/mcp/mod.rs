@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     errors::{Code, ServiceError},
     metrics::Metrics,
-    service::Service,
+    service::{Service, Window},
     views::JobAnswer,
 };
 use arguments::{Backtest, Job, Waiting};
@@ -125,7 +125,10 @@ impl Handler {
         match tool {
             tools::BACKTEST => {
                 let Backtest { request, options, wait } = Backtest::parse(arguments)?;
-                let (job, accepted) = self.service.submit_backtest(&tenant, &request, &options, None).await?;
+                let (job, accepted) = self
+                    .service
+                    .submit_backtest(&tenant, &request, &options, Window::default(), None)
+                    .await?;
                 let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
                 answer(self.wait(&tenant, job, wait, context).await?)
             }

@@ -45,6 +45,7 @@ pub(super) fn api(
     (api, limits): (&ApiSettings, &LimitSettings),
     stop: CancellationToken,
 ) -> Result<Api, RoleError> {
+    let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };

@@ -14,7 +14,7 @@ use jesse::{
     catalogue::{Engine, Market},
     plan::{BacktestPlan, cache_key},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
-    spec::{DataRoute, Route},
+    spec::{BacktestSpec, DataRoute, Route},
     strategies::{bundle, publish},
 };
 use jobs::{
@@ -99,11 +99,13 @@ impl Backtests {
     }
 
     async fn compute(&self, claim: &Claim, stop: &CancellationToken) -> Result<StoredResult, TaskError> {
-        let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(|error| {
+        let unreadable = |error: serde_json::Error| {
             tracing::error!(run.id = %claim.run, %error, "a plan cannot be read");
             JobError::new(ErrorCode::Internal, "this worker cannot read the plan; it is of another version")
                 .retryable()
-        })?;
+        };
+        let spec: BacktestSpec = serde_json::from_str(&claim.request).map_err(unreadable)?;
+        let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(unreadable)?;
         let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
         let engine = publish::engine(&ready);
         let bundle =
@@ -114,7 +116,7 @@ impl Backtests {
         let (sender, receiver) = mpsc::channel(4);
         let request = TaskRequest {
             task: "backtest",
-            args: arguments(&plan, &bundle, &series),
+            args: arguments(&spec, &plan, &bundle, &series),
             limits: plan.limits,
             progress: Some(&sender),
         };
@@ -123,7 +125,7 @@ impl Backtests {
             result = running => result?,
             never = self.record_progress(claim, receiver) => match never {},
         };
-        self.store(claim, &plan, engine, result).await
+        self.store(claim, (&spec, &plan), engine, result).await
     }
 
     /// Records progress for as long as it is polled.
@@ -190,7 +192,7 @@ impl Backtests {
     async fn store(
         &self,
         claim: &Claim,
-        plan: &BacktestPlan,
+        (spec, plan): (&BacktestSpec, &BacktestPlan),
         engine: Engine,
         result: TaskResult,
     ) -> Result<StoredResult, TaskError> {
@@ -203,7 +205,7 @@ impl Backtests {
             .await
             .map_err(|error| self.unavailable(claim, "blob store", &error))?;
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
-        let cache_key = cache_key(&plan.spec, &plan.bundles, &plan.series, &engine);
+        let cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
         let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
         let provenance = json!({
             "bundles": plan.bundles,
@@ -226,8 +228,7 @@ impl Backtests {
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
 
-fn arguments(plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
-    let spec = &plan.spec;
+fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
     let (start_ms, finish_ms) = spec.range_ms();
     let mut config = json!({
         "starting_balance": spec.balance,

@@ -14,8 +14,8 @@ use jesse::{
     strategies::publish::Publisher,
 };
 use jobs::{
-    JobError, Kind, Queue, WorkerId,
-    backend::{Assignment, Handled, LeaseBackend},
+    ErrorCode, JobError, Kind, Outcome, Queue, WorkerId,
+    backend::{Assignment, Capacity, Handled, LeaseBackend},
     blobs::Blobs,
     chain,
 };
@@ -26,6 +26,9 @@ use run_folder::RunFolder;
 
 /// How long handing back may take, as when Redis is away.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
+
+/// How much longer than a run's time-out its handler may take, to start and to store the result.
+const OVERTIME: Duration = Duration::from_mins(5);
 
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -40,7 +43,9 @@ pub struct WorkerSettings {
     /// The Jesse project whose strategies it publishes.
     pub project: Option<PathBuf>,
     /// How many runs at once.
-    pub slots: usize,
+    pub slots: u32,
+    /// Megabytes that all runs at once may take. A run whose limit is larger runs alone.
+    pub memory_mb: u32,
     /// How long runs may go on after the worker was asked to stop, before they are handed back.
     pub grace: Duration,
     /// The largest result.
@@ -149,9 +154,13 @@ impl Worker {
         }
     }
 
+    fn capacity(&self) -> Capacity {
+        Capacity { slots: self.settings.slots, memory_mb: self.settings.memory_mb }
+    }
+
     async fn work(&self, stop: &CancellationToken) -> Result<(), WorkerError> {
         while !stop.is_cancelled() {
-            let backend = LeaseBackend::new(self.queue.clone(), worker_id());
+            let backend = LeaseBackend::new(self.queue.clone(), worker_id(), self.capacity());
             let drain = backend.drain_handle();
             let handler = self.handler.clone();
             let handle = move |assignment: Assignment| {
@@ -160,7 +169,8 @@ impl Worker {
             };
             let worker = WorkerBuilder::new("runs")
                 .backend(backend)
-                .concurrency(self.settings.slots)
+                .concurrency(self.settings.slots as usize)
+                .enable_tracing()
                 .catch_panic()
                 .build(handle);
             let draining = async {
@@ -190,9 +200,23 @@ impl Worker {
 }
 
 async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
-    match assignment.claim.kind {
-        Kind::Backtest => backtests.handle(assignment).await,
-    }
+    let claim = &assignment.claim;
+    let (run, kind, limit) = (claim.run, claim.kind, Duration::from_secs(claim.timeout_s.into()) + OVERTIME);
+    let handling = async {
+        match kind {
+            Kind::Backtest => backtests.handle(assignment).await,
+            Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
+        }
+    };
+    // Whoever computes keeps to the time-out by itself; this is for the one that hangs in doing so.
+    tokio::time::timeout(limit, handling).await.unwrap_or_else(|_| {
+        tracing::error!(run.id = %run, kind = kind.as_str(), "a handler did not end in time and was dropped");
+        failed(JobError::new(ErrorCode::Internal, "the worker did not end this run in time").retryable())
+    })
+}
+
+fn failed(error: JobError) -> Handled {
+    Handled::Finished(Outcome::Failed(error))
 }
 
 /// Host, process and a random part: a worker that is started again is another worker.

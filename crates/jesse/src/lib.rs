@@ -2,6 +2,7 @@
 
 pub mod candles;
 pub mod catalogue;
+pub mod grid;
 pub mod plan;
 pub mod runner;
 pub mod spec;

@@ -3,7 +3,13 @@
 //! A plan pins everything by hash: the strategies' bundles and the candles' chunks. What runs later is what was planned,
 //! whatever is edited or imported in between.
 
-use jobs::{CacheKey, ErrorCode, JobError, Kind, QueueError, blobs::BlobId, documents::Documents};
+use std::{collections::HashMap, sync::Arc};
+
+use jobs::{
+    CacheKey, ErrorCode, JobError, Kind, QueueError,
+    blobs::BlobId,
+    documents::{Document, Documents},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -16,11 +22,10 @@ use crate::{
 /// Changes whenever equal keys would no longer mean equal results.
 pub const KEY_VERSION: u32 = 1;
 
-/// What a worker needs to compute a backtest.
+/// What a worker needs to compute a backtest, beside its spec. The backtests of a batch mostly differ in their specs
+/// alone and share a few plans.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BacktestPlan {
-    /// What is asked for.
-    pub spec: BacktestSpec,
     /// How the exchange works, as Jesse knew it when this was planned.
     pub exchange: crate::catalogue::Exchange,
     /// The strategies' code.
@@ -31,10 +36,19 @@ pub struct BacktestPlan {
     pub engine: Engine,
     /// What it may use.
     pub limits: Limits,
-    /// The key that its result was planned under.
-    pub cache_key: CacheKey,
     /// Whether the result is stored under its key for others, rather than for this run alone.
     pub shared: bool,
+}
+
+/// A backtest that was planned.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// What is asked for.
+    pub spec: BacktestSpec,
+    /// What it is computed from and with.
+    pub plan: BacktestPlan,
+    /// The key of its result.
+    pub cache_key: CacheKey,
 }
 
 /// The candles of one symbol.
@@ -92,42 +106,56 @@ impl Planner {
         Self { manifests }
     }
 
-    /// Pins code and candles, and works out the cache key.
+    /// Pins code and candles of one backtest, and works out the cache key of its result.
     pub async fn plan(
         &self,
         spec: BacktestSpec,
         catalogue: &Catalogue,
         limits: Limits,
-    ) -> Result<BacktestPlan, PlanError> {
-        let exchange = catalogue.exchanges.get(&spec.exchange).cloned();
-        let exchange = exchange.ok_or_else(|| JobError::new(ErrorCode::InvalidSpec, "exchange: unknown"))?;
-        let bundle = |name: &str| match catalogue.strategies.get(name) {
-            Some(strategy) => Ok(strategy.bundle.clone()),
-            None => Err(JobError::new(ErrorCode::StrategyNotFound, format!("no strategy {name:?}"))),
-        };
-        let mut bundles = spec.strategies().into_iter().map(bundle).collect::<Result<Vec<_>, _>>()?;
-        bundles.sort_unstable();
-        bundles.dedup();
-        let series = self.series(&spec).await?;
-        let engine = catalogue.engine.clone();
-        let cache_key = cache_key(&spec, &bundles, &series, &engine);
-        Ok(BacktestPlan { spec, exchange, bundles, series, engine, limits, cache_key, shared: true })
+    ) -> Result<Planned, PlanError> {
+        let manifests = self.manifests(std::iter::once(&spec)).await?;
+        match plan(spec, catalogue, limits, &manifests) {
+            Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series).await?.into()),
+            Err(Unplanned::Job(error)) => Err(error.into()),
+            Ok(planned) => Ok(planned),
+        }
     }
 
-    async fn series(&self, spec: &BacktestSpec) -> Result<Vec<PlannedSeries>, PlanError> {
-        let series: Vec<_> =
-            spec.symbols().into_iter().map(|symbol| series(&spec.exchange, symbol)).collect();
-        let series = series.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let names: Vec<_> = series.iter().map(candles::store::document_name).collect();
-        let manifests = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        let mut planned = Vec::with_capacity(series.len());
-        for (series, manifest) in series.into_iter().zip(manifests) {
-            match manifest {
-                Some(manifest) => planned.push(plan_series(series, &manifest.value, spec)?),
-                None => return Err(self.nothing_stored(&series).await?.into()),
+    /// Plans many, all on the same manifests; answers one outcome for each.
+    pub async fn plan_all(
+        &self,
+        specs: Vec<BacktestSpec>,
+        catalogue: &Catalogue,
+        limits: Limits,
+    ) -> Result<Vec<Result<Planned, JobError>>, QueueError> {
+        let manifests = self.manifests(specs.iter()).await?;
+        let mut planned = Vec::with_capacity(specs.len());
+        for (spec, number) in specs.into_iter().zip(1_usize..) {
+            planned.push(match plan(spec, catalogue, limits, &manifests) {
+                Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series).await?),
+                Err(Unplanned::Job(error)) => Err(error),
+                Ok(planned) => Ok(planned),
+            });
+            // Thousands take a moment, in which other calls want to be served too.
+            if number.is_multiple_of(PLANNED_AT_ONCE) {
+                tokio::task::yield_now().await;
             }
         }
         Ok(planned)
+    }
+
+    /// The manifests of all series that these backtests need, by name.
+    async fn manifests(&self, specs: impl Iterator<Item = &BacktestSpec>) -> Result<Manifests, QueueError> {
+        let mut names: Vec<String> = specs
+            .flat_map(|spec| {
+                spec.symbols().into_iter().filter_map(|symbol| series(&spec.exchange, symbol).ok())
+            })
+            .map(|series| candles::store::document_name(&series))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let found = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
     }
 
     async fn nothing_stored(&self, missing: &Series) -> Result<JobError, QueueError> {
@@ -144,6 +172,51 @@ impl Planner {
         );
         Ok(JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({ "stored": shown })))
     }
+}
+
+/// How many backtests are planned without a pause.
+const PLANNED_AT_ONCE: usize = 200;
+
+type Manifests = HashMap<String, Arc<Document<Manifest>>>;
+
+enum Unplanned {
+    Job(JobError),
+    NothingStored(Series),
+}
+
+impl From<JobError> for Unplanned {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
+fn plan(
+    spec: BacktestSpec,
+    catalogue: &Catalogue,
+    limits: Limits,
+    manifests: &Manifests,
+) -> Result<Planned, Unplanned> {
+    let exchange = catalogue.exchanges.get(&spec.exchange).cloned();
+    let exchange = exchange.ok_or_else(|| JobError::new(ErrorCode::InvalidSpec, "exchange: unknown"))?;
+    let bundle = |name: &str| match catalogue.strategies.get(name) {
+        Some(strategy) => Ok(strategy.bundle.clone()),
+        None => Err(JobError::new(ErrorCode::StrategyNotFound, format!("no strategy {name:?}"))),
+    };
+    let mut bundles = spec.strategies().into_iter().map(bundle).collect::<Result<Vec<_>, _>>()?;
+    bundles.sort_unstable();
+    bundles.dedup();
+    let mut planned = Vec::new();
+    for symbol in spec.symbols() {
+        let series = series(&spec.exchange, symbol)?;
+        match manifests.get(&candles::store::document_name(&series)) {
+            Some(manifest) => planned.push(plan_series(series, &manifest.value, &spec)?),
+            None => return Err(Unplanned::NothingStored(series)),
+        }
+    }
+    let engine = catalogue.engine.clone();
+    let cache_key = cache_key(&spec, &bundles, &planned, &engine);
+    let plan = BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true };
+    Ok(Planned { spec, plan, cache_key })
 }
 
 fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {

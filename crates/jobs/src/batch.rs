@@ -103,8 +103,10 @@ impl Queue {
     }
 
     async fn commit(&self, id: JobId, batch: &BatchSubmission) -> Result<(JobId, Accepted), QueueError> {
-        let BatchSubmission { tenant, kind, treatment, on_failure, request, children, idempotency, .. } = batch;
-        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } = treatment;
+        let BatchSubmission { tenant, kind, treatment, on_failure, request, children, idempotency, .. } =
+            batch;
+        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } =
+            treatment;
         let mut call = self.call(&self.scripts.commit);
         call.arg(id.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
         call.arg(cache.as_str()).arg(children.len());

@@ -50,7 +50,13 @@ impl JobId {
     /// The least id that can have been made at this time.
     pub(crate) fn least_at(time: std::time::SystemTime) -> Self {
         let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(uuid::Builder::from_unix_timestamp_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), &[0; 10]).into_uuid())
+        Self(
+            uuid::Builder::from_unix_timestamp_millis(
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+                &[0; 10],
+            )
+            .into_uuid(),
+        )
     }
 }
 

@@ -24,8 +24,8 @@ pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use outage::Outage;
 pub use queue::{Depth, Filter, LEASE, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
-    Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority, Progress,
-    Receipt, StoredResult, Submission, Treatment, Troubles,
+    Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
+    Progress, Receipt, StoredResult, Submission, Treatment, Troubles,
 };
 pub use redis::Redis;
 pub use state::JobState;

@@ -29,7 +29,7 @@ pub(crate) const STALLS_TOLERATED: u32 = 3;
 pub struct Retention {
     /// A job's record, after the job has ended.
     pub jobs: Duration,
-    /// A result, after it was computed or last used.
+    /// A result, after it was computed.
     pub results: Duration,
 }
 
@@ -156,14 +156,33 @@ impl Queue {
         run: RunId,
         submission: &Submission,
     ) -> Result<(JobId, Accepted), QueueError> {
-        let Submission { tenant, kind, treatment, cache_key, request, plan, start_at_ms, deadline_ms, idempotency } =
-            submission;
-        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } = treatment;
+        let Submission {
+            tenant,
+            kind,
+            treatment,
+            cache_key,
+            request,
+            plan,
+            start_at_ms,
+            deadline_ms,
+            idempotency,
+            instead_of,
+        } = submission;
+        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } =
+            treatment;
         let details = json(&Details::of(treatment, *start_at_ms, *deadline_ms))?;
         let tags = tags.to_lines();
         // The plan pins code and candles and has the limits: an edit in between makes it another call.
         let mut same_call = blake3::Hasher::new();
-        for part in [kind.as_str(), &details, &tags, webhook.as_deref().unwrap_or_default(), cache_key.as_str(), request, plan] {
+        for part in [
+            kind.as_str(),
+            &details,
+            &tags,
+            webhook.as_deref().unwrap_or_default(),
+            cache_key.as_str(),
+            request,
+            plan,
+        ] {
             same_call.update(&part.len().to_le_bytes()).update(part.as_bytes());
         }
         let same_call = same_call.finalize().to_hex();
@@ -176,6 +195,7 @@ impl Queue {
         let (key, fingerprint) =
             idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
         call.arg(key).arg(fingerprint).arg(self.max_open);
+        call.arg(instead_of.map(|job| job.to_string()).unwrap_or_default());
         let (id, answer): (String, String) = self.redis.invoke(&call).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
@@ -219,7 +239,10 @@ impl Queue {
         let kinds = if kinds.is_empty() { &Kind::ALL[..] } else { kinds };
         let lines = |names: Vec<&str>| names.join("\n");
         let mut call = self.call(&self.scripts.list);
-        call.arg(tenant.as_str()).arg(most).arg(before.map(|job| job.to_string()).unwrap_or_default()).arg(place);
+        call.arg(tenant.as_str())
+            .arg(most)
+            .arg(before.map(|job| job.to_string()).unwrap_or_default())
+            .arg(place);
         call.arg(lines(states.iter().map(|state| state.as_str()).collect()));
         call.arg(lines(kinds.iter().map(|kind| kind.as_str()).collect())).arg(tags);
         let (next, rows): (String, Vec<(String, Records)>) = self.redis.invoke(&call).await?;

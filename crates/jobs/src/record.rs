@@ -150,6 +150,8 @@ pub struct Submission {
     pub deadline_ms: Option<i64>,
     /// Makes a repeat of this call answer the same job, for a day.
     pub idempotency: Option<Idempotency>,
+    /// An ended job that this one runs once more: its record then names this one.
+    pub instead_of: Option<JobId>,
 }
 
 /// What of a job's treatment is shown with it.
@@ -241,6 +243,8 @@ pub struct Claim {
     pub slots: u32,
     /// Megabytes that it may take of the worker's memory.
     pub memory_mb: u32,
+    /// Seconds that it may take.
+    pub timeout_s: u32,
 }
 
 /// What a worker says of a run that it held.
@@ -328,6 +332,8 @@ pub struct JobView {
     pub counts: Option<Counts>,
     /// How its run fared so far.
     pub troubles: Troubles,
+    /// The job that runs it once more.
+    pub requeued_as: Option<JobId>,
 }
 
 /// How a run fared, while it is not over.
@@ -424,7 +430,8 @@ impl JobView {
         let ended = job.remove("end").unwrap_or_default();
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
         let (started, finished, result) = (ended.next(), ended.next(), ended.next());
-        let started = started.flatten().map(str::to_owned).or_else(|| run.remove("started").filter(|_| running));
+        let started =
+            started.flatten().map(str::to_owned).or_else(|| run.remove("started").filter(|_| running));
         Ok(Self {
             job_id,
             kind: kind.parse()?,
@@ -447,6 +454,7 @@ impl JobView {
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,
             counts: batch.contains_key("total").then(|| Counts::from_fields(&mut batch)).transpose()?,
+            requeued_as: job.remove("again").map(|text| parsed(&text, "again")).transpose()?,
             troubles: Troubles {
                 attempts: counter(&mut run, "attempt")?,
                 stalls: counter(&mut run, "stalls")?,

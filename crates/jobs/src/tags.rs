@@ -77,7 +77,9 @@ impl Tags {
         for line in lines.lines() {
             if let Some(name) = line.strip_prefix("campaign/") {
                 tags.campaign = Some(name.to_owned());
-            } else if let Some((name, value)) = line.strip_prefix("label/").and_then(|label| label.split_once('=')) {
+            } else if let Some((name, value)) =
+                line.strip_prefix("label/").and_then(|label| label.split_once('='))
+            {
                 tags.labels.insert(name.to_owned(), value.to_owned());
             }
         }
@@ -93,9 +95,13 @@ mod tests {
     #[test]
     fn tags_survive_redis_and_bad_ones_are_refused() {
         let labels = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>()
         };
-        let tags = Tags::new(Some("mean reversion".into()), labels(&[("fast", "5"), ("note", "a=b")])).unwrap();
+        let tags =
+            Tags::new(Some("mean reversion".into()), labels(&[("fast", "5"), ("note", "a=b")])).unwrap();
         assert_eq!(tags.to_lines(), "campaign/mean reversion\nlabel/fast=5\nlabel/note=a=b");
         assert_eq!(Tags::from_lines(&tags.to_lines()), tags);
         assert_eq!(Tags::from_lines(""), Tags::default());

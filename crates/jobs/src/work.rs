@@ -53,16 +53,27 @@ pub struct Reaped {
 impl Queue {
     /// Claims runs for a worker, as many as it has room for. The flag says that there may be more for it at once.
     pub async fn claim(&self, worker: &WorkerId, free: Free) -> Result<(Vec<Claim>, bool), QueueError> {
-        type Row = (String, String, String, String, String, u32, u8, u32, u32);
+        type Row = (String, String, String, String, String, u32, u8, u32, u32, u32);
         let mut call = self.call(&self.scripts.claim);
         call.arg(worker.as_str()).arg(self.version).arg(free.memory_mb).arg(u8::from(free.idle));
         for _ in 0..free.slots {
             call.arg(Fence::generate().to_string());
         }
         let (rows, more): (Vec<Row>, u8) = self.redis.invoke(&call).await?;
-        let claim = |(run, fence, kind, plan, request, attempt, alone, slots, memory_mb): Row| {
+        let claim = |(run, fence, kind, plan, request, attempt, alone, slots, memory_mb, timeout_s): Row| {
             let (run, fence, kind) = (parse(&run)?, parse(&fence)?, kind.parse()?);
-            Ok(Claim { run, fence, kind, attempt, request, plan, alone: alone == 1, slots, memory_mb })
+            Ok(Claim {
+                run,
+                fence,
+                kind,
+                attempt,
+                request,
+                plan,
+                alone: alone == 1,
+                slots,
+                memory_mb,
+                timeout_s,
+            })
         };
         Ok((rows.into_iter().map(claim).collect::<Result<_, QueueError>>()?, more == 1))
     }

@@ -1,8 +1,8 @@
 -- Claims runs for a worker, each under a lease, at most as many as fences are given (one for each free slot).
 -- ARGV: prefix, keep, worker, the record version it knows, memory in MB that it has free, 1 when it holds nothing,
 --       fence, fence, ...
--- Returns {claims, more}: {run, fence, kind, plan, request, attempt, 1 if it must run alone, slots, memory} for each
--- claim, and 1 when the budget of this call was used up before the slots were.
+-- Returns {claims, more}: {run, fence, kind, plan, request, attempt, 1 if it must run alone, slots, memory, time-out in s}
+-- for each claim, and 1 when the budget of this call was used up before the slots were.
 local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local slots, taken, claims = #ARGV - 6, 0, {}
 
@@ -52,7 +52,8 @@ local function start(run, place, alone)
   charge(place)
   emit('run', run, 'state', 'running')
   slots, memory, nothing_held = slots - r[5], memory - r[6], false
-  claims[taken] = { run, fence, r[1], r[2], r[3], (r[4] or 0) + 1, alone and 1 or 0, tonumber(r[5]), tonumber(r[6]) }
+  claims[taken] = { run, fence, r[1], r[2], r[3], (r[4] or 0) + 1, alone and 1 or 0, tonumber(r[5]), tonumber(r[6]),
+    tonumber(r[7]) }
 end
 
 -- Takes a run that was set aside, from a sorted set.

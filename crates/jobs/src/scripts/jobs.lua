@@ -53,7 +53,6 @@ local function answer_from_cache(id, result, summary)
   local batch = call('HGET', key('job', id), 'batch')
   if batch then call('HINCRBY', key('batch', batch), 'cached', 1) end
   call('HSET', key('result', result), 'used', now)
-  call('EXPIRE', key('result', result), KEEP_RESULT_S)
   count('cache_hits')
   transition(id, 'succeeded', '- ' .. now .. ' ' .. result, 'found', summary)
 end

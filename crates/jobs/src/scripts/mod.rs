@@ -130,8 +130,10 @@ fn constants(version: u32) -> String {
         ("GAP_MS", 3000),
         ("SWEEP_EVERY_MS", 600_000),
     ];
-    let numbers: String = numbers.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
-    format!("local ALLOWED = {}\n{numbers}", crate::state::transitions_as_lua())
+    let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
+    let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
+    let allowed = crate::state::transitions_as_lua();
+    format!("local ALLOWED = {allowed}\nlocal {} = {}", names.join(", "), values.join(", "))
 }
 
 /// The shared parts, in the order in which they use each other.
@@ -148,7 +150,13 @@ const PARTS: [(&str, &str); 7] = [
 /// A script with the parts that it uses in front: no more, since every call runs all of its text.
 fn load(version: u32, uses: &[&str], body: &str) -> Script {
     let parts = PARTS.iter().filter(|(name, _)| uses.contains(name)).map(|(_, part)| *part);
-    Script::new(&std::iter::once(constants(version).as_str()).chain(parts).chain([body]).collect::<Vec<_>>().join("\n"))
+    Script::new(
+        &std::iter::once(constants(version).as_str())
+            .chain(parts)
+            .chain([body])
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
 }
 
 macro_rules! scripts {

@@ -2,7 +2,7 @@
 -- ARGV: prefix, keep, job, run, tenant, kind, priority, mode (use|refresh|off), cache key, call hash, request (JSON),
 --       plan (JSON), max attempts, time-out in s, slots, memory in MB, start at (ms, 0 for now), deadline (ms, 0 for
 --       none), details (JSON), tags, webhook ('' for none), idempotency key ('' for none), fingerprint of what the client
---       sent, most open jobs of a tenant
+--       sent, most open jobs of a tenant, ended job that this one runs once more ('' for none)
 -- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'}; 'known' when this very
 -- job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came with
 -- something else, 'full' when the tenant has too many jobs open.
@@ -49,6 +49,7 @@ if not found then
 end
 create(id, 'queued', tenant .. ':' .. kind, ARGV[19], ARGV[11], tags)
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
+if ARGV[25] ~= '' and call('EXISTS', key('job', ARGV[25])) == 1 then call('HSET', key('job', ARGV[25]), 'again', id) end
 call('HINCRBY', record, 'open', 1)
 count('submitted')
 if found then

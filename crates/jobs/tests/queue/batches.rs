@@ -1,9 +1,9 @@
 //! Many jobs under one id.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jobs::{
-    Accepted, BatchSubmission, Counts, ErrorCode, Idempotency, JobState, Kind, OnFailure, Outcome, Priority, QueueError, Tags,
-    TenantId,
+    Accepted, BatchSubmission, Counts, ErrorCode, Idempotency, JobState, Kind, OnFailure, Outcome, Priority,
+    QueueError, Tags, TenantId,
 };
 
 use crate::support::{Bench, failure, key_of, success};
@@ -14,9 +14,14 @@ fn keys(prefix: &str, count: usize) -> Vec<String> {
 
 /// The events of a job's end.
 async fn ends(bench: &Bench, job: jobs::JobId) -> usize {
-    let events: redis::streams::StreamRangeReply = bench.command(&["XRANGE", &bench.key("events"), "-", "+"]).await;
+    let events: redis::streams::StreamRangeReply =
+        bench.command(&["XRANGE", &bench.key("events"), "-", "+"]).await;
     let of_job = events.ids.iter().filter(|event| event.get::<String>("job") == Some(job.to_string()));
-    of_job.filter(|event| JobState::parse(&event.get::<String>("state").unwrap()).is_some_and(JobState::is_terminal)).count()
+    of_job
+        .filter(|event| {
+            JobState::parse(&event.get::<String>("state").unwrap()).is_some_and(JobState::is_terminal)
+        })
+        .count()
 }
 
 #[tokio::test]
@@ -30,7 +35,11 @@ async fn a_batch_is_one_entry_that_yields_its_children_and_ends_once() {
     let view = bench.view(batch).await;
     assert_eq!((view.kind, view.state), (Kind::Batch, JobState::Waiting));
     let counts = view.counts.unwrap();
-    assert_eq!(counts, Counts { total: 250, succeeded: 1, cached: 1, ..Counts::default() }, "the cache answered one at once");
+    assert_eq!(
+        counts,
+        Counts { total: 250, succeeded: 1, cached: 1, ..Counts::default() },
+        "the cache answered one at once"
+    );
     let entries: u64 = bench.command(&["ZCARD", &bench.key("q:1:default")]).await;
     assert_eq!(entries, 1);
     assert_eq!(bench.queue.depth().await.unwrap().ready, 249);
@@ -38,7 +47,10 @@ async fn a_batch_is_one_entry_that_yields_its_children_and_ends_once() {
     assert_eq!(total, 250);
     let states: Vec<_> = page.iter().map(|child| (child.request.get().to_owned(), child.state)).collect();
     let expected = |n: u32, state| (format!(r#"{{"of":"k-{n}"}}"#), state);
-    assert_eq!(states, [expected(2, JobState::Queued), expected(3, JobState::Succeeded), expected(4, JobState::Queued)]);
+    assert_eq!(
+        states,
+        [expected(2, JobState::Queued), expected(3, JobState::Succeeded), expected(4, JobState::Queued)]
+    );
     assert!(page.iter().all(|child| child.batch == Some(batch)));
 
     let mut seen = HashSet::new();
@@ -120,7 +132,8 @@ async fn between_a_cancel_and_its_chunks_nothing_starts_and_children_show_as_can
     let stopped: u64 = {
         bench.queue.open(batch).await.unwrap();
         let child = bench.queue.children(batch, &bench.tenant, 7, 1).await.unwrap().1.remove(0);
-        let cancelling = tokio::time::timeout(std::time::Duration::ZERO, bench.queue.cancel(batch, &bench.tenant)).await;
+        let cancelling =
+            tokio::time::timeout(std::time::Duration::ZERO, bench.queue.cancel(batch, &bench.tenant)).await;
         assert!(cancelling.is_err());
         // The first script was sent; wait for its effect.
         while bench.command::<u64>(&["ZCARD", &bench.key("closing")]).await == 0 {
@@ -190,13 +203,14 @@ async fn failures_end_a_batch_as_failed_and_stop_the_rest_if_asked_to() {
 async fn a_batch_carries_its_tags_to_its_children_and_its_idempotency_key_answers_the_first() {
     let bench = Bench::new().await;
     let mut batch = bench.batch(keys("k", 5));
-    batch.treatment.tags = Tags::new(Some("spring".into()), Default::default()).unwrap();
+    batch.treatment.tags = Tags::new(Some("spring".into()), BTreeMap::new()).unwrap();
     batch.treatment.webhook = Some("https://example.com/hook".into());
     batch.idempotency = Some(Idempotency { key: "once".into(), fingerprint: "x".into() });
     let id = bench.submit_batch(&batch).await;
     assert_eq!(bench.queue.submit_batch(&batch).await.unwrap(), (id, Accepted::Repeated));
     let other = Idempotency { key: "once".into(), fingerprint: "y".into() };
-    let refused = bench.queue.submit_batch(&BatchSubmission { idempotency: Some(other), ..batch.clone() }).await;
+    let refused =
+        bench.queue.submit_batch(&BatchSubmission { idempotency: Some(other), ..batch.clone() }).await;
     assert!(matches!(refused, Err(QueueError::IdempotencyConflict(_))));
     let (_, children) = bench.queue.children(id, &bench.tenant, 0, 10).await.unwrap();
     assert!(children.iter().all(|child| child.tags.campaign() == Some("spring")));
@@ -204,7 +218,8 @@ async fn a_batch_carries_its_tags_to_its_children_and_its_idempotency_key_answer
         bench.finish(&claim, &success(&key_of(&claim))).await;
     }
     // The children have no webhook of their own: one entry, written with the end of the batch.
-    let outbox: redis::streams::StreamRangeReply = bench.command(&["XRANGE", &bench.key("outbox"), "-", "+"]).await;
+    let outbox: redis::streams::StreamRangeReply =
+        bench.command(&["XRANGE", &bench.key("outbox"), "-", "+"]).await;
     assert_eq!(outbox.ids.len(), 1);
     assert_eq!(outbox.ids[0].get::<String>("event").unwrap(), "batch.completed");
     assert_eq!(outbox.ids[0].get::<String>("job").unwrap(), id.to_string());

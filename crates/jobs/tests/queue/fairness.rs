@@ -169,7 +169,10 @@ async fn a_paused_queue_accepts_and_finishes_but_starts_nothing() {
     bench.nothing_to_claim().await;
     assert!(bench.queue.depth().await.unwrap().paused);
     bench.finish(&claim, &success("a")).await;
-    assert_eq!((bench.state(running).await, bench.state(waiting).await), (JobState::Succeeded, JobState::Queued));
+    assert_eq!(
+        (bench.state(running).await, bench.state(waiting).await),
+        (JobState::Succeeded, JobState::Queued)
+    );
     bench.queue.pause(false).await.unwrap();
     assert_eq!(key_of(&bench.claim().await), "b");
 }

@@ -2,8 +2,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use jobs::{
-    Accepted, CacheMode, ErrorCode, Events, Fence, Finish, Free, Idempotency, JobError, JobId, JobState, Outcome, Priority,
-    Progress, QueueError, Stop, Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
+    Accepted, CacheMode, ErrorCode, Events, Fence, Finish, Free, Idempotency, JobError, JobId, JobState,
+    Outcome, Priority, Progress, QueueError, Stop, Submission, TenantId, WorkerId, blobs::BlobId,
+    private_redis::PrivateRedis,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -176,7 +177,8 @@ async fn a_permanent_failure_ends_the_job_and_a_retryable_one_is_tried_again_up_
         assert_eq!(finish, if attempt < 3 { Finish::Retry } else { Finish::Accepted });
         if attempt < 3 {
             assert_eq!(bench.state(job).await, JobState::Scheduled);
-            let _added: u64 = bench.command(&["ZADD", &bench.key("delayed"), "1", &claim.run.to_string()]).await;
+            let _added: u64 =
+                bench.command(&["ZADD", &bench.key("delayed"), "1", &claim.run.to_string()]).await;
             bench.reap().await;
         }
     }
@@ -379,14 +381,16 @@ async fn a_delayed_job_starts_at_its_time_unless_somebody_wants_it_now() {
     assert_eq!(bench.state(job).await, JobState::Succeeded);
 
     let tomorrow = Some(bench.now_ms().await + 86_400_000);
-    let (delayed, _) = bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("b") }).await.unwrap();
+    let (delayed, _) =
+        bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("b") }).await.unwrap();
     let (now, accepted) = bench.submit_from("other", "b").await;
     assert_eq!((accepted, bench.state(delayed).await), (Accepted::Joined, JobState::Queued));
     let claim = bench.claim().await;
     bench.finish(&claim, &success("b")).await;
     assert_eq!(bench.queue.get(now, &TenantId::new("other")).await.unwrap().state, JobState::Succeeded);
 
-    let (delayed, _) = bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("c") }).await.unwrap();
+    let (delayed, _) =
+        bench.queue.submit(&Submission { start_at_ms: tomorrow, ..bench.submission("c") }).await.unwrap();
     assert_eq!(bench.queue.cancel(delayed, &bench.tenant).await.unwrap(), JobState::Scheduled);
     bench.assert_nothing_left().await;
 }
@@ -431,7 +435,10 @@ async fn a_run_that_was_lost_twice_is_tried_alone_and_its_worker_makes_room() {
     let others = bench.queue.claim(&second, busy).await.unwrap().0;
     assert_eq!(others.iter().map(key_of).collect::<Vec<_>>(), ["other"], "the others go on");
     let claims = bench.claims(5).await;
-    assert_eq!(claims.iter().map(|claim| (key_of(claim), claim.alone)).collect::<Vec<_>>(), [("poison".to_owned(), true)]);
+    assert_eq!(
+        claims.iter().map(|claim| (key_of(claim), claim.alone)).collect::<Vec<_>>(),
+        [("poison".to_owned(), true)]
+    );
     bench.finish(&claims[0], &success("poison")).await;
     bench.finish(&others[0], &success("other")).await;
     assert_eq!(bench.state(job).await, JobState::Succeeded);
@@ -452,7 +459,10 @@ async fn after_a_gap_nobody_reaps_for_one_lease() {
     assert!(bench.queue.reap().await.unwrap().lost.is_empty());
     assert!(bench.queue.renew(&[(claim.run, claim.fence)]).await.unwrap().is_empty());
     bench.finish(&claim, &success("a")).await;
-    assert_eq!((bench.state(job).await, bench.counter("stalls").await, bench.counter("gaps").await), (JobState::Succeeded, 0, 1));
+    assert_eq!(
+        (bench.state(job).await, bench.counter("stalls").await, bench.counter("gaps").await),
+        (JobState::Succeeded, 0, 1)
+    );
     let calm: i64 = bench.command(&["PTTL", &bench.key("calm")]).await;
     assert!((1..=10_000).contains(&calm), "{calm}");
 }
@@ -480,7 +490,8 @@ async fn a_worker_that_was_only_late_keeps_its_run_until_another_takes_it() {
 async fn jobs_that_share_a_run_get_the_longest_time_and_the_most_attempts() {
     let bench = Bench::new().await;
     let with = |tenant: &str, timeout_s, max_attempts, plan: &str| {
-        let mut submission = bench.with("a", |treatment| (treatment.timeout_s, treatment.max_attempts) = (timeout_s, max_attempts));
+        let mut submission = bench
+            .with("a", |treatment| (treatment.timeout_s, treatment.max_attempts) = (timeout_s, max_attempts));
         (submission.tenant, submission.plan) = (TenantId::new(tenant), plan.into());
         submission
     };
@@ -507,7 +518,8 @@ async fn jobs_that_share_a_run_get_the_longest_time_and_the_most_attempts() {
 }
 
 #[tokio::test]
-async fn a_run_is_claimed_once_though_it_stands_under_every_tenant_that_waits_and_goes_on_without_the_first() {
+async fn a_run_is_claimed_once_though_it_stands_under_every_tenant_that_waits_and_goes_on_without_the_first()
+{
     let bench = Bench::new().await;
     let (first, _) = bench.submit_from("a", "k").await;
     for n in 0..30 {
@@ -523,7 +535,11 @@ async fn a_run_is_claimed_once_though_it_stands_under_every_tenant_that_waits_an
     bench.nothing_to_claim().await;
     bench.finish(&again, &success("k")).await;
     for n in 0..30 {
-        let found = bench.queue.list(&TenantId::new(format!("b{n}")), &jobs::Filter::default(), None, 5).await.unwrap();
+        let found = bench
+            .queue
+            .list(&TenantId::new(format!("b{n}")), &jobs::Filter::default(), None, 5)
+            .await
+            .unwrap();
         assert_eq!(found.jobs[0].state, JobState::Succeeded);
     }
     bench.assert_nothing_left().await;
@@ -540,8 +556,13 @@ async fn the_end_of_a_job_with_a_webhook_and_its_outbox_entry_are_one() {
     }
     // Answered by the cache, it fires too.
     let (cached, _) = bench.queue.submit(&hooked).await.unwrap();
-    let outbox: redis::streams::StreamRangeReply = bench.command(&["XRANGE", &bench.key("outbox"), "-", "+"]).await;
-    let entries: Vec<_> = outbox.ids.iter().map(|entry| (entry.get::<String>("job").unwrap(), entry.get::<String>("event").unwrap())).collect();
+    let outbox: redis::streams::StreamRangeReply =
+        bench.command(&["XRANGE", &bench.key("outbox"), "-", "+"]).await;
+    let entries: Vec<_> = outbox
+        .ids
+        .iter()
+        .map(|entry| (entry.get::<String>("job").unwrap(), entry.get::<String>("event").unwrap()))
+        .collect();
     let expected = |job: JobId| (job.to_string(), "job.succeeded".to_owned());
     assert_eq!(entries, [expected(job), expected(cached)]);
 }

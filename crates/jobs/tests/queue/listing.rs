@@ -1,5 +1,5 @@
 //! Listings: by state, kind, batch, campaign and label, newest first, page by page.
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jobs::{Filter, JobId, JobState, Kind, Outcome, Queue, Redis, Retention, Tags, TenantId};
 
@@ -58,15 +58,21 @@ async fn jobs_are_listed_by_campaign_and_labels() {
         Tags::new(Some(campaign.into()), [("color".to_owned(), color.to_owned())].into()).unwrap()
     };
     let mut jobs = Vec::new();
-    for (n, (campaign, color)) in [("one", "red"), ("one", "blue"), ("two", "red"), ("one", "red")].iter().enumerate() {
+    for (n, (campaign, color)) in
+        [("one", "red"), ("one", "blue"), ("two", "red"), ("one", "red")].iter().enumerate()
+    {
         let submission = bench.with(&n.to_string(), |treatment| treatment.tags = tags(campaign, color));
         jobs.push(bench.queue.submit(&submission).await.unwrap().0);
     }
-    let one = Filter { tags: Tags::new(Some("one".into()), Default::default()).unwrap(), ..Filter::default() };
+    let one =
+        Filter { tags: Tags::new(Some("one".into()), BTreeMap::new()).unwrap(), ..Filter::default() };
     assert_eq!(all(&bench, &one, 2).await, [jobs[3], jobs[1], jobs[0]]);
     let one_red = Filter { tags: tags("one", "red"), ..Filter::default() };
     assert_eq!(all(&bench, &one_red, 2).await, [jobs[3], jobs[0]]);
-    let red = Filter { tags: Tags::new(None, [("color".to_owned(), "red".to_owned())].into()).unwrap(), ..Filter::default() };
+    let red = Filter {
+        tags: Tags::new(None, [("color".to_owned(), "red".to_owned())].into()).unwrap(),
+        ..Filter::default()
+    };
     assert_eq!(all(&bench, &red, 9).await, [jobs[3], jobs[2], jobs[0]]);
     bench.queue.cancel(jobs[3], &bench.tenant).await.unwrap();
     let cancelled = Filter { states: vec![JobState::Cancelled], ..one };

@@ -1,8 +1,8 @@
 //! A queue of its own for each test, and short names for what tests do again and again.
 use jobs::{
-    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Free, JobError, JobId, JobState, JobView, Kind,
-    OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
-    blobs::BlobId, private_redis::PrivateRedis,
+    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Free, JobError, JobId, JobState, JobView,
+    Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, StoredResult, Submission, TenantId,
+    Treatment, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
 };
 use serde_json::value::RawValue;
 
@@ -35,6 +35,7 @@ impl Bench {
             start_at_ms: None,
             deadline_ms: None,
             idempotency: None,
+            instead_of: None,
         }
     }
 
@@ -46,7 +47,11 @@ impl Bench {
     }
 
     pub(crate) fn batch(&self, keys: impl IntoIterator<Item = String>) -> BatchSubmission {
-        let child = |key: String| Child { request: format!(r#"{{"of":"{key}"}}"#), cache_key: CacheKey::new(key), plan: 0 };
+        let child = |key: String| Child {
+            request: format!(r#"{{"of":"{key}"}}"#),
+            cache_key: CacheKey::new(key),
+            plan: 0,
+        };
         BatchSubmission {
             tenant: self.tenant.clone(),
             kind: Kind::Backtest,
@@ -162,8 +167,8 @@ impl Bench {
         let pattern = format!("{}*", self.key("").trim_end_matches(':'));
         let mut keys: Vec<String> = self.command(&["KEYS", &pattern]).await;
         let kept = [
-            "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists", "events",
-            "outbox", "stats", "seq", "sched", "idle", "beat",
+            "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
+            "events", "outbox", "stats", "seq", "sched", "idle", "beat",
         ];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&self.key(kept))));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
@@ -171,7 +176,8 @@ impl Bench {
         assert_eq!(ready.unwrap_or(0), 0, "runs ready");
         let tenants: Vec<String> = self.command(&["KEYS", &self.key("tenant:*")]).await;
         for tenant in tenants {
-            let counts: (Option<i64>, Option<i64>) = self.command(&["HMGET", &tenant, "open", "running"]).await;
+            let counts: (Option<i64>, Option<i64>) =
+                self.command(&["HMGET", &tenant, "open", "running"]).await;
             assert_eq!((counts.0.unwrap_or(0), counts.1.unwrap_or(0)), (0, 0), "{tenant}: open and running");
         }
     }

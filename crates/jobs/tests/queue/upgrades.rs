@@ -6,7 +6,8 @@ use crate::support::{Bench, key_of, success};
 #[tokio::test]
 async fn an_older_worker_leaves_newer_runs_to_a_newer_one_and_nothing_is_lost_or_run_twice() {
     let bench = Bench::new().await;
-    let newer = Queue::of_version(Redis::open(bench.server.url(), "test", 2).unwrap(), Retention::default(), 99);
+    let newer =
+        Queue::of_version(Redis::open(bench.server.url(), "test", 2).unwrap(), Retention::default(), 99);
     let mut jobs = Vec::new();
     for n in 0..20 {
         // The next version's clients are there already.
@@ -25,7 +26,9 @@ async fn an_older_worker_leaves_newer_runs_to_a_newer_one_and_nothing_is_lost_or
     let by_new = newer.claim(&bench.worker, free).await.unwrap().0;
     assert_eq!(by_new.len(), 14, "the newer worker finds what the older one left, and the batch");
     // Either finishes what the other's scripts wrote; either reads it.
-    for (claim, finisher) in by_old.iter().map(|claim| (claim, &newer)).chain(by_new.iter().map(|claim| (claim, &bench.queue))) {
+    for (claim, finisher) in
+        by_old.iter().map(|claim| (claim, &newer)).chain(by_new.iter().map(|claim| (claim, &bench.queue)))
+    {
         finisher.finish(claim, &success(&key_of(claim))).await.unwrap();
     }
     for job in jobs {

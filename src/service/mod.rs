@@ -1,4 +1,6 @@
-//! What both doors, HTTP and MCP, do: validate, submit, wait, read, cancel.
+//! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
+
+mod submit;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,45 +8,23 @@ use jesse::{
     candles::store::{CandleStore, SeriesView, manifests},
     catalogue::{self, Catalogue, Hyperparameter},
     plan::{Limits, Planner},
-    spec::{BacktestRequest, BacktestSpec},
     strategies::publish::Publisher,
 };
 use jobs::{
-    Accepted, CacheMode, Events, Idempotency, JobId, JobState, JobView, Kind, Priority, Queue, Submission,
-    TenantId,
+    Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId,
     blobs::{BlobId, BlobStore, Blobs},
     documents::{Document, Documents},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::errors::{Code, ServiceError};
 
-/// After how many failed attempts a job is given up, unless it says otherwise.
-const MAX_ATTEMPTS: u32 = 3;
+pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 
-/// How a backtest is to be treated.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SubmitOptions {
-    /// use (default): take a stored result; refresh: compute anew; off: neither read nor store
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub cache: CacheMode,
-    /// interactive, normal (default), batch
-    #[serde(default)]
-    #[schemars(with = "String")]
-    pub priority: Priority,
-    /// Seconds the run may take
-    #[serde(default)]
-    #[schemars(with = "u32")]
-    pub timeout_s: Option<u32>,
-    /// Attempts before it is given up, 1 to 10; default 3
-    #[serde(default)]
-    #[schemars(with = "u32")]
-    pub max_attempts: Option<u32>,
-}
+/// The most jobs on one page of a listing.
+pub(crate) const LONGEST_PAGE: usize = 100;
 
 /// A strategy as clients see it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -139,47 +119,6 @@ impl Service {
         })
     }
 
-    /// Accepts a backtest: in milliseconds it is either refused with what is wrong, or durable under its id.
-    pub async fn submit_backtest(
-        &self,
-        tenant: &TenantId,
-        request: &BacktestRequest,
-        options: &SubmitOptions,
-        idempotency: Option<Idempotency>,
-    ) -> Result<(JobId, Accepted), ServiceError> {
-        let limits = self.limits(options)?;
-        let catalogue = self.catalogue().await?;
-        let spec = BacktestSpec::check(request, &catalogue.value)?;
-        let mut plan = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
-        plan.shared = options.cache != CacheMode::Off;
-        let json = |error: serde_json::Error| ServiceError::internal("a plan cannot be written", &error);
-        let submission = Submission {
-            tenant: tenant.clone(),
-            kind: Kind::Backtest,
-            priority: options.priority,
-            cache: options.cache,
-            cache_key: plan.cache_key.clone(),
-            request: serde_json::to_string(&plan.spec).map_err(json)?,
-            plan: serde_json::to_string(&plan).map_err(json)?,
-            max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
-            idempotency,
-        };
-        Ok(self.inner.queue.submit(&submission).await?)
-    }
-
-    fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {
-        let most = self.inner.limits;
-        let wall_s = options.timeout_s.unwrap_or(most.wall_s);
-        if !(1..=most.wall_s).contains(&wall_s) {
-            let message = format!("timeout_s: must be from 1 to {}", most.wall_s);
-            return Err(ServiceError::new(Code::InvalidRequest, message));
-        }
-        if options.max_attempts.is_some_and(|attempts| !(1..=10).contains(&attempts)) {
-            return Err(ServiceError::new(Code::InvalidRequest, "max_attempts: must be from 1 to 10"));
-        }
-        Ok(Limits { wall_s, cpu_s: wall_s, ..most })
-    }
-
     /// A job, once it has ended or `wait` is over; `seen` is told what happens on the way.
     pub async fn job(
         &self,
@@ -196,6 +135,43 @@ impl Service {
     pub async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<JobView, ServiceError> {
         self.inner.queue.cancel(job, tenant).await?;
         Ok(self.inner.queue.get(job, tenant).await?)
+    }
+
+    /// A page of the tenant's jobs, newest first.
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        filter: &Filter,
+        before: Option<JobId>,
+        most: usize,
+    ) -> Result<Page, ServiceError> {
+        Ok(self.inner.queue.list(tenant, filter, before, most).await?)
+    }
+
+    /// A batch, once it has ended or `wait` is over.
+    pub async fn batch(
+        &self,
+        tenant: &TenantId,
+        batch: JobId,
+        wait: Duration,
+    ) -> Result<JobView, ServiceError> {
+        let view = self.job(tenant, batch, wait, |_| {}).await?;
+        if view.kind != Kind::Batch {
+            let message = format!("job {batch} is a {}, not a batch", view.kind.as_str());
+            return Err(ServiceError::new(Code::JobNotFound, message));
+        }
+        Ok(view)
+    }
+
+    /// A page of a batch's jobs in their order, and how many of them can be read already.
+    pub async fn children(
+        &self,
+        tenant: &TenantId,
+        batch: JobId,
+        first: usize,
+        most: usize,
+    ) -> Result<(usize, Vec<JobView>), ServiceError> {
+        Ok(self.inner.queue.children(batch, tenant, first, most).await?)
     }
 
     /// Everything that a job found.

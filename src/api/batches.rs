@@ -1,0 +1,101 @@
+//! `/v1/batches`: many backtests in one call.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ::jobs::TenantId;
+use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use jesse::grid::Grid;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Api, Problem,
+    jobs::{Wait, accepted_as, idempotency, parse_id},
+    listing::page_of_batch,
+    problem::{Body, InPath, InQuery},
+};
+use crate::{
+    errors::{Code, ServiceError},
+    service::{BatchRequest, LONGEST_PAGE, SubmitOptions},
+    views::JobAnswer,
+};
+
+/// The backtests, or a grid of them, and how all are to be treated.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewBatch {
+    #[serde(default)]
+    jobs: Vec<Value>,
+    grid: Option<Grid>,
+    #[serde(default)]
+    base: serde_json::Map<String, Value>,
+    #[serde(default)]
+    on_failure: ::jobs::OnFailure,
+    #[serde(default)]
+    cache: ::jobs::CacheMode,
+    priority: Option<::jobs::Priority>,
+    timeout_s: Option<u32>,
+    max_attempts: Option<u32>,
+    campaign: Option<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+pub(super) async fn submit(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Body(new): Body<NewBatch>,
+) -> Result<Response, Problem> {
+    let idempotency = idempotency(&headers, &new)?;
+    let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, campaign, labels } =
+        new;
+    let request = BatchRequest { jobs, grid, base, on_failure };
+    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
+    let tenant = TenantId::default_tenant();
+    let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
+    let answer = JobAnswer::new(api.service.batch(&tenant, batch, Duration::ZERO).await?);
+    Ok(accepted_as(&format!("/v1/batches/{batch}"), &answer))
+}
+
+pub(super) async fn get(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+    InQuery(wait): InQuery<Wait>,
+) -> Result<Json<JobAnswer>, Problem> {
+    let (batch, limit, tenant) = (parse_id(&id)?, wait.limit(&api)?, TenantId::default_tenant());
+    let waited = api.stop.run_until_cancelled(api.service.batch(&tenant, batch, limit)).await;
+    let view = match waited {
+        Some(view) => view?,
+        None => api.service.batch(&tenant, batch, Duration::ZERO).await?,
+    };
+    Ok(Json(JobAnswer::new(view)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn jobs(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+    InQuery(Page { cursor, limit }): InQuery<Page>,
+) -> Result<Json<Value>, Problem> {
+    let limit = limit.unwrap_or(LONGEST_PAGE);
+    if !(1..=LONGEST_PAGE).contains(&limit) {
+        let message = format!("limit: must be from 1 to {LONGEST_PAGE}");
+        return Err(ServiceError::new(Code::InvalidRequest, message).into());
+    }
+    page_of_batch(&api, &TenantId::default_tenant(), parse_id(&id)?, cursor.as_deref(), limit).await
+}
+
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<JobAnswer>, Problem> {
+    let (batch, tenant) = (parse_id(&id)?, TenantId::default_tenant());
+    api.service.batch(&tenant, batch, Duration::ZERO).await?;
+    Ok(Json(JobAnswer::new(api.service.cancel(&tenant, batch).await?)))
+}

@@ -1,0 +1,175 @@
+//! `GET /v1/jobs`, and running what ended badly once more.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use ::jobs::{Filter, JobId, JobState, Kind, Tags, TenantId};
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api, Problem,
+    jobs::parse_id,
+    problem::{Body, InPath, InQuery},
+};
+use crate::{
+    errors::{Code, ServiceError},
+    service::LONGEST_PAGE,
+    views::JobAnswer,
+};
+
+/// Which jobs, and which page of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Query {
+    /// Comma-separated states.
+    state: Option<String>,
+    /// Comma-separated kinds.
+    kind: Option<String>,
+    /// Jobs of this batch, in their order; it goes with `cursor` and `limit` only.
+    batch: Option<String>,
+    campaign: Option<String>,
+    /// Comma-separated `name=value`.
+    label: Option<String>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Query {
+    fn limit(&self) -> Result<usize, ServiceError> {
+        let limit = self.limit.unwrap_or(20);
+        if (1..=LONGEST_PAGE).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(invalid(format!("limit: must be from 1 to {LONGEST_PAGE}")))
+    }
+
+    fn filter(&self) -> Result<Filter, ServiceError> {
+        let state = |name: &str| {
+            let known: Vec<_> = JobState::ALL.iter().map(|state| state.as_str()).collect();
+            JobState::parse(name).ok_or_else(|| {
+                invalid(format!("state: no state {:?}; there are {}", shown(name), known.join(", ")))
+            })
+        };
+        let kind = |name: &str| {
+            let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+            Kind::from_str(name).map_err(|_| {
+                invalid(format!("kind: no kind {:?}; there are {}", shown(name), known.join(", ")))
+            })
+        };
+        let label = |text: &str| {
+            let pair = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| invalid(format!("label: {:?} is not name=value", shown(text))))
+        };
+        let labels = parts(self.label.as_deref()).map(label).collect::<Result<BTreeMap<_, _>, _>>()?;
+        Ok(Filter {
+            states: parts(self.state.as_deref()).map(state).collect::<Result<_, _>>()?,
+            kinds: parts(self.kind.as_deref()).map(kind).collect::<Result<_, _>>()?,
+            tags: Tags::new(self.campaign.clone(), labels).map_err(|error| invalid(error.to_string()))?,
+        })
+    }
+
+    fn before(&self) -> Result<Option<JobId>, ServiceError> {
+        let cursor =
+            |text: &String| text.parse().map_err(|_| invalid("cursor: take it from `next_cursor`".into()));
+        self.cursor.as_ref().map(cursor).transpose()
+    }
+}
+
+fn parts(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+fn invalid(message: String) -> ServiceError {
+    ServiceError::new(Code::InvalidRequest, message)
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    InQuery(query): InQuery<Query>,
+) -> Result<Json<Value>, Problem> {
+    let tenant = TenantId::default_tenant();
+    let limit = query.limit()?;
+    if let Some(batch) = &query.batch {
+        let alone = Query { batch: None, cursor: None, limit: None, ..query }.filter()?;
+        if !(alone.states.is_empty() && alone.kinds.is_empty() && alone.tags == Tags::default()) {
+            return Err(invalid("batch: goes with cursor and limit only".into()).into());
+        }
+        return page_of_batch(&api, &tenant, parse_id(batch)?, query.cursor.as_deref(), limit).await;
+    }
+    let page = api.service.list(&tenant, &query.filter()?, query.before()?, limit).await?;
+    let jobs: Vec<_> = page.jobs.into_iter().map(JobAnswer::listed).collect();
+    Ok(Json(json!({"jobs": jobs, "next_cursor": page.next.map(|next| next.to_string())})))
+}
+
+/// A page of a batch's jobs: the cursor is the place of the first.
+pub(super) async fn page_of_batch(
+    api: &Api,
+    tenant: &TenantId,
+    batch: JobId,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Json<Value>, Problem> {
+    let first = cursor.map_or(Ok(0), str::parse::<u32>);
+    let first = first.map_err(|_| invalid("cursor: take it from `next_cursor`".into()))? as usize;
+    let view = api.service.batch(tenant, batch, std::time::Duration::ZERO).await?;
+    let total = view.counts.map_or(0, |counts| usize::try_from(counts.total).unwrap_or(usize::MAX));
+    let (_, jobs) = api.service.children(tenant, batch, first, limit).await?;
+    let next = first.saturating_add(limit);
+    let jobs: Vec<_> = jobs.into_iter().map(JobAnswer::listed).collect();
+    Ok(Json(json!({"jobs": jobs, "next_cursor": (next < total).then(|| next.to_string())})))
+}
+
+pub(super) async fn requeue(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<Json<JobAnswer>, Problem> {
+    let tenant = TenantId::default_tenant();
+    let again = api.service.requeue(&tenant, parse_id(&id)?).await?;
+    Ok(Json(JobAnswer::new(api.service.job(&tenant, again, std::time::Duration::ZERO, |_| {}).await?)))
+}
+
+/// Which ended jobs to run once more: those listed, a page at a time.
+pub(super) async fn requeue_many(
+    State(api): State<Api>,
+    Body(query): Body<Query>,
+) -> Result<Json<Value>, Problem> {
+    let tenant = TenantId::default_tenant();
+    let mut filter = query.filter()?;
+    if query.batch.is_some() {
+        return Err(invalid("batch: not here; give the state, campaign and labels of the jobs".into()).into());
+    }
+    if filter.states.is_empty() {
+        filter.states.push(JobState::Dead);
+    }
+    let again = [JobState::Dead, JobState::Failed, JobState::Expired, JobState::Cancelled];
+    if let Some(state) = filter.states.iter().find(|state| !again.contains(state)) {
+        let message = format!(
+            "state: jobs that are {} are not run again; dead, failed, expired and cancelled ones are",
+            state.as_str()
+        );
+        return Err(invalid(message).into());
+    }
+    filter.kinds = vec![Kind::Backtest];
+    let page = api.service.list(&tenant, &filter, query.before()?, query.limit()?).await?;
+    let (mut requeued, mut refused) = (Vec::new(), Vec::new());
+    for job in page.jobs.iter().filter(|job| job.requeued_as.is_none()) {
+        let id = job.job_id.to_string();
+        match api.service.requeue(&tenant, job.job_id).await {
+            Ok(again) => requeued.push(json!({"job_id": id, "requeued_as": again.to_string()})),
+            // What holds for all would fail for each.
+            Err(error)
+                if matches!(error.code, Code::Unavailable | Code::QueueFull | Code::EngineStarting) =>
+            {
+                return Err(error.into());
+            }
+            Err(error) => refused.push(json!({"job_id": id, "error": error})),
+        }
+    }
+    let next = page.next.map(|next| next.to_string());
+    Ok(Json(json!({"requeued": requeued, "refused": refused, "next_cursor": next})))
+}

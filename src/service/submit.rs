@@ -1,0 +1,327 @@
+//! Accepting work: one backtest, a batch of them, or an old job again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jesse::{
+    grid::Grid,
+    plan::{Limits, Planned},
+    spec::{BacktestRequest, BacktestSpec},
+};
+use jiff::Timestamp;
+use jobs::{
+    Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, Kind, OnFailure,
+    Priority, Submission, Tags, TenantId, Treatment,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Service;
+use crate::errors::{Code, ServiceError};
+
+/// After how many failed attempts a job is given up, unless it says otherwise.
+const MAX_ATTEMPTS: u32 = 3;
+/// The most jobs of one batch.
+pub const MOST_CHILDREN: usize = 50_000;
+/// How many mistakes of a batch are told at once.
+const MISTAKES_TOLD: usize = 20;
+
+/// How a backtest is to be treated.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitOptions {
+    /// use (default): take a stored result; refresh: compute anew; off: neither read nor store
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub cache: CacheMode,
+    /// interactive, normal, batch; default normal, for batches batch
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub priority: Option<Priority>,
+    /// Seconds the run may take
+    #[serde(default)]
+    #[schemars(with = "u32")]
+    pub timeout_s: Option<u32>,
+    /// Attempts before it is given up, 1 to 10; default 3
+    #[serde(default)]
+    #[schemars(with = "u32")]
+    pub max_attempts: Option<u32>,
+    /// Name that groups trials of one idea
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub campaign: Option<String>,
+    /// Name to value; jobs can be listed by them
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A batch as a client writes it: its jobs one by one, or a grid of them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// The backtests
+    #[serde(default)]
+    pub jobs: Vec<serde_json::Value>,
+    /// Instead of jobs: a list of values for each field, of which every combination is run
+    #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub grid: Option<Grid>,
+    /// What all have in common
+    #[serde(default)]
+    pub base: serde_json::Map<String, serde_json::Value>,
+    /// When one fails: continue (default) or stop the others
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub on_failure: OnFailure,
+}
+
+/// When a job may start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Not before.
+    pub run_at: Option<Timestamp>,
+    /// Not after.
+    pub deadline: Option<Timestamp>,
+}
+
+impl Window {
+    fn check(self) -> Result<Self, ServiceError> {
+        let Self { run_at, deadline } = self;
+        let invalid = |message: &str| Err(ServiceError::new(Code::InvalidRequest, message));
+        if deadline.is_some_and(|deadline| deadline <= run_at.unwrap_or_default().max(Timestamp::now())) {
+            return invalid("deadline: must be in the future, and after run_at");
+        }
+        if run_at.is_some_and(|run_at| run_at > Timestamp::now() + jiff::Span::new().hours(366 * 24)) {
+            return invalid("run_at: must be within a year");
+        }
+        Ok(self)
+    }
+}
+
+impl Service {
+    /// Accepts a backtest: in milliseconds it is either refused with what is wrong, or durable under its id.
+    pub async fn submit_backtest(
+        &self,
+        tenant: &TenantId,
+        request: &BacktestRequest,
+        options: &SubmitOptions,
+        window: Window,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(JobId, Accepted), ServiceError> {
+        self.submit_again(tenant, request, options, window, idempotency, None).await
+    }
+
+    async fn submit_again(
+        &self,
+        tenant: &TenantId,
+        request: &BacktestRequest,
+        options: &SubmitOptions,
+        window: Window,
+        idempotency: Option<Idempotency>,
+        instead_of: Option<JobId>,
+    ) -> Result<(JobId, Accepted), ServiceError> {
+        let Window { run_at, deadline } = window.check()?;
+        let limits = self.limits(options)?;
+        let treatment = treatment(options, Priority::Normal, limits)?;
+        let catalogue = self.catalogue().await?;
+        let spec = BacktestSpec::check(request, &catalogue.value)?;
+        let mut planned = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
+        planned.plan.shared = options.cache != CacheMode::Off;
+        let submission = Submission {
+            tenant: tenant.clone(),
+            kind: Kind::Backtest,
+            treatment,
+            request: json_text(&planned.spec)?,
+            plan: json_text(&planned.plan)?,
+            cache_key: planned.cache_key,
+            start_at_ms: run_at.map(Timestamp::as_millisecond),
+            deadline_ms: deadline.map(Timestamp::as_millisecond),
+            idempotency,
+            instead_of,
+        };
+        Ok(self.inner.queue.submit(&submission).await?)
+    }
+
+    /// Accepts a batch, all of it or, if one of its jobs cannot run, nothing.
+    pub async fn submit_batch(
+        &self,
+        tenant: &TenantId,
+        request: BatchRequest,
+        options: &SubmitOptions,
+        idempotency: Option<Idempotency>,
+    ) -> Result<(JobId, Accepted), ServiceError> {
+        let limits = self.limits(options)?;
+        let treatment = treatment(options, Priority::Batch, limits)?;
+        let catalogue = self.catalogue().await?;
+        let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
+        let on_failure = request.on_failure;
+        let mut mistakes = Mistakes::default();
+        let mut specs = Vec::new();
+        for (number, request) in requests(request)?.into_iter().enumerate() {
+            let request = serde_json::from_value::<BacktestRequest>(request);
+            match request.map_err(|error| error.to_string()) {
+                Ok(request) => match BacktestSpec::check(&request, &catalogue.value) {
+                    Ok(spec) => specs.push(spec),
+                    Err(error) => mistakes.note(number, &error.message),
+                },
+                Err(error) => mistakes.note(number, &error),
+            }
+            // Thousands take a moment, in which other calls want to be served too.
+            if number % 200 == 199 {
+                tokio::task::yield_now().await;
+            }
+        }
+        mistakes.check()?;
+        let mut mistakes = Mistakes::default();
+        let (mut plans, mut known, mut children) =
+            (Vec::new(), HashMap::new(), Vec::with_capacity(specs.len()));
+        let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
+        for (number, planned) in planned.into_iter().enumerate() {
+            match planned {
+                Ok(Planned { spec, mut plan, cache_key }) => {
+                    plan.shared = options.cache != CacheMode::Off;
+                    let plan = json_text(&plan)?;
+                    let index = *known.entry(plan.clone()).or_insert(plans.len());
+                    if index == plans.len() {
+                        plans.push(plan);
+                    }
+                    children.push(Child { cache_key, request: json_text(&spec)?, plan: index });
+                }
+                Err(error) => mistakes.note(number, &error.message),
+            }
+        }
+        mistakes.check()?;
+        let batch = BatchSubmission {
+            tenant: tenant.clone(),
+            kind: Kind::Backtest,
+            treatment,
+            on_failure,
+            request: shown.to_string(),
+            plans,
+            children,
+            idempotency,
+        };
+        let (id, accepted) = self.inner.queue.submit_batch(&batch).await?;
+        self.inner.queue.open_soon(id);
+        Ok((id, accepted))
+    }
+
+    /// Submits what an ended job asked for once more, on the code and candles of today. A repeat answers the same new
+    /// job.
+    pub async fn requeue(&self, tenant: &TenantId, job: JobId) -> Result<JobId, ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        let refused = |message: String| Err(ServiceError::new(Code::NotRequeueable, message));
+        if !view.state.is_terminal() || view.state == JobState::Succeeded {
+            let message = format!(
+                "the job is {}; only one that ended without a result can be run again",
+                view.state.as_str()
+            );
+            return refused(message);
+        }
+        if view.kind == Kind::Batch {
+            return refused("a batch is not run again as a whole; list its jobs and requeue those".into());
+        }
+        let request: BacktestRequest = serde_json::from_str(view.request.get())
+            .map_err(|error| ServiceError::internal("a stored request cannot be read", &error))?;
+        let details = view.details;
+        let options = SubmitOptions {
+            cache: details.cache,
+            priority: Some(details.priority),
+            // A limit may have been lowered since.
+            timeout_s: Some(details.timeout_s.min(self.inner.limits.wall_s)),
+            max_attempts: Some(details.max_attempts),
+            campaign: view.tags.campaign().map(str::to_owned),
+            labels: view.tags.labels().clone(),
+        };
+        // No client can choose such a key.
+        let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
+        let again = self.submit_again(tenant, &request, &options, Window::default(), Some(once), Some(job));
+        Ok(again.await?.0)
+    }
+
+    fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {
+        let most = self.inner.limits;
+        let wall_s = options.timeout_s.unwrap_or(most.wall_s);
+        if !(1..=most.wall_s).contains(&wall_s) {
+            let message = format!("timeout_s: must be from 1 to {}", most.wall_s);
+            return Err(ServiceError::new(Code::InvalidRequest, message));
+        }
+        if options.max_attempts.is_some_and(|attempts| !(1..=10).contains(&attempts)) {
+            return Err(ServiceError::new(Code::InvalidRequest, "max_attempts: must be from 1 to 10"));
+        }
+        Ok(Limits { wall_s, cpu_s: wall_s, ..most })
+    }
+}
+
+fn treatment(options: &SubmitOptions, priority: Priority, limits: Limits) -> Result<Treatment, ServiceError> {
+    let tags = Tags::new(options.campaign.clone(), options.labels.clone())
+        .map_err(|error| ServiceError::new(Code::InvalidRequest, error.to_string()))?;
+    Ok(Treatment {
+        priority: options.priority.unwrap_or(priority),
+        cache: options.cache,
+        max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
+        timeout_s: limits.wall_s,
+        slots: 1,
+        memory_mb: limits.memory_mb,
+        tags,
+        webhook: None,
+    })
+}
+
+/// The requests of a batch, each an object.
+fn requests(batch: BatchRequest) -> Result<Vec<serde_json::Value>, ServiceError> {
+    let BatchRequest { jobs, grid, base, .. } = batch;
+    let invalid = |message: String| ServiceError::new(Code::InvalidRequest, message);
+    let requests = match grid {
+        Some(_) if !jobs.is_empty() => return Err(invalid("jobs, grid: give one of the two".into())),
+        Some(grid) => grid.expand(&base, MOST_CHILDREN).map_err(|error| invalid(format!("grid: {error}")))?,
+        None => jobs
+            .into_iter()
+            .map(|job| match job {
+                serde_json::Value::Object(own) => {
+                    let mut all = base.clone();
+                    all.extend(own);
+                    all.into()
+                }
+                other => other,
+            })
+            .collect(),
+    };
+    if !(1..=MOST_CHILDREN).contains(&requests.len()) {
+        return Err(invalid(format!("a batch has 1 to {MOST_CHILDREN} jobs, not {}", requests.len())));
+    }
+    Ok(requests)
+}
+
+/// What is wrong with the jobs of a batch.
+#[derive(Default)]
+struct Mistakes {
+    told: Vec<serde_json::Value>,
+    count: usize,
+}
+
+impl Mistakes {
+    fn note(&mut self, number: usize, message: &str) {
+        self.count += 1;
+        if self.told.len() < MISTAKES_TOLD {
+            self.told.push(json!({"field": format!("jobs[{number}]"), "message": message}));
+        }
+    }
+
+    fn check(self) -> Result<(), ServiceError> {
+        let Some(first) = self.told.first() else { return Ok(()) };
+        let (field, message) =
+            (first["field"].as_str().unwrap_or_default(), first["message"].as_str().unwrap_or_default());
+        let message = format!(
+            "{} of the batch's jobs cannot run, so nothing was accepted; {field}: {message}",
+            self.count
+        );
+        let mut error = ServiceError::new(Code::Job(ErrorCode::InvalidSpec), message);
+        error.detail = json!({"errors": self.told});
+        Err(error)
+    }
+}
+
+fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
+    serde_json::to_string(value).map_err(|error| ServiceError::internal("a plan cannot be written", &error))
+}
