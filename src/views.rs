@@ -46,7 +46,7 @@ pub(crate) struct JobAnswer {
     pub error: Option<JobError>,
     /// What was asked for, with defaults filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
+    #[schemars(skip)]
     pub spec: Option<Box<RawValue>>,
     /// Of a batch: how many of its jobs are in each state
     #[serde(default, skip_serializing_if = "Option::is_none")]
