@@ -31,6 +31,7 @@ use crate::{
     outage::Outage,
     queue::{LEASE, Queue, Stop},
     record::{Claim, Finish, Outcome},
+    redis::Blocking,
 };
 
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
@@ -159,7 +160,7 @@ impl Held {
     }
 
     async fn listen_until_error(&self, worker: &WorkerId) -> Result<(), QueueError> {
-        let mut connection = self.queue.redis().blocking_connection().await?;
+        let mut connection = self.queue.redis().blocking().await?;
         loop {
             if self.queue.wait_for_stop(&mut connection, worker).await? {
                 self.asked.notify_one();
@@ -298,7 +299,7 @@ impl LeaseBackend {
     async fn claim_or_wait(
         queue: &Queue,
         worker: &WorkerId,
-        blocking: &mut Option<redis::aio::MultiplexedConnection>,
+        blocking: &mut Option<Blocking>,
         close: &CancellationToken,
     ) -> Result<Option<Claim>, QueueError> {
         if let Some(claim) = queue.claim(worker, 1).await?.pop() {
@@ -306,7 +307,7 @@ impl LeaseBackend {
         }
         let mut connection = match blocking.take() {
             Some(connection) => connection,
-            None => queue.redis().blocking_connection().await?,
+            None => queue.redis().blocking().await?,
         };
         if let Some(waited) = close.run_until_cancelled(queue.wait_for_work(&mut connection)).await {
             waited?;

@@ -45,12 +45,11 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
 
     /// Several documents, in the order of their names.
     pub async fn get_all(&self, names: &[&str]) -> Result<Vec<Option<Arc<Document<T>>>>, QueueError> {
-        let mut connection = self.redis.connection().await?;
         let mut hashes = redis::pipe();
         for name in names {
             hashes.hget(self.key(name), "hash");
         }
-        let hashes: Vec<Option<String>> = hashes.query_async(&mut connection).await?;
+        let hashes: Vec<Option<String>> = self.redis.pipeline(&hashes).await?;
         let mut found = Vec::with_capacity(names.len());
         for (name, hash) in names.iter().zip(hashes) {
             let Some(hash) = hash else {
@@ -60,19 +59,16 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
             let known = self.lock().get(*name).filter(|known| known.hash == hash).cloned();
             found.push(Some(match known {
                 Some(known) => known,
-                None => self.fetch(&mut connection, name).await?,
+                None => self.fetch(name).await?,
             }));
         }
         Ok(found)
     }
 
-    async fn fetch(
-        &self,
-        connection: &mut crate::redis::Connection,
-        name: &str,
-    ) -> Result<Arc<Document<T>>, QueueError> {
-        let (hash, body): (String, String) =
-            redis::cmd("HMGET").arg(self.key(name)).arg("hash").arg("body").query_async(connection).await?;
+    async fn fetch(&self, name: &str) -> Result<Arc<Document<T>>, QueueError> {
+        let mut read = redis::cmd("HMGET");
+        read.arg(self.key(name)).arg("hash").arg("body");
+        let (hash, body): (String, String) = self.redis.query(&read).await?;
         let value = serde_json::from_str(&body)
             .map_err(|error| QueueError::Corrupt(format!("document {name}: {error}")))?;
         let document = Arc::new(Document { hash, value });
@@ -82,9 +78,9 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
 
     /// The names of all documents of the collection, sorted.
     pub async fn names(&self) -> Result<Vec<String>, QueueError> {
-        let mut connection = self.redis.connection().await?;
-        let key = self.redis.keys().collection(self.collection);
-        let mut names: Vec<String> = redis::cmd("SMEMBERS").arg(key).query_async(&mut connection).await?;
+        let mut read = redis::cmd("SMEMBERS");
+        read.arg(self.redis.keys().collection(self.collection));
+        let mut names: Vec<String> = self.redis.query(&read).await?;
         names.sort_unstable();
         Ok(names)
     }
@@ -97,7 +93,7 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
         let mut call = self.redis.script(&SCRIPTS.document);
         call.arg(self.collection).arg(name).arg(expected.unwrap_or_default());
         call.arg(hash.as_str()).arg(body);
-        Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
+        self.redis.invoke(&call).await
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Document<T>>>> {

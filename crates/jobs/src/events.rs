@@ -57,7 +57,7 @@ impl Events {
     }
 
     async fn read_until_error(&self, last: &mut String, outage: &mut Outage) -> Result<(), QueueError> {
-        let mut connection = self.queue.redis().blocking_connection().await?;
+        let mut connection = self.queue.redis().blocking().await?;
         let key = self.queue.redis().keys().events();
         let options = StreamReadOptions::default()
             .block(LONGEST_BLOCK.as_millis().try_into().unwrap_or(1000))
@@ -65,7 +65,7 @@ impl Events {
         loop {
             let mut read = redis::cmd("XREAD");
             read.arg(&options).arg("STREAMS").arg(&key).arg(&*last);
-            let reply: Option<StreamReadReply> = read.query_async(&mut connection).await?;
+            let reply: Option<StreamReadReply> = connection.query(&read).await?;
             outage.over();
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
                 for name in ["job", "run"] {

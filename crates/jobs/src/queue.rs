@@ -10,7 +10,7 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, TenantId, WorkerId},
     record::{Accepted, Claim, Finish, JobView, Outcome, Progress, Receipt, Submission},
-    redis::{LONGEST_BLOCK, Redis},
+    redis::{Blocking, LONGEST_BLOCK, Redis},
     scripts::SCRIPTS,
     state::JobState,
 };
@@ -123,7 +123,7 @@ impl Queue {
         let (key, fingerprint) =
             idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
         call.arg(key).arg(fingerprint);
-        let (id, answer): (String, String) = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let (id, answer): (String, String) = self.redis.invoke(&call).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,
@@ -142,7 +142,7 @@ impl Queue {
         type Records = (HashMap<String, String>, HashMap<String, String>, i64);
         let mut call = self.redis.script(&SCRIPTS.read);
         call.arg(job.to_string()).arg(tenant.as_str());
-        let value: redis::Value = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let value: redis::Value = self.redis.invoke(&call).await?;
         if matches!(&value, redis::Value::Array(items) if items.is_empty()) {
             return Err(QueueError::JobNotFound);
         }
@@ -155,7 +155,7 @@ impl Queue {
     pub async fn cancel(&self, job: JobId, tenant: &TenantId) -> Result<JobState, QueueError> {
         let mut call = self.redis.script(&SCRIPTS.cancel);
         call.arg(job.to_string()).arg(tenant.as_str());
-        let before: Vec<String> = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let before: Vec<String> = self.redis.invoke(&call).await?;
         let before = before.first().ok_or(QueueError::JobNotFound)?;
         // A live job answers with its run's state; `finished` means that its outcome is about to be settled.
         Ok(JobState::parse(before).unwrap_or(JobState::Running))
@@ -170,7 +170,7 @@ impl Queue {
         for fence in &fences {
             call.arg(fence.to_string());
         }
-        let rows: Vec<Row> = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let rows: Vec<Row> = self.redis.invoke(&call).await?;
         let claim = |((run, kind, plan, attempt), fence): (Row, Fence)| {
             Ok(Claim { run: parse(&run)?, fence, kind: kind.parse()?, attempt, plan })
         };
@@ -178,25 +178,22 @@ impl Queue {
     }
 
     /// Waits until a run may be ready, at most for [`LONGEST_BLOCK`].
-    pub(crate) async fn wait_for_work(
-        &self,
-        connection: &mut redis::aio::MultiplexedConnection,
-    ) -> Result<(), QueueError> {
+    pub(crate) async fn wait_for_work(&self, connection: &mut Blocking) -> Result<(), QueueError> {
         let mut wait = redis::cmd("BLPOP");
         wait.arg(self.redis.keys().wake()).arg(LONGEST_BLOCK.as_secs_f64());
-        let _token: Option<(String, String)> = wait.query_async(connection).await?;
+        let _token: Option<(String, String)> = connection.query(&wait).await?;
         Ok(())
     }
 
     /// Waits until somebody wants one of the worker's runs to stop, at most for [`LONGEST_BLOCK`]; answers whether.
     pub(crate) async fn wait_for_stop(
         &self,
-        connection: &mut redis::aio::MultiplexedConnection,
+        connection: &mut Blocking,
         worker: &WorkerId,
     ) -> Result<bool, QueueError> {
         let mut wait = redis::cmd("BLPOP");
         wait.arg(self.redis.keys().stops(worker.as_str())).arg(LONGEST_BLOCK.as_secs_f64());
-        let token: Option<(String, String)> = wait.query_async(connection).await?;
+        let token: Option<(String, String)> = connection.query(&wait).await?;
         Ok(token.is_some())
     }
 
@@ -207,7 +204,7 @@ impl Queue {
         for (run, fence) in held {
             call.arg(run.to_string()).arg(fence.to_string());
         }
-        let stop: Vec<(String, String)> = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let stop: Vec<(String, String)> = self.redis.invoke(&call).await?;
         let why = |why: &str| if why == "cancelled" { Stop::Cancelled } else { Stop::Lost };
         stop.iter().map(|(run, reason)| Ok((parse(run)?, why(reason)))).collect()
     }
@@ -216,7 +213,7 @@ impl Queue {
     pub async fn progress(&self, run: RunId, fence: Fence, progress: &Progress) -> Result<bool, QueueError> {
         let mut call = self.redis.script(&SCRIPTS.progress);
         call.arg(run.to_string()).arg(fence.to_string()).arg(json(progress)?);
-        Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
+        self.redis.invoke(&call).await
     }
 
     /// Hands in the outcome of a run and settles the jobs that wait for it.
@@ -236,7 +233,7 @@ impl Queue {
                 call.arg("cancelled");
             }
         }
-        let answer: String = call.invoke_async(&mut self.redis.connection().await?).await?;
+        let answer: String = self.redis.invoke(&call).await?;
         match answer.as_str() {
             "accepted" => {
                 if let Err(error) = self.settle(claim.run).await {
@@ -252,11 +249,10 @@ impl Queue {
     /// Gives the jobs that wait for a finished run its outcome, in chunks. Idempotent; the reconciler does it again
     /// for runs whose worker did not get this far.
     pub async fn settle(&self, run: RunId) -> Result<(), QueueError> {
-        let mut connection = self.redis.connection().await?;
         loop {
             let mut call = self.redis.script(&SCRIPTS.settle);
             call.arg(run.to_string()).arg(CHUNK);
-            let left: u64 = call.invoke_async(&mut connection).await?;
+            let left: u64 = self.redis.invoke(&call).await?;
             if left == 0 {
                 return Ok(());
             }
@@ -267,7 +263,7 @@ impl Queue {
     pub async fn release(&self, claim: &Claim) -> Result<(), QueueError> {
         let mut call = self.redis.script(&SCRIPTS.release);
         call.arg(claim.run.to_string()).arg(claim.fence.to_string());
-        Ok(call.invoke_async(&mut self.redis.connection().await?).await?)
+        self.redis.invoke(&call).await
     }
 
     /// One round of the reconciler: takes back what lost workers held, queues what is due, settles what is left.
@@ -282,7 +278,7 @@ impl Queue {
         let mut call = self.redis.script(&SCRIPTS.reap);
         call.arg(STALLS_TOLERATED).arg(json(&lost)?).arg(CHUNK);
         let (lost, unsettled): (Vec<(String, String, String)>, Vec<String>) =
-            call.invoke_async(&mut self.redis.connection().await?).await?;
+            self.redis.invoke(&call).await?;
         let unsettled = unsettled.iter().map(|run| parse(run)).collect::<Result<Vec<_>, _>>()?;
         for run in &unsettled {
             self.settle(*run).await?;
@@ -296,7 +292,7 @@ impl Queue {
     pub async fn receipt(&self, result: &str) -> Result<Option<Receipt>, QueueError> {
         let mut read = redis::cmd("HGET");
         read.arg(self.redis.keys().result(result)).arg("receipt");
-        let receipt: Option<String> = read.query_async(&mut self.redis.connection().await?).await?;
+        let receipt: Option<String> = self.redis.query(&read).await?;
         let corrupt = |error: serde_json::Error| QueueError::Corrupt(format!("receipt: {error}"));
         receipt.map(|text| serde_json::from_str(&text).map_err(corrupt)).transpose()
     }
@@ -306,7 +302,7 @@ impl Queue {
         let keys = self.redis.keys();
         let mut read = redis::pipe();
         read.zcard(keys.ready()).zcard(keys.leases()).zcard(keys.delayed());
-        let (ready, running, delayed) = read.query_async(&mut self.redis.connection().await?).await?;
+        let (ready, running, delayed) = self.redis.pipeline(&read).await?;
         Ok(Depth { ready, running, delayed })
     }
 
@@ -314,7 +310,7 @@ impl Queue {
     pub async fn counters(&self) -> Result<HashMap<String, u64>, QueueError> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.redis.keys().stats());
-        Ok(read.query_async(&mut self.redis.connection().await?).await?)
+        self.redis.query(&read).await
     }
 }
 

@@ -1,15 +1,40 @@
-//! The connection to Redis: a pool for short commands, and connections of their own for commands that block.
+//! The connections to Redis: a few that all short commands share, each carrying many at once, and connections of
+//! their own for commands that block.
+//!
+//! A shared connection that breaks is forgotten, and the next call makes another. One that was idle, or whose neighbour
+//! broke, is tried out before it is used. A call is sent again only where Redis said that it was not carried out (a
+//! cluster that is being rearranged), never when its answer was lost: what became of it then is for its caller to find
+//! out.
+//!
+//! On a cluster everything goes to the node that has the slot of the deployment's keys, also what names no key: a
+//! script is loaded where it is called, whatever the state of the other nodes. Not promised: that a deployment goes on
+//! while its slot is moved to another node, since scripts derive keys that Redis does not know of.
 
-use std::time::Duration;
-
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
-use redis::{
-    AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation, aio::MultiplexedConnection,
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{error::QueueError, scripts::Keys};
+use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult,
+    Script, ScriptInvocation, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::{ClusterClient, ClusterClientBuilder},
+    cluster_async::ClusterConnection,
+    cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
+};
+use tokio::time::Instant;
 
-pub(crate) use deadpool_redis::Connection;
+use crate::{error::QueueError, scripts::Keys};
 
 /// How long one command may take before Redis counts as away: long enough for a loaded machine, short enough for a
 /// caller who waits.
@@ -17,48 +42,32 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a blocking command may ask Redis to wait.
 pub(crate) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
+/// A connection that was not used for this long may have died without a word.
+const IDLE: Duration = Duration::from_secs(1);
+/// How soon a call is made again that a cluster refused because it is being rearranged.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+const CLUSTER_SLOTS: u16 = 16384;
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    pool: Pool,
-    client: Client,
+    shared: Arc<SharedConnections>,
     keys: Keys,
 }
 
 impl Redis {
     /// Prepares connections; none is made yet. `url` as in `redis://host:6379/0` or `redis+unix:///path/to.sock`;
-    /// `name` keeps deployments apart that share a Redis.
+    /// several, separated by commas, are nodes of one Redis Cluster. `name` keeps deployments apart that share a
+    /// Redis. `pool_size` connections are shared by short commands; of a cluster one, which leads to all nodes.
     pub fn open(url: &str, name: &str, pool_size: usize) -> Result<Self, QueueError> {
-        let client = Client::open(url)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let pool = Pool::builder(Manager::new_with_config(url, config)?)
-            .max_size(pool_size)
-            .timeouts(Timeouts {
-                wait: Some(RESPONSE_TIMEOUT),
-                create: Some(CONNECT_TIMEOUT),
-                recycle: Some(RESPONSE_TIMEOUT),
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| QueueError::Unavailable(Box::new(error)))?;
-        Ok(Self { pool, client, keys: Keys::new(name) })
-    }
-
-    /// A connection for commands that answer at once.
-    pub(crate) async fn connection(&self) -> Result<Connection, PoolError> {
-        self.pool.get().await
-    }
-
-    /// A connection for commands that block.
-    pub(crate) async fn blocking_connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // A connection that died without a word is noticed too.
-            .set_response_timeout(Some(LONGEST_BLOCK + RESPONSE_TIMEOUT));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
+        let urls = split_urls(url);
+        let (server, connections) = match urls.as_slice() {
+            [url] => (Server::alone(url, pool_size)?, pool_size),
+            nodes => (Server::cluster(nodes, name)?, 1),
+        };
+        let places = std::iter::repeat_with(Place::default).take(connections.max(1)).collect();
+        let shared = SharedConnections { server, places, next: AtomicUsize::new(0) };
+        Ok(Self { shared: Arc::new(shared), keys: Keys::new(name) })
     }
 
     /// A call of a script, with the key and the first argument that all scripts take.
@@ -68,12 +77,378 @@ impl Redis {
         call
     }
 
+    /// Calls a script, and loads it first where Redis does not know it (any more).
+    pub(crate) async fn invoke<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
+        self.shared.send(Request::Script(call)).await
+    }
+
+    /// Runs a command that answers at once.
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
+        self.shared.send(Request::Command(command)).await
+    }
+
+    /// Runs commands that answer at once, in one round trip. They should only read: it is no transaction, and a
+    /// cluster may refuse some of them, after which all are sent again.
+    pub(crate) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, QueueError> {
+        self.shared.send(Request::Pipeline(pipeline)).await
+    }
+
+    /// A connection for commands that block.
+    pub(crate) async fn blocking(&self) -> Result<Blocking, QueueError> {
+        self.shared.server.connect(Use::Blocking).await.map(Blocking).map_err(unavailable)
+    }
+
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// Whether Redis answers.
+    /// Whether Redis answers (of a cluster, the node that has the deployment's keys).
     pub async fn ping(&self) -> Result<(), QueueError> {
-        Ok(redis::cmd("PING").exec_async(&mut self.connection().await?).await?)
+        // Unlike PING, it names a key: no other node of a cluster may answer in this one's place.
+        let mut ask = redis::cmd("EXISTS");
+        ask.arg(self.keys.ready());
+        self.query::<i64>(&ask).await.map(|_| ())
+    }
+}
+
+/// A connection of its own, for commands that block. After an error it should be dropped and made anew.
+pub(crate) struct Blocking(Connection);
+
+impl Blocking {
+    /// Runs a command that may block for up to [`LONGEST_BLOCK`].
+    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, QueueError> {
+        Ok(command.query_async(&mut self.0).await?)
+    }
+}
+
+/// What can be sent.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    Script(&'a ScriptInvocation<'a>),
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+}
+
+impl Request<'_> {
+    async fn send<T: FromRedisValue>(self, connection: &mut Connection) -> RedisResult<T> {
+        match self {
+            Self::Script(call) => call.invoke_async(connection).await,
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SharedConnections {
+    server: Server,
+    places: Vec<Place>,
+    /// Counts calls, so that they take turns.
+    next: AtomicUsize,
+}
+
+impl SharedConnections {
+    async fn send<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, QueueError> {
+        let end = Instant::now() + RESPONSE_TIMEOUT;
+        loop {
+            let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
+            let attempt = place.take_up(self);
+            let mut connection = match attempt.clone().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.broke(place, &attempt);
+                    return Err(unavailable(error));
+                }
+            };
+            let error = match request.send(&mut connection).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if is_broken(&error) {
+                self.broke(place, &attempt);
+            }
+            if !was_refused(&error) || Instant::now() > end {
+                return Err(error.into());
+            }
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
+
+    fn broke(&self, place: &Place, attempt: &Attempt) {
+        if place.forget(attempt) {
+            self.doubt_all();
+        }
+    }
+
+    /// What broke one has often broken all: whoever tries again must not run into the next.
+    fn doubt_all(&self) {
+        for place in &self.places {
+            place.lock().doubtful = true;
+        }
+    }
+}
+
+/// A connection, or the attempt to make it: all who come meanwhile wait for the same one, and none of them waits for
+/// longer than that one takes.
+type Attempt = Shared<BoxFuture<'static, RedisResult<Connection>>>;
+
+/// Where a shared connection is kept.
+#[derive(Debug)]
+struct Place(Mutex<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    attempt: Option<Attempt>,
+    used: Instant,
+    /// To be tried out before it is used again.
+    doubtful: bool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { attempt: None, used: Instant::now(), doubtful: false }))
+    }
+}
+
+impl Place {
+    fn take_up(&self, shared: &Arc<SharedConnections>) -> Attempt {
+        let mut kept = self.lock();
+        let idle = std::mem::replace(&mut kept.used, Instant::now()).elapsed() > IDLE;
+        let doubtful = std::mem::take(&mut kept.doubtful) || idle;
+        let attempt = match kept.attempt.take() {
+            Some(attempt) if !doubtful => attempt,
+            earlier => begin(shared.clone(), earlier.and_then(|earlier| earlier.peek()?.clone().ok())),
+        };
+        kept.attempt.insert(attempt).clone()
+    }
+
+    /// Makes room for another, and answers true, unless somebody else did already.
+    fn forget(&self, broken: &Attempt) -> bool {
+        self.lock().attempt.take_if(|attempt| attempt.ptr_eq(broken)).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tries out the connection that there was, if any, and makes one if it does not answer. In a task of its own, so that
+/// it comes to an end also when the one who asked is gone.
+fn begin(shared: Arc<SharedConnections>, earlier: Option<Connection>) -> Attempt {
+    let task = tokio::spawn(async move {
+        if let Some(mut connection) = earlier {
+            let ping = redis::cmd("PING");
+            let answer = tokio::time::timeout(CONNECT_TIMEOUT, ping.exec_async(&mut connection)).await;
+            if matches!(answer, Ok(Ok(()))) {
+                return Ok(connection);
+            }
+            shared.doubt_all();
+        }
+        shared.server.connect(Use::Short).await
+    });
+    task.map(|ended| ended.unwrap_or_else(|error| Err(io::Error::other(error).into()))).boxed().shared()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Short,
+    Blocking,
+}
+
+impl Use {
+    fn response_timeout(self) -> Duration {
+        match self {
+            Self::Short => RESPONSE_TIMEOUT,
+            // A connection that died without a word is noticed too.
+            Self::Blocking => LONGEST_BLOCK + RESPONSE_TIMEOUT,
+        }
+    }
+}
+
+/// Makes connections.
+#[derive(Debug)]
+enum Server {
+    Alone(Pool),
+    /// The pool for clusters knows no time limits, and sends again what got no answer.
+    Cluster {
+        short: Box<ClusterClient>,
+        blocking: Box<ClusterClient>,
+        route: SingleNodeRoutingInfo,
+    },
+}
+
+impl Server {
+    fn alone(url: &str, pool_size: usize) -> Result<Self, QueueError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(Use::Short.response_timeout()));
+        let pool = Pool::builder(Manager::new_with_config(url, config)?)
+            .max_size(pool_size.max(1))
+            .timeouts(Timeouts {
+                wait: Some(RESPONSE_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: Some(RESPONSE_TIMEOUT),
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| QueueError::Unavailable(Box::new(error)))?;
+        Ok(Self::Alone(pool))
+    }
+
+    fn cluster(nodes: &[&str], name: &str) -> Result<Self, QueueError> {
+        // Redis's own rule: what stands between the first `{` of a key and the `}` after it.
+        let tag = name.split('}').next().filter(|tag| !tag.is_empty());
+        let Some(tag) = tag else {
+            let why = "a deployment on a Redis Cluster needs a name that does not start with }";
+            return Err(unavailable((ErrorKind::InvalidClientConfig, why).into()));
+        };
+        let client = |for_what: Use| {
+            ClusterClientBuilder::new(nodes.iter().copied())
+                .connection_timeout(CONNECT_TIMEOUT)
+                .response_timeout(for_what.response_timeout())
+                // They would also send again what got no answer.
+                .retries(0)
+                .build()
+                .map(Box::new)
+        };
+        let route = SingleNodeRoutingInfo::SpecificNode(Route::new(cluster_slot(tag), SlotAddr::Master));
+        Ok(Self::Cluster { short: client(Use::Short)?, blocking: client(Use::Blocking)?, route })
+    }
+
+    async fn connect(&self, for_what: Use) -> RedisResult<Connection> {
+        match (self, for_what) {
+            (Self::Alone(pool), _) => {
+                let connection = pool.get().await.map_err(|error| match error {
+                    PoolError::Backend(error) => error,
+                    other => io::Error::other(other).into(),
+                })?;
+                // For good: the pool would lend it to one call at a time, and ask Redis before each.
+                let mut connection = deadpool_redis::Connection::take(connection);
+                connection.set_response_timeout(for_what.response_timeout());
+                Ok(Connection::Alone(connection))
+            }
+            (Self::Cluster { short: client, route, .. }, Use::Short)
+            | (Self::Cluster { blocking: client, route, .. }, Use::Blocking) => {
+                // Longer than for one server: each node may take its time, one after the other.
+                let connection = tokio::time::timeout(RESPONSE_TIMEOUT, client.get_async_connection())
+                    .await
+                    .map_err(io::Error::from)??;
+                Ok(Connection::Cluster(connection, route.clone()))
+            }
+        }
+    }
+}
+
+/// Carries many commands at once when it is cloned.
+#[derive(Clone)]
+enum Connection {
+    Alone(MultiplexedConnection),
+    Cluster(ClusterConnection, SingleNodeRoutingInfo),
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Alone(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection, route) => {
+                connection.route_command(command.clone(), RoutingInfo::SingleNode(route.clone())).boxed()
+            }
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Alone(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection, route) => {
+                connection.route_pipeline(pipeline.clone(), offset, count, route.clone()).boxed()
+            }
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Alone(connection) => connection.get_db(),
+            Self::Cluster(connection, _) => connection.get_db(),
+        }
+    }
+}
+
+/// Splits at commas that a URL follows: a path or a password may have commas too.
+fn split_urls(urls: &str) -> Vec<&str> {
+    let is_url = |text: &str| text.trim_start().starts_with("redis://");
+    let commas = urls.match_indices(',').map(|(at, _)| at).filter(|at| is_url(&urls[at + 1..]));
+    let mut start = 0;
+    let mut found = Vec::new();
+    for end in commas.chain([urls.len()]) {
+        found.push(urls[start..end].trim());
+        start = end + 1;
+    }
+    found
+}
+
+/// The slot of a hash tag: CRC-16/XMODEM, as the specification of Redis Cluster has it.
+fn cluster_slot(tag: &str) -> u16 {
+    let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+    let crc = tag.bytes().fold(0, |crc, byte| (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| shift(crc)));
+    crc % CLUSTER_SLOTS
+}
+
+/// Whether no further command should be sent over the connection on which this happened.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        // A replica since a moment ago; the address may lead to its successor by now.
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+/// Whether a cluster did not carry out the command, and may after a moment. (The client learns from these answers where
+/// the slot is now.)
+fn was_refused(error: &RedisError) -> bool {
+    error.is_cluster_error() || error.kind() == ErrorKind::ClusterConnectionNotFound
+}
+
+/// There is no connection, so whatever the reason, the call was not made.
+fn unavailable(error: RedisError) -> QueueError {
+    QueueError::Unavailable(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split_where_a_url_follows() {
+        for (given, expected) in [
+            ("redis://one:1/0", vec!["redis://one:1/0"]),
+            ("redis://:a,b@one:1", vec!["redis://:a,b@one:1"]),
+            ("redis+unix:///data, old/redis.sock", vec!["redis+unix:///data, old/redis.sock"]),
+            (
+                "redis://one:1,redis://two:2, redis://:p@three:3",
+                vec!["redis://one:1", "redis://two:2", "redis://:p@three:3"],
+            ),
+        ] {
+            assert_eq!(split_urls(given), expected);
+        }
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(cluster_slot("123456789"), 0x31C3);
+        assert_eq!(cluster_slot("foo"), 12182);
+    }
+
+    #[test]
+    fn a_cluster_needs_a_hash_tag() {
+        let nodes = "redis://127.0.0.1:1,redis://127.0.0.1:2";
+        assert!(matches!(Redis::open(nodes, "}", 1), Err(QueueError::Unavailable(_))));
+        assert!(Redis::open(nodes, "a}b", 1).is_ok());
     }
 }
