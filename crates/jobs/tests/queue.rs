@@ -1,5 +1,8 @@
-//! The scripts on a real Redis, each test on one of its own.
+//! The scripts on a real Redis.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod connections;
+mod support;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,23 +12,25 @@ use jobs::{
     StoredResult, Submission, TenantId, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
 };
 use serde_json::value::RawValue;
+use support::TestRedis;
 use tokio_util::sync::CancellationToken;
 
 struct Bench {
     queue: Queue,
     worker: WorkerId,
     tenant: TenantId,
-    server: PrivateRedis,
-    folder: tempfile::TempDir,
+    server: TestRedis,
 }
 
 impl Bench {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let server = PrivateRedis::start(folder.path()).await.unwrap();
-        let redis = Redis::open(server.url(), "test", 8).unwrap();
+        Self::on(TestRedis::shared().await)
+    }
+
+    fn on(server: TestRedis) -> Self {
+        let redis = Redis::open(server.url(), server.name(), 8).unwrap();
         let queue = Queue::new(redis, Retention::default());
-        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server, folder }
+        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server }
     }
 
     fn submission(&self, key: &str) -> Submission {
@@ -67,16 +72,17 @@ impl Bench {
     }
 
     async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        self.server.raw().await
     }
 
     /// Makes every lease look as if it had ended, which would take ten seconds of waiting.
     async fn end_all_leases(&self) {
         let mut redis = self.redis().await;
+        let leases = self.server.key("leases");
         let held: Vec<String> =
-            redis::cmd("ZRANGE").arg("{test}:leases").arg(0).arg(-1).query_async(&mut redis).await.unwrap();
+            redis::cmd("ZRANGE").arg(&leases).arg(0).arg(-1).query_async(&mut redis).await.unwrap();
         for run in held {
-            redis::cmd("ZADD").arg("{test}:leases").arg(1).arg(run).exec_async(&mut redis).await.unwrap();
+            redis::cmd("ZADD").arg(&leases).arg(1).arg(run).exec_async(&mut redis).await.unwrap();
         }
     }
 
@@ -86,10 +92,9 @@ impl Bench {
 
     /// Nothing that was needed for the way of a job may be left when all jobs have ended.
     async fn assert_nothing_left(&self) {
-        let mut redis = self.redis().await;
-        let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+        let mut keys = self.server.keys().await;
         let kept = ["job:", "run:", "result:", "stops:", "events", "stats", "seq", "wake"];
-        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&format!("{{test}}:{kept}"))));
+        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
     }
 }
@@ -141,7 +146,6 @@ async fn a_job_goes_from_submit_to_result_and_the_second_call_is_a_cache_hit() {
     assert_eq!((accepted, view.state, view.cached), (Accepted::Cached, JobState::Succeeded, true));
     bench.nothing_to_claim().await;
     bench.assert_nothing_left().await;
-    bench.server.stop().await;
 }
 
 #[tokio::test]
@@ -280,7 +284,7 @@ async fn a_permanent_failure_ends_the_job_and_a_retryable_one_is_tried_again_up_
             assert_eq!(bench.state(job).await, JobState::Scheduled);
             let mut redis = bench.redis().await;
             redis::cmd("ZADD")
-                .arg("{test}:delayed")
+                .arg(bench.server.key("delayed"))
                 .arg(1)
                 .arg(claim.run.to_string())
                 .exec_async(&mut redis)
@@ -357,7 +361,7 @@ async fn refresh_computes_again_and_off_shares_nothing() {
 
 #[tokio::test]
 async fn a_submit_whose_answer_was_lost_is_accepted_once() {
-    let bench = Bench::new().await;
+    let bench = Bench::on(TestRedis::own().await);
     let mut redis = bench.redis().await;
     // Every connection of the pool is cut while calls go on: each call is made again under the same id.
     let cut = async {
@@ -439,8 +443,8 @@ async fn the_reconciler_settles_what_a_worker_left_behind_after_its_finish() {
         include_str!("../src/scripts/finish.lua")
     ));
     let answer: String = finish
-        .key("{test}:ready")
-        .arg("{test}")
+        .key(bench.server.key("ready"))
+        .arg(format!("{{{}}}", bench.server.name()))
         .arg(claim.run.to_string())
         .arg(claim.fence.to_string())
         .arg("succeeded")
@@ -482,13 +486,12 @@ async fn waiting_ends_with_the_job_or_with_the_limit_and_reports_what_happens() 
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_restart_of_redis() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::on(TestRedis::own().await);
     let job = bench.submit("a").await;
     bench.server.stop().await;
     assert!(matches!(bench.queue.get(job, &bench.tenant).await, Err(QueueError::Unavailable(_))));
-    let server = PrivateRedis::start(bench.folder.path()).await.unwrap();
+    bench.server.start().await;
     assert_eq!(bench.queue.get(job, &bench.tenant).await.unwrap().state, JobState::Queued);
-    server.stop().await;
 }
 
 #[tokio::test]
