@@ -25,6 +25,9 @@ up: build ## Serve on 127.0.0.1:8100 with the demo's data until Ctrl-C (PORT=...
 
 test: setup ## Run all tests, on a real Redis and a real Jesse
 	cargo test --workspace
+	JOBS_TEST_REDIS=cluster cargo test --workspace --test queue
+	@if [ -x $(OLDEST_REDIS) ]; then JOBS_TEST_REDIS=$(OLDEST_REDIS) cargo test --workspace --test queue; \
+	else echo 'there is no Redis 6.2 for this machine: not tested on it'; fi
 	$(JESSE_PYTHON) -m pytest workers/runner/tests -q
 
 bench: build ## Measure against the floor: Jesse warm, one fork (needs its script, see bench/)
@@ -44,4 +47,5 @@ clean: ## Remove what was built, .venv and the demo's data
 	cargo clean
 	rm -rf .venv data/demo
 
+OLDEST_REDIS = $(CURDIR)/.venv/bin/redis-server
 SCRIPTS = $(shell grep -d skip -lE '^\#!.*\bbash' scripts/* demo/* .ci/*)

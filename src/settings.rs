@@ -42,7 +42,8 @@ impl ApiSettings {
 /// The Redis to use.
 #[derive(Debug, Clone, Args)]
 pub struct RedisSettings {
-    /// Redis, e.g. redis://127.0.0.1:6379/0; without it `up` starts a private one
+    /// Redis, e.g. redis://127.0.0.1:6379/0, or several nodes of a Redis Cluster, separated by commas; without it `up`
+    /// starts a private one
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
 
@@ -50,8 +51,8 @@ pub struct RedisSettings {
     #[arg(long, env = "JESSE_JOBS_NAME", default_value = "jj")]
     pub name: String,
 
-    /// Most connections to Redis for short commands
-    #[arg(long, env = "REDIS_POOL_SIZE", default_value_t = 16)]
+    /// Connections to Redis that short commands share
+    #[arg(long, env = "REDIS_POOL_SIZE", default_value_t = 4)]
     pub redis_pool_size: usize,
 }
 

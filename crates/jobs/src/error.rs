@@ -141,12 +141,6 @@ impl From<redis::RedisError> for QueueError {
     }
 }
 
-impl From<deadpool_redis::PoolError> for QueueError {
-    fn from(error: deadpool_redis::PoolError) -> Self {
-        Self::Unavailable(Box::new(error))
-    }
-}
-
 /// An error with all its causes, for a log line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());

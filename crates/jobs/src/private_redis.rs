@@ -74,8 +74,13 @@ impl PrivateRedis {
     /// Starts the server and waits until it has read its data. The caller sees to it that nobody else uses the folder;
     /// a server left over from a parent that was killed is waited for first.
     pub async fn start(folder: &Path) -> Result<Self, StartError> {
-        let io = |error| StartError::Io(folder.to_owned(), error);
         let program = find_server().ok_or(StartError::NotInstalled)?;
+        Self::start_with(&program, folder).await
+    }
+
+    /// The same with this redis-server rather than the one in PATH.
+    pub async fn start_with(program: &Path, folder: &Path) -> Result<Self, StartError> {
+        let io = |error| StartError::Io(folder.to_owned(), error);
         let socket = socket_for(folder);
         for needed in [Some(folder), socket.parent()].into_iter().flatten() {
             std::fs::create_dir_all(needed).map_err(io)?;

@@ -2,9 +2,9 @@
 //! their own for commands that block.
 //!
 //! A shared connection that breaks is forgotten, and the next call makes another. One that was idle, or whose neighbour
-//! broke, is tried out before it is used. A call is sent again only where
-//! Redis said that it was not carried out (a cluster that is being rearranged), never when its answer was lost: what
-//! became of it then is for its caller to find out.
+//! broke, is tried out before it is used. A call is sent again only where Redis said that it was not carried out (a
+//! cluster that is being rearranged), never when its answer was lost: what became of it then is for its caller to find
+//! out.
 //!
 //! On a cluster everything goes to the node that has the slot of the deployment's keys, also what names no key: a
 //! script is loaded where it is called, whatever the state of the other nodes. Not promised: that a deployment goes on
@@ -66,7 +66,7 @@ impl Redis {
             nodes => (Server::cluster(nodes, name)?, 1),
         };
         let places = std::iter::repeat_with(Place::default).take(connections.max(1)).collect();
-        let shared = SharedConnections { server: Arc::new(server), places, next: AtomicUsize::new(0) };
+        let shared = SharedConnections { server, places, next: AtomicUsize::new(0) };
         Ok(Self { shared: Arc::new(shared), keys: Keys::new(name) })
     }
 
@@ -144,22 +144,22 @@ impl Request<'_> {
 
 #[derive(Debug)]
 struct SharedConnections {
-    server: Arc<Server>,
+    server: Server,
     places: Vec<Place>,
     /// Counts calls, so that they take turns.
     next: AtomicUsize,
 }
 
 impl SharedConnections {
-    async fn send<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, QueueError> {
+    async fn send<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, QueueError> {
         let end = Instant::now() + RESPONSE_TIMEOUT;
         loop {
             let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
-            let attempt = place.take_up(&self.server);
+            let attempt = place.take_up(self);
             let mut connection = match attempt.clone().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    place.forget(&attempt);
+                    self.broke(place, &attempt);
                     return Err(unavailable(error));
                 }
             };
@@ -167,14 +167,26 @@ impl SharedConnections {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if is_broken(&error) && place.forget(&attempt) {
-                // What broke one has often broken all: whoever tries again must not run into the next.
-                self.places.iter().for_each(Place::doubt);
+            if is_broken(&error) {
+                self.broke(place, &attempt);
             }
             if !was_refused(&error) || Instant::now() > end {
                 return Err(error.into());
             }
             tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
+
+    fn broke(&self, place: &Place, attempt: &Attempt) {
+        if place.forget(attempt) {
+            self.doubt_all();
+        }
+    }
+
+    /// What broke one has often broken all: whoever tries again must not run into the next.
+    fn doubt_all(&self) {
+        for place in &self.places {
+            place.lock().doubtful = true;
         }
     }
 }
@@ -191,6 +203,7 @@ struct Place(Mutex<Kept>);
 struct Kept {
     attempt: Option<Attempt>,
     used: Instant,
+    /// To be tried out before it is used again.
     doubtful: bool,
 }
 
@@ -201,13 +214,13 @@ impl Default for Place {
 }
 
 impl Place {
-    fn take_up(&self, server: &Arc<Server>) -> Attempt {
+    fn take_up(&self, shared: &Arc<SharedConnections>) -> Attempt {
         let mut kept = self.lock();
         let idle = std::mem::replace(&mut kept.used, Instant::now()).elapsed() > IDLE;
         let doubtful = std::mem::take(&mut kept.doubtful) || idle;
         let attempt = match kept.attempt.take() {
             Some(attempt) if !doubtful => attempt,
-            earlier => begin(server.clone(), earlier.and_then(|earlier| earlier.peek()?.clone().ok())),
+            earlier => begin(shared.clone(), earlier.and_then(|earlier| earlier.peek()?.clone().ok())),
         };
         kept.attempt.insert(attempt).clone()
     }
@@ -217,11 +230,6 @@ impl Place {
         self.lock().attempt.take_if(|attempt| attempt.ptr_eq(broken)).is_some()
     }
 
-    /// Has the connection tried out before it is used again.
-    fn doubt(&self) {
-        self.lock().doubtful = true;
-    }
-
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,7 +237,7 @@ impl Place {
 
 /// Tries out the connection that there was, if any, and makes one if it does not answer. In a task of its own, so that
 /// it comes to an end also when the one who asked is gone.
-fn begin(server: Arc<Server>, earlier: Option<Connection>) -> Attempt {
+fn begin(shared: Arc<SharedConnections>, earlier: Option<Connection>) -> Attempt {
     let task = tokio::spawn(async move {
         if let Some(mut connection) = earlier {
             let ping = redis::cmd("PING");
@@ -237,8 +245,9 @@ fn begin(server: Arc<Server>, earlier: Option<Connection>) -> Attempt {
             if matches!(answer, Ok(Ok(()))) {
                 return Ok(connection);
             }
+            shared.doubt_all();
         }
-        server.connect(Use::Short).await
+        shared.server.connect(Use::Short).await
     });
     task.map(|ended| ended.unwrap_or_else(|error| Err(io::Error::other(error).into()))).boxed().shared()
 }

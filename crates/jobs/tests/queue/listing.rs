@@ -1,7 +1,7 @@
 //! Listings: by state, kind, batch, campaign and label, newest first, page by page.
 use std::{collections::BTreeMap, time::Duration};
 
-use jobs::{Filter, JobId, JobState, Kind, Outcome, Queue, Redis, Retention, Tags, TenantId};
+use jobs::{Filter, JobId, JobState, Kind, Outcome, Queue, Retention, Tags, TenantId};
 
 use crate::support::{Bench, failure, success};
 
@@ -64,8 +64,7 @@ async fn jobs_are_listed_by_campaign_and_labels() {
         let submission = bench.with(&n.to_string(), |treatment| treatment.tags = tags(campaign, color));
         jobs.push(bench.queue.submit(&submission).await.unwrap().0);
     }
-    let one =
-        Filter { tags: Tags::new(Some("one".into()), BTreeMap::new()).unwrap(), ..Filter::default() };
+    let one = Filter { tags: Tags::new(Some("one".into()), BTreeMap::new()).unwrap(), ..Filter::default() };
     assert_eq!(all(&bench, &one, 2).await, [jobs[3], jobs[1], jobs[0]]);
     let one_red = Filter { tags: tags("one", "red"), ..Filter::default() };
     assert_eq!(all(&bench, &one_red, 2).await, [jobs[3], jobs[0]]);
@@ -85,7 +84,7 @@ async fn jobs_are_listed_by_campaign_and_labels() {
 async fn what_has_expired_is_taken_out_of_the_listings() {
     let bench = Bench::new().await;
     let short = Retention { jobs: Duration::from_secs(1), results: Duration::from_secs(1) };
-    let redis = Redis::open(bench.server.url(), "test", 2).unwrap();
+    let redis = bench.redis_again();
     let queue = Queue::new(redis, short);
     let mut jobs = Vec::new();
     for n in 0..150 {

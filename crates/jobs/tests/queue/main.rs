@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod batches;
+mod connections;
 mod fairness;
 mod jobs;
 mod listing;
+mod server;
 mod support;
 mod upgrades;

@@ -2,41 +2,42 @@
 use jobs::{
     Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Free, JobError, JobId, JobState, JobView,
     Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, StoredResult, Submission, TenantId,
-    Treatment, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
+    Treatment, WorkerId, blobs::BlobId,
 };
 use serde_json::value::RawValue;
+
+use crate::server::TestRedis;
 
 pub(crate) struct Bench {
     pub(crate) queue: Queue,
     pub(crate) worker: WorkerId,
     pub(crate) tenant: TenantId,
-    pub(crate) server: PrivateRedis,
-    pub(crate) folder: tempfile::TempDir,
-    name: String,
+    pub(crate) server: TestRedis,
 }
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let server = PrivateRedis::start(folder.path()).await.unwrap();
-        let name = "test".to_owned();
-        let queue = Queue::new(Redis::open(server.url(), &name, 8).unwrap(), Retention::default());
-        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server, folder, name }
+        Self::on(TestRedis::shared().await)
     }
 
+    /// On a Redis that this test may stop or cut off.
+    pub(crate) async fn alone() -> Self {
+        Self::on(TestRedis::own().await)
+    }
+
+    fn on(server: TestRedis) -> Self {
+        let queue = Queue::new(Redis::open(server.url(), server.name(), 4).unwrap(), Retention::default());
+        Self { queue, worker: WorkerId::new("w1"), tenant: TenantId::default_tenant(), server }
+    }
+
+    /// The same queue as another program would open it.
+    pub(crate) fn redis_again(&self) -> Redis {
+        Redis::open(self.server.url(), self.server.name(), 2).unwrap()
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as all the others")]
     pub(crate) fn submission(&self, key: &str) -> Submission {
-        Submission {
-            tenant: self.tenant.clone(),
-            kind: Kind::Backtest,
-            treatment: Treatment::default(),
-            cache_key: CacheKey::new(key),
-            request: format!(r#"{{"of":"{key}"}}"#),
-            plan: format!(r#"{{"plan":"{key}"}}"#),
-            start_at_ms: None,
-            deadline_ms: None,
-            idempotency: None,
-            instead_of: None,
-        }
+        submission(key)
     }
 
     /// The same with a change to how it is treated.
@@ -119,12 +120,12 @@ impl Bench {
     }
 
     pub(crate) async fn redis(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        self.server.raw().await
     }
 
     /// The name of a key of this queue.
     pub(crate) fn key(&self, name: &str) -> String {
-        format!("{{{}}}:{name}", self.name)
+        self.server.key(name)
     }
 
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
@@ -164,13 +165,12 @@ impl Bench {
 
     /// Nothing that was needed for the way of a job may be left when all jobs have ended.
     pub(crate) async fn assert_nothing_left(&self) {
-        let pattern = format!("{}*", self.key("").trim_end_matches(':'));
-        let mut keys: Vec<String> = self.command(&["KEYS", &pattern]).await;
+        let mut keys = self.server.keys().await;
         let kept = [
             "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
             "events", "outbox", "stats", "seq", "sched", "idle", "beat",
         ];
-        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(&self.key(kept))));
+        keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
         let ready: Option<i64> = self.command(&["HGET", &self.key("sched"), "ready"]).await;
         assert_eq!(ready.unwrap_or(0), 0, "runs ready");
@@ -181,9 +181,20 @@ impl Bench {
             assert_eq!((counts.0.unwrap_or(0), counts.1.unwrap_or(0)), (0, 0), "{tenant}: open and running");
         }
     }
+}
 
-    pub(crate) async fn stop(self) {
-        self.server.stop().await;
+pub(crate) fn submission(key: &str) -> Submission {
+    Submission {
+        tenant: TenantId::default_tenant(),
+        kind: Kind::Backtest,
+        treatment: Treatment::default(),
+        cache_key: CacheKey::new(key),
+        request: format!(r#"{{"of":"{key}"}}"#),
+        plan: format!(r#"{{"plan":"{key}"}}"#),
+        start_at_ms: None,
+        deadline_ms: None,
+        idempotency: None,
+        instead_of: None,
     }
 }
 

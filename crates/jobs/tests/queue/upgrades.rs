@@ -1,13 +1,12 @@
 //! Workers and clients of two versions side by side.
-use jobs::{Free, JobState, Queue, Redis, Retention};
+use jobs::{Free, JobState, Queue, Retention};
 
 use crate::support::{Bench, key_of, success};
 
 #[tokio::test]
 async fn an_older_worker_leaves_newer_runs_to_a_newer_one_and_nothing_is_lost_or_run_twice() {
     let bench = Bench::new().await;
-    let newer =
-        Queue::of_version(Redis::open(bench.server.url(), "test", 2).unwrap(), Retention::default(), 99);
+    let newer = Queue::of_version(bench.redis_again(), Retention::default(), 99);
     let mut jobs = Vec::new();
     for n in 0..20 {
         // The next version's clients are there already.
