@@ -30,6 +30,14 @@ impl Bench {
         list.lines().count() - 1
     }
 
+    /// How often Redis was asked this.
+    async fn asked(&self, command: &str) -> usize {
+        let mut ask = redis::cmd("INFO");
+        let info: String = ask.arg("commandstats").query_async(&mut self.raw().await).await.unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
     async fn cut_all(&self) {
         let mut kill = redis::cmd("CLIENT");
         kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
@@ -44,9 +52,12 @@ impl Bench {
 #[tokio::test]
 async fn many_calls_share_few_connections() {
     let bench = Bench::new(2).await;
+    let pings = bench.asked("ping").await;
     for answer in join_all((0..200).map(|_| bench.redis.ping())).await {
         answer.unwrap();
     }
+    assert_eq!(bench.asked("exists").await, 200);
+    assert!(bench.asked("ping").await - pings < 10, "a new connection may be tried out, not each call");
     assert!(bench.connections().await <= 2);
     // None of the scripts is loaded yet: each call finds that out for itself.
     let submitted = join_all((0..32).map(|n| bench.submit(n))).await;
