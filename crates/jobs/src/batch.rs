@@ -173,7 +173,7 @@ impl Queue {
     ) -> Result<(usize, Vec<JobView>), QueueError> {
         let mut call = self.call(&self.scripts.children);
         call.arg(batch.to_string()).arg(tenant.as_str()).arg(first).arg(most);
-        let found: Option<(usize, Vec<(String, Records)>)> = self.redis.invoke(&call).await?;
+        let found: Option<(usize, Vec<(String, Records)>)> = self.ask(&call).await?;
         let (total, rows) = found.ok_or(QueueError::JobNotFound)?;
         Ok((total, views(rows)?))
     }

@@ -140,6 +140,14 @@ impl Queue {
         call
     }
 
+    /// Calls a script that may be called twice: once more if the answer was lost, as on a connection that was cut.
+    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, QueueError> {
+        match self.redis.invoke(call).await {
+            Err(QueueError::Unavailable(_)) => self.redis.invoke(call).await,
+            answer => answer,
+        }
+    }
+
     /// Accepts a job. When this returns, the job is in Redis, and it is there once: if an answer of Redis gets lost,
     /// the call is made again under the same id.
     pub async fn submit(&self, submission: &Submission) -> Result<(JobId, Accepted), QueueError> {
@@ -215,7 +223,7 @@ impl Queue {
     pub async fn get(&self, job: JobId, tenant: &TenantId) -> Result<JobView, QueueError> {
         let mut call = self.call(&self.scripts.read);
         call.arg(job.to_string()).arg(tenant.as_str());
-        let records: Option<Records> = self.redis.invoke(&call).await?;
+        let records: Option<Records> = self.ask(&call).await?;
         JobView::from_records(job, records.ok_or(QueueError::JobNotFound)?)
     }
 
@@ -245,7 +253,7 @@ impl Queue {
             .arg(place);
         call.arg(lines(states.iter().map(|state| state.as_str()).collect()));
         call.arg(lines(kinds.iter().map(|kind| kind.as_str()).collect())).arg(tags);
-        let (next, rows): (String, Vec<(String, Records)>) = self.redis.invoke(&call).await?;
+        let (next, rows): (String, Vec<(String, Records)>) = self.ask(&call).await?;
         Ok(Page { jobs: views(rows)?, next: if next.is_empty() { None } else { Some(parse(&next)?) } })
     }
 
@@ -253,7 +261,7 @@ impl Queue {
     pub async fn cancel(&self, job: JobId, tenant: &TenantId) -> Result<JobState, QueueError> {
         let mut call = self.call(&self.scripts.cancel);
         call.arg(job.to_string()).arg(tenant.as_str());
-        let before: Option<(String, u8)> = self.redis.invoke(&call).await?;
+        let before: Option<(String, u8)> = self.ask(&call).await?;
         let (before, is_batch) = before.ok_or(QueueError::JobNotFound)?;
         if is_batch == 1 {
             self.close(job).await?;
@@ -268,14 +276,14 @@ impl Queue {
         let mut call = self.call(&self.scripts.tenant);
         // A weight of nothing would be waited for for ever.
         call.arg(tenant.as_str()).arg(weight.max(0.001)).arg(cap(max_running)).arg(cap(max_open));
-        self.redis.invoke(&call).await
+        self.ask(&call).await
     }
 
     /// Lets no run be claimed any more, or lets claims go on. What is running goes on in both cases.
     pub async fn pause(&self, pause: bool) -> Result<(), QueueError> {
         let mut call = self.call(&self.scripts.pause);
         call.arg(u8::from(pause));
-        self.redis.invoke(&call).await
+        self.ask(&call).await
     }
 
     /// Where the body of a result lies and what it was computed from; `None` once it has expired.
