@@ -1,0 +1,148 @@
+//! All contact with the API of `jobs`: when that changes, this module follows, and the measurements stay what they are.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jobs::{
+    CacheKey, CacheMode, Claim, JobState, Kind, Outcome, Priority, Progress, Queue, Receipt, Redis,
+    Retention, StoredResult, Submission, TenantId, WorkerId, backend::LeaseBackend, blobs::BlobId,
+};
+use serde_json::value::RawValue;
+
+pub(crate) use jobs::{
+    JobId, QueueError,
+    backend::{Assignment, Handled},
+};
+
+/// Keeps the keys apart from those of a real deployment; `bench/queue.py` looks for result records under it.
+const NAME: &str = "bench";
+/// As many as there are producers at once.
+const CONNECTIONS: usize = 32;
+
+/// What a job carries.
+#[derive(Debug, Clone)]
+pub(crate) struct Payload {
+    /// Shown with the job (JSON).
+    pub(crate) request: String,
+    /// What a worker gets (JSON).
+    pub(crate) plan: String,
+}
+
+/// The queue under test.
+#[derive(Debug, Clone)]
+pub(crate) struct Bench {
+    queue: Queue,
+    worker: WorkerId,
+    tenant: TenantId,
+    /// Makes cache keys of one process differ from those of any other.
+    origin: u128,
+}
+
+impl Bench {
+    /// The queue in this Redis; nothing is connected yet.
+    pub(crate) fn open(url: &str) -> Result<Self, QueueError> {
+        let queue = Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default());
+        let origin = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let worker = WorkerId::new(format!("bench-{}", std::process::id()));
+        Ok(Self { queue, worker, tenant: TenantId::default_tenant(), origin })
+    }
+
+    /// Opens every connection; what it reads is not there.
+    pub(crate) async fn connect(&self) -> Result<(), QueueError> {
+        let nothing = |_| async {
+            match self.get(JobId::generate()).await {
+                Err(error) if !matches!(error, QueueError::JobNotFound) => Err(error),
+                _ => Ok(()),
+            }
+        };
+        futures::future::try_join_all((0..CONNECTIONS).map(nothing)).await?;
+        Ok(())
+    }
+
+    /// `number` makes the cache key: equal ones would be coalesced.
+    fn submission(&self, number: usize, payload: Payload) -> Submission {
+        Submission {
+            tenant: self.tenant.clone(),
+            kind: Kind::Backtest,
+            priority: Priority::Normal,
+            cache: CacheMode::Use,
+            cache_key: CacheKey::new(format!("{:032x}{number:032x}", self.origin)),
+            request: payload.request,
+            plan: payload.plan,
+            max_attempts: 3,
+            idempotency: None,
+        }
+    }
+
+    /// Accepts one job.
+    pub(crate) async fn submit(&self, number: usize, payload: Payload) -> Result<JobId, QueueError> {
+        Ok(self.queue.submit(&self.submission(number, payload)).await?.0)
+    }
+
+    /// Accepts many jobs as fast as the API allows: all at once, since it has no call for many.
+    pub(crate) async fn submit_many(
+        &self,
+        numbers: std::ops::Range<usize>,
+        payload: &Payload,
+    ) -> Result<(), QueueError> {
+        let submit = |number| self.submit(number, payload.clone());
+        futures::future::try_join_all(numbers.map(submit)).await?;
+        Ok(())
+    }
+
+    /// Reads a job; answers whether it has succeeded.
+    pub(crate) async fn get(&self, job: JobId) -> Result<bool, QueueError> {
+        Ok(self.queue.get(job, &self.tenant).await?.state == JobState::Succeeded)
+    }
+
+    /// Cancels a job.
+    pub(crate) async fn cancel(&self, job: JobId) -> Result<(), QueueError> {
+        self.queue.cancel(job, &self.tenant).await?;
+        Ok(())
+    }
+
+    /// Claims up to `slots` runs.
+    pub(crate) async fn claim(&self, slots: usize) -> Result<Vec<Claim>, QueueError> {
+        self.queue.claim(&self.worker, slots).await
+    }
+
+    /// Renews one lease.
+    pub(crate) async fn renew(&self, claim: &Claim) -> Result<(), QueueError> {
+        self.queue.renew(&[(claim.run, claim.fence)]).await?;
+        Ok(())
+    }
+
+    /// Reports progress.
+    pub(crate) async fn progress(&self, claim: &Claim) -> Result<(), QueueError> {
+        let progress = Progress { fraction: 0.5, message: "2023-06-01".into(), eta_s: Some(1.5) };
+        self.queue.progress(claim.run, claim.fence, &progress).await?;
+        Ok(())
+    }
+
+    /// Hands in a success and settles the job that waits for it.
+    pub(crate) async fn finish(&self, claim: &Claim, summary: String) -> Result<(), QueueError> {
+        self.queue.finish(claim, &success(claim, summary)).await?;
+        Ok(())
+    }
+
+    /// What an apalis worker takes its runs from.
+    pub(crate) fn backend(&self, _concurrency: usize) -> LeaseBackend {
+        LeaseBackend::new(self.queue.clone(), self.worker.clone())
+    }
+}
+
+/// The plan of an assignment.
+pub(crate) fn plan(assignment: &Assignment) -> &str {
+    &assignment.claim.plan
+}
+
+/// What a handler answers that has nothing to do.
+pub(crate) fn handled(assignment: &Assignment) -> Handled {
+    Handled::Finished(success(&assignment.claim, r#"{"ok":true}"#.into()))
+}
+
+fn success(claim: &Claim, summary: String) -> Outcome {
+    // Each run has a result of its own, as with different cache keys.
+    let id = claim.run.to_string();
+    let receipt = Receipt { blob: BlobId::of(b"nothing"), bytes: 0, provenance: RawValue::NULL.to_owned() };
+    Outcome::Succeeded(StoredResult { id, summary, receipt })
+}
