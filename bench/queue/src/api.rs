@@ -3,8 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jobs::{
-    CacheKey, CacheMode, Claim, JobState, Kind, Outcome, Priority, Progress, Queue, Receipt, Redis,
-    Retention, StoredResult, Submission, TenantId, WorkerId, backend::LeaseBackend, blobs::BlobId,
+    BatchSubmission, CacheKey, Child, Claim, Free, JobState, Kind, OnFailure, Outcome, Progress, Queue, Receipt, Redis,
+    Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
+    backend::{Capacity, LeaseBackend},
+    blobs::BlobId,
 };
 use serde_json::value::RawValue;
 
@@ -15,8 +17,8 @@ pub(crate) use jobs::{
 
 /// Keeps the keys apart from those of a real deployment; `bench/queue.py` looks for result records under it.
 const NAME: &str = "bench";
-/// As many as there are producers at once.
-const CONNECTIONS: usize = 32;
+/// Shared by all calls.
+const CONNECTIONS: usize = 4;
 
 /// What a job carries.
 #[derive(Debug, Clone)]
@@ -63,13 +65,14 @@ impl Bench {
         Submission {
             tenant: self.tenant.clone(),
             kind: Kind::Backtest,
-            priority: Priority::Normal,
-            cache: CacheMode::Use,
-            cache_key: CacheKey::new(format!("{:032x}{number:032x}", self.origin)),
+            treatment: Treatment::default(),
+            cache_key: self.cache_key(number),
             request: payload.request,
             plan: payload.plan,
-            max_attempts: 3,
+            start_at_ms: None,
+            deadline_ms: None,
             idempotency: None,
+            instead_of: None,
         }
     }
 
@@ -78,15 +81,30 @@ impl Bench {
         Ok(self.queue.submit(&self.submission(number, payload)).await?.0)
     }
 
-    /// Accepts many jobs as fast as the API allows: all at once, since it has no call for many.
+    fn cache_key(&self, number: usize) -> CacheKey {
+        CacheKey::new(format!("{:032x}{number:032x}", self.origin))
+    }
+
+    /// Accepts many jobs in one call, and gives each its record.
     pub(crate) async fn submit_many(
         &self,
         numbers: std::ops::Range<usize>,
         payload: &Payload,
-    ) -> Result<(), QueueError> {
-        let submit = |number| self.submit(number, payload.clone());
-        futures::future::try_join_all(numbers.map(submit)).await?;
-        Ok(())
+    ) -> Result<JobId, QueueError> {
+        let child = |number| Child { cache_key: self.cache_key(number), request: payload.request.clone(), plan: 0 };
+        let batch = BatchSubmission {
+            tenant: self.tenant.clone(),
+            kind: Kind::Backtest,
+            treatment: Treatment::default(),
+            on_failure: OnFailure::Continue,
+            request: "{}".into(),
+            plans: vec![payload.plan.clone()],
+            children: numbers.map(child).collect(),
+            idempotency: None,
+        };
+        let (id, _) = self.queue.submit_batch(&batch).await?;
+        self.queue.open(id).await?;
+        Ok(id)
     }
 
     /// Reads a job; answers whether it has succeeded.
@@ -101,8 +119,8 @@ impl Bench {
     }
 
     /// Claims up to `slots` runs.
-    pub(crate) async fn claim(&self, slots: usize) -> Result<Vec<Claim>, QueueError> {
-        self.queue.claim(&self.worker, slots).await
+    pub(crate) async fn claim(&self, slots: u32) -> Result<Vec<Claim>, QueueError> {
+        Ok(self.queue.claim(&self.worker, Free { slots, memory_mb: 0, idle: true }).await?.0)
     }
 
     /// Renews one lease.
@@ -125,8 +143,8 @@ impl Bench {
     }
 
     /// What an apalis worker takes its runs from.
-    pub(crate) fn backend(&self, _concurrency: usize) -> LeaseBackend {
-        LeaseBackend::new(self.queue.clone(), self.worker.clone())
+    pub(crate) fn backend(&self, slots: u32) -> LeaseBackend {
+        LeaseBackend::new(self.queue.clone(), self.worker.clone(), Capacity { slots, memory_mb: 0 })
     }
 }
 

@@ -56,9 +56,9 @@ pub(crate) async fn enqueue(url: &str, mode: Mode, count: usize) -> Result<Value
     Ok(json!({ "count": count, "per_second": per_second(count, begin.elapsed()) }))
 }
 
-/// Submits `count` small jobs as fast as possible.
+/// Submits `count` small jobs, each of which stands in the queue by itself.
 pub(crate) async fn fill(url: &str, count: usize) -> Result<Value, BenchError> {
-    enqueue(url, Mode::Bulk, count).await
+    enqueue(url, Mode::Par32, count).await
 }
 
 async fn from_many(bench: &Bench, count: usize) -> Result<(), BenchError> {

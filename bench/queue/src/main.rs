@@ -46,7 +46,7 @@ enum Measure {
         on: On,
         /// How many at once
         #[arg(long, default_value_t = 64)]
-        concurrency: usize,
+        concurrency: u32,
     },
     /// Microseconds from submit in this process to the handler of an idle worker in another
     Pickup(On),

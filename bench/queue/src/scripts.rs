@@ -14,7 +14,7 @@ use crate::{
 /// Calls of one script in a row. Small, so that several servers take turns often: what disturbs one disturbs all.
 const TURN: usize = 250;
 /// How many runs a worker that only fills the store takes at a time.
-const SLOTS: usize = 100;
+const SLOTS: u32 = 100;
 
 /// One Redis, and the microseconds that it spent in each script.
 struct Server {

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Runs a worker until `done`; answers when the last outcome was handed in.
 async fn run_worker(
     bench: &Bench,
-    concurrency: usize,
+    concurrency: u32,
     done: CancellationToken,
     handle: impl Fn(&Assignment) + Clone + Send + Sync + 'static,
 ) -> Result<Instant, BenchError> {
@@ -41,7 +41,7 @@ async fn run_worker(
         }
     };
     let worker =
-        WorkerBuilder::new("bench").backend(backend).concurrency(concurrency).catch_panic().build(handler);
+        WorkerBuilder::new("bench").backend(backend).concurrency(concurrency as usize).catch_panic().build(handler);
     let asked = done.clone();
     let stopped = async move {
         asked.cancelled().await;
@@ -57,7 +57,7 @@ async fn run_worker(
 }
 
 /// Processes `count` jobs that wait already: from the first that was handled to the last whose outcome was taken.
-pub(crate) async fn work(url: &str, count: usize, concurrency: usize) -> Result<Value, BenchError> {
+pub(crate) async fn work(url: &str, count: usize, concurrency: u32) -> Result<Value, BenchError> {
     let bench = Bench::open(url)?;
     let done = CancellationToken::new();
     let (first, handled) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
