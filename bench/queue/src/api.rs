@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jobs::{
-    BatchSubmission, CacheKey, Child, Claim, Free, JobState, Kind, OnFailure, Outcome, Progress, Queue, Receipt, Redis,
-    Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
+    BatchSubmission, CacheKey, Child, Claim, Free, JobState, Kind, OnFailure, Outcome, Progress, Queue,
+    Receipt, Redis, Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
     backend::{Capacity, LeaseBackend},
     blobs::BlobId,
 };
@@ -91,7 +91,8 @@ impl Bench {
         numbers: std::ops::Range<usize>,
         payload: &Payload,
     ) -> Result<JobId, QueueError> {
-        let child = |number| Child { cache_key: self.cache_key(number), request: payload.request.clone(), plan: 0 };
+        let child =
+            |number| Child { cache_key: self.cache_key(number), request: payload.request.clone(), plan: 0 };
         let batch = BatchSubmission {
             tenant: self.tenant.clone(),
             kind: Kind::Backtest,

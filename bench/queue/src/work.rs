@@ -40,8 +40,11 @@ async fn run_worker(
             Ok::<Handled, BoxDynError>(api::handled(&assignment))
         }
     };
-    let worker =
-        WorkerBuilder::new("bench").backend(backend).concurrency(concurrency as usize).catch_panic().build(handler);
+    let worker = WorkerBuilder::new("bench")
+        .backend(backend)
+        .concurrency(concurrency as usize)
+        .catch_panic()
+        .build(handler);
     let asked = done.clone();
     let stopped = async move {
         asked.cancelled().await;

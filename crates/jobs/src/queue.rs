@@ -141,7 +141,10 @@ impl Queue {
     }
 
     /// Calls a script that may be called twice: once more if the answer was lost, as on a connection that was cut.
-    pub(crate) async fn ask<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, QueueError> {
+    pub(crate) async fn ask<T: redis::FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
         match self.redis.invoke(call).await {
             Err(QueueError::Unavailable(_)) => self.redis.invoke(call).await,
             answer => answer,
@@ -288,11 +291,12 @@ impl Queue {
 
     /// Where the body of a result lies and what it was computed from; `None` once it has expired.
     pub async fn receipt(&self, result: &str) -> Result<Option<Receipt>, QueueError> {
-        let mut read = redis::cmd("HGET");
-        read.arg(self.redis.keys().result(result)).arg("receipt");
-        let receipt: Option<String> = self.redis.query(&read).await?;
+        let mut read = redis::cmd("GET");
+        read.arg(self.redis.keys().result(result));
+        let stored: Option<String> = self.redis.query(&read).await?;
         let corrupt = |error: serde_json::Error| QueueError::Corrupt(format!("receipt: {error}"));
-        receipt.map(|text| serde_json::from_str(&text).map_err(corrupt)).transpose()
+        let receipt = stored.as_ref().map(|stored| stored.lines().nth(1).unwrap_or_default());
+        receipt.map(|text| serde_json::from_str(text).map_err(corrupt)).transpose()
     }
 
     /// How long the queue is.

@@ -449,7 +449,10 @@ impl JobView {
             summary: job.remove("found").map(|text| json(&text, "found")).transpose()?,
             error: job.remove("error").map(|text| json(&text, "error")).transpose()?,
             result: result.flatten().map(str::to_owned),
-            run: job.remove("run").map(|text| parsed(&text, "run")).transpose()?,
+            run: match job.remove("run") {
+                Some(text) if !text.is_empty() => Some(parsed(&text, "run")?),
+                _ => None,
+            },
             details: json(details, "details")?,
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,

@@ -2,7 +2,7 @@
 //!
 //! A job that is not settled yet has the state of the run it waits for ([`JobState::of_live`]), so that claiming a run
 //! that a thousand jobs wait for writes one record. Redis scripts change a job's state through one function,
-//! `transition` in `scripts/common.lua`, whose table of allowed changes is generated from [`JobState::can_become`].
+//! `transition` in `scripts/common.lua`, whose list of allowed changes is generated from [`JobState::can_become`].
 
 use serde::{Deserialize, Serialize};
 
@@ -120,15 +120,12 @@ impl RunState {
     }
 }
 
-/// The table of allowed changes as a Lua expression: `{queued={succeeded=true,...},...}`.
-pub(crate) fn transitions_as_lua() -> String {
-    let row = |from: JobState| {
-        let next: Vec<_> = JobState::ALL.into_iter().filter(|to| from.can_become(*to)).collect();
-        let cells: Vec<_> = next.iter().map(|to| format!("{}=true", to.as_str())).collect();
-        format!("{}={{{}}}", from.as_str(), cells.join(","))
-    };
-    let rows: Vec<_> = JobState::ALL.into_iter().map(row).collect();
-    format!("{{{}}}", rows.join(","))
+/// The allowed changes as a text to look one up in: ` queued>succeeded queued>failed ... `.
+pub(crate) fn transitions_as_text() -> String {
+    let pairs = JobState::ALL.into_iter().flat_map(|from| JobState::ALL.map(|to| (from, to)));
+    let allowed = pairs.filter(|(from, to)| from.can_become(*to));
+    let words: Vec<_> = allowed.map(|(from, to)| format!("{}>{}", from.as_str(), to.as_str())).collect();
+    format!(" {} ", words.join(" "))
 }
 
 #[cfg(test)]

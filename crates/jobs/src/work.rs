@@ -6,13 +6,17 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
     queue::{Queue, STALLS_TOLERATED, json, milliseconds, parse},
-    record::{Claim, Finish, Outcome, Progress},
+    record::{Claim, Finish, Kind, Outcome, Progress},
     redis::{Blocking, LONGEST_BLOCK},
+    state::JobState,
 };
 
 /// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_mins(5);
+
+/// How many steps one sweep of the listings takes at most.
+const SWEPT_AT_ONCE: usize = 200;
 
 /// What a worker has free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,8 +200,13 @@ impl Queue {
         let oldest = JobId::least_at(std::time::SystemTime::now() - self.retention().jobs);
         let mut call = self.call(&self.scripts.sweep);
         call.arg(oldest.to_string());
-        for _ in 0..100 {
-            if self.redis.invoke::<u64>(&call).await? == 0 {
+        for kind in Kind::ALL {
+            for state in JobState::ALL.into_iter().filter(|state| state.is_terminal()) {
+                call.arg(format!("{}:{}", kind.as_str(), state.as_str()));
+            }
+        }
+        for _ in 0..SWEPT_AT_ONCE {
+            if self.redis.invoke::<u8>(&call).await? == 0 {
                 break;
             }
         }

@@ -1,21 +1,18 @@
 -- A batch is one entry in the queue of its tenant. Its children are job records; those that wait for their turn stand
 -- in `pend`, and become runs when the entry yields them.
 
-local function batch_entry_gone(batch)
-  local pending = call('LLEN', key('pend', batch))
-  if pending > 0 then
-    call('HINCRBY', SCHED, 'ready', -pending)
-    call('UNLINK', key('pend', batch))
-  end
-  displace_entry(call('HGET', key('batch', batch), 'place'), 'b' .. batch)
-end
-
 -- No further child starts, and `close` cancels those that have not ended, in chunks.
 local function stop_batch(batch, why)
-  call('HSET', key('batch', batch), 'state', 'stopping', 'why', why)
-  batch_entry_gone(batch)
-  call('ZADD', CLOSING, now, batch)
-  emit('job', batch, 'state', 'stopping')
+  local record = key('batch', batch)
+  call('HSET', record, 'state', 'stopping', 'why', why)
+  local pending = call('LLEN', key('pend', batch))
+  if pending > 0 then
+    call('HINCRBY', P .. ':sched', 'ready', -pending)
+    call('UNLINK', key('pend', batch))
+  end
+  displace_entry(call('HGET', record, 'place'), 'b' .. batch)
+  call('ZADD', P .. ':closing', now, batch)
+  emit('job', batch, 'stopping')
 end
 
 local function finish_batch(batch)
@@ -28,21 +25,19 @@ local function finish_batch(batch)
   end
   local why = call('HGET', record, 'why')
   local lost = counts.failed + counts.dead + counts.expired
-  local state, fields = 'succeeded', { 'found', '{' .. table.concat(summary, ',') .. '}' }
-  if why == 'cancelled' then
-    state = 'cancelled'
-  elseif lost > 0 then
-    state = 'failed'
-    fields[3] = 'error'
-    fields[4] = '{"code":"batch_incomplete","message":"' .. lost .. ' of ' .. counts.total .. ' jobs did not succeed'
+  local state = (why == 'cancelled' and why) or (lost > 0 and 'failed') or 'succeeded'
+  call('HSET', record, 'state', 'ended')
+  call('UNLINK', key('items', batch), key('pend', batch), key('plans', batch))
+  call('EXPIRE', record, kept('jobs'))
+  call('EXPIRE', key('kids', batch), kept('jobs'))
+  call('ZREM', P .. ':closing', batch)
+  call('HSET', key('job', batch), 'found', '{' .. table.concat(summary, ',') .. '}')
+  local error
+  if state == 'failed' then
+    error = '{"code":"batch_incomplete","message":"' .. lost .. ' of ' .. counts.total .. ' jobs did not succeed'
       .. (why == 'failure' and ', so the rest was cancelled as asked' or '; the results of the others are there') .. '"}'
   end
-  call('HSET', record, 'state', 'ended')
-  for _, kind in ipairs({ 'items', 'pend', 'plans' }) do call('UNLINK', key(kind, batch)) end
-  call('EXPIRE', record, KEEP_S)
-  call('EXPIRE', key('kids', batch), KEEP_S)
-  call('ZREM', CLOSING, batch)
-  transition(batch, state, '- ' .. now .. ' -', unpack(fields))
+  transition(batch, state, '- ' .. now .. ' -', error and 'error', error)
 end
 
 child_ended = function(batch, to)

@@ -8,6 +8,6 @@ if job[1] == 'waiting' then
   if call('HGET', key('batch', id), 'state') ~= 'stopping' then stop_batch(id, 'cancelled') end
   return { job[1], 1 }
 end
-local shown = job[3] and call('HGET', key('run', job[3]), 'state') or job[1]
+local shown = job[3] and job[3] ~= '' and call('HGET', key('run', job[3]), 'state') or job[1]
 if job[1] == 'queued' then withdraw(id, 'cancelled') end
 return { shown == 'finished' and 'running' or shown, 0 }

@@ -4,177 +4,222 @@
 -- Returns {claims, more}: {run, fence, kind, plan, request, attempt, 1 if it must run alone, slots, memory, time-out in s}
 -- for each claim, and 1 when the budget of this call was used up before the slots were.
 local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
-local slots, taken, claims = #ARGV - 6, 0, {}
+local slots, claims = #ARGV - 6, {}
 
-local function idle() call('ZADD', IDLE, now, worker) end
-if call('EXISTS', PAUSED) == 1 then
-  idle()
+if call('EXISTS', P .. ':paused') == 1 then
+  call('ZADD', P .. ':idle', now, worker)
   return { claims, 0 }
 end
 
-local sched = call('HMGET', SCHED, 'band0', 'band1', 'band2', 'est0', 'est1', 'est2')
-local band, estimate, reached, heads = {}, {}, {}, {}
+-- What is read once and written back once.
+local sched = call('HMGET', P .. ':sched', 'band0', 'band1', 'band2', 'est0', 'est1', 'est2')
+local band, estimate, reached, reached_band, taken_from_ready = {}, {}, {}, nil, 0
 for p = 0, 2 do
   local name = tostring(p)
   band[name], estimate[name] = tonumber(sched[p + 1] or 0), math.max(tonumber(sched[p + 4] or 0), 1)
 end
+local heads = {} -- of each ring: the next tenant, its time, the one after, its time
+local tenants = {} -- weight, cap and running runs of those that were charged
+local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
+local popped = {} -- places that may be empty now
 
--- Charges the tenant of a place for one run.
 local function charge(place)
   local p, tenant = split_place(place)
-  local t = call('HMGET', key('tenant', tenant), 'weight', 'max_running', 'vt' .. p)
-  local running = call('HINCRBY', key('tenant', tenant), 'running', 1)
-  local ring = key('ring', p)
-  local own = estimate[p] / (t[1] or 1)
-  if call('ZSCORE', ring, tenant) then
-    call('ZINCRBY', ring, own, tenant)
-    if t[2] and running >= tonumber(t[2]) then
-      -- At its running cap: it stands in no ring until one of its runs has ended.
-      for q = 0, 2 do
-        unlink(tostring(q), tenant)
-        heads[tostring(q)] = nil
-      end
-    end
-  else
-    call('HINCRBYFLOAT', key('tenant', tenant), 'vt' .. p, own)
+  local t = tenants[tenant]
+  if not t then
+    local record = call('HMGET', key('tenant', tenant), 'weight', 'max_running', 'running')
+    t = { weight = tonumber(record[1] or 1), cap = tonumber(record[2] or nil), running = tonumber(record[3] or 0), new = 0 }
+    tenants[tenant] = t
   end
+  t.new = t.new + 1
+  local vt = tonumber(add_time(p, tenant, estimate[p] / t.weight) or nil)
   band[p] = band[p] + estimate[p] / WEIGHTS[p]
-  heads[p] = nil
+  local head = heads[p]
+  if head and head[1] == tenant and vt and (not head[3] or vt < tonumber(head[4])) then
+    head[2] = vt -- still the next
+  else
+    heads[p] = nil
+  end
+  if t.cap and t.running + t.new >= t.cap then
+    -- At its running cap: it stands in no ring until one of its runs has ended.
+    for q = 0, 2 do
+      unlink(tostring(q), tenant)
+      heads[tostring(q)] = nil
+    end
+  end
 end
 
-local function start(run, place, alone)
-  taken = taken + 1
-  local fence, p = ARGV[6 + taken], string.sub(place, 1, 1)
-  local r = call('HMGET', key('run', run), 'kind', 'plan', 'req', 'attempt', 'need', 'mem', 'wall')
+-- `fields` are what is written with the start; `r` has what the worker needs.
+local function start(run, place, r, alone, ...)
+  local fence = ARGV[7 + #claims]
   call('HSET', key('run', run), 'state', 'running', 'worker', worker, 'fence', fence, 'started', now, 'by', place,
-    'estimate', estimate[p], 'given', r[7])
-  call('ZADD', LEASES, now + LEASE_MS, run)
+    'estimate', estimate[string.sub(place, 1, 1)], 'given', r.wall, ...)
+  call('ZADD', P .. ':leases', now + LEASE_MS, run)
   charge(place)
-  emit('run', run, 'state', 'running')
-  slots, memory, nothing_held = slots - r[5], memory - r[6], false
-  claims[taken] = { run, fence, r[1], r[2], r[3], (r[4] or 0) + 1, alone and 1 or 0, tonumber(r[5]), tonumber(r[6]),
-    tonumber(r[7]) }
+  emit('run', run, 'running')
+  slots, memory, nothing_held = slots - r.need, memory - r.mem, false
+  taken_from_ready = taken_from_ready + 1
+  claims[#claims + 1] = {
+    run, fence, r.kind, r.plan, r.req, (r.attempt or 0) + 1, alone and 1 or 0, tonumber(r.need), tonumber(r.mem), tonumber(r.wall),
+  }
+end
+
+local function read(run)
+  local r = call('HMGET', key('run', run), 'state', 'v', 'places', 'need', 'mem', 'kind', 'plan', 'req', 'attempt', 'wall')
+  return {
+    state = r[1], v = tonumber(r[2] or nil), places = r[3], need = r[4], mem = r[5], kind = r[6], plan = r[7], req = r[8],
+    attempt = r[9], wall = r[10],
+  }
 end
 
 -- Takes a run that was set aside, from a sorted set.
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
-  call('HINCRBY', SCHED, 'ready', -1)
-  start(run, string.match(call('HGET', key('run', run), 'places'), '[^\n]+'), alone)
+  local r = read(run)
+  start(run, string.match(r.places, '[^\n]+'), r, alone)
+end
+
+-- The next child of a batch that has to be computed is started; answers whether there was one.
+local function start_child(batch, about, place)
+  local plans = about.plans
+  for _ = 1, 50 do
+    local item = call('LPOP', key('pend', batch))
+    if not item then return false end
+    local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
+    local job = call('HMGET', key('job', id), 'state', 'req')
+    local function planned()
+      plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
+      return plans[plan]
+    end
+    if job[1] == 'queued' then
+      local found = about.mode == 'use' and cached(cache_key)
+      local flight = about.mode == 'off' and id or cache_key
+      local flying = not found and call('GET', key('flight', flight))
+      if found then
+        answer_from_cache(id, cache_key, found)
+      elseif flying then
+        join(flying, id, { place = place, max = about.max, wall = about.wall, plan = planned })
+      else
+        call('HSET', key('job', id), 'run', run)
+        call('SET', key('flight', flight), run)
+        local r = { kind = about.kind, plan = planned(), req = job[2], need = about.need, mem = about.mem, wall = about.wall }
+        start(run, place, r, false, 'v', VERSION, 'kind', r.kind, 'places', place, 'plan', r.plan, 'req', r.req, 'max', about.max,
+          'wall', r.wall, 'need', r.need, 'mem', r.mem, 'flight', flight, 'jobs', 1, 'job', id, 'seq', next_seq())
+        return true
+      end
+    end
+    taken_from_ready = taken_from_ready + 1
+  end
+  return true
+end
+
+local function read_batch(batch)
+  local b = call('HMGET', key('batch', batch), 'v', 'need', 'mem', 'mode', 'max', 'wall', 'kind')
+  return {
+    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], max = b[5], wall = b[6], kind = b[7], plans = {},
+  }
 end
 
 -- What killed its workers twice runs alone, so that a third loss is its own doing. One worker at a time takes no more
 -- until it is idle, so that the run does not wait for ever.
-local outcast = call('ZRANGE', ALONE, 0, 0)[1]
-if outcast then
+local function outcasts()
+  local outcast = call('ZRANGE', P .. ':alone', 0, 0)[1]
+  if not outcast then return false end
   if nothing_held then
-    start_aside(ALONE, outcast, true)
+    start_aside(P .. ':alone', outcast, true)
     call('DEL', P .. ':alone:by')
-    count('claims')
-    call('ZREM', IDLE, worker)
-    return { claims, 0 }
+    return true
   end
   local by = call('GET', P .. ':alone:by')
-  if not by or by == worker then
-    call('SET', P .. ':alone:by', worker, 'PX', 15000)
-    return { claims, 0 }
-  end
-end
-
--- Runs that an older worker left to those who know their version.
-for _, run in ipairs(call('ZRANGEBYSCORE', NEWER, '-inf', known, 'LIMIT', 0, slots)) do
-  if slots > 0 then start_aside(NEWER, run, false) end
-end
-
--- The next child of a batch that has to be computed, as a run.
-local function next_child(batch, place)
-  local about
-  for _ = 1, 50 do
-    local item = call('LPOP', key('pend', batch))
-    if not item then return nil end
-    call('HINCRBY', SCHED, 'ready', -1)
-    local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
-    about = about or call('HMGET', key('batch', batch), 'mode', 'max', 'wall', 'need', 'mem', 'kind')
-    local job = call('HMGET', key('job', id), 'state', 'req')
-    if job[1] == 'queued' then
-      local found = about[1] == 'use' and call('HGET', key('result', cache_key), 'summary')
-      local flight = about[1] == 'off' and id or cache_key
-      local flying = call('GET', key('flight', flight))
-      local want = {
-        place = place, kind = about[6], flight = flight, request = job[2], max = about[2], wall = about[3], need = about[4],
-        mem = about[5], plan = function() return call('HGET', key('plans', batch), plan) end,
-      }
-      if found then
-        answer_from_cache(id, cache_key, found)
-      elseif flying then
-        join(flying, id, want)
-      else
-        new_run(run, id, want)
-        return run
-      end
-    end
-  end
+  if by and by ~= worker then return false end
+  call('SET', P .. ':alone:by', worker, 'PX', 15000)
+  return true
 end
 
 local budget, newer_batches = slots * 4 + 20, 0
+if outcasts() then
+  slots = 0
+elseif call('EXISTS', P .. ':newer') == 1 then
+  -- Runs that an older worker left to those who know their version.
+  for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, slots)) do
+    if slots > 0 then start_aside(P .. ':newer', run, false) end
+  end
+end
+
 while slots > 0 and budget > 0 do
   budget = budget - 1
   -- The priority, then the tenant, that has had the least for its weight.
   local p
   for name in pairs(WEIGHTS) do
-    if heads[name] == nil then heads[name] = call('ZRANGE', key('ring', name), 0, 0, 'WITHSCORES') end
+    heads[name] = heads[name] or call('ZRANGE', key('ring', name), 0, 1, 'WITHSCORES')
     if heads[name][1] and (not p or band[name] < band[p] or (band[name] == band[p] and name < p)) then p = name end
   end
   if not p then break end
-  local tenant, vt = heads[p][1], tonumber(heads[p][2])
+  local tenant, vt, time = heads[p][1], heads[p][2], band[p]
   local place = p .. ':' .. tenant
-  local head = call('ZPOPMIN', key('q', place))
-  local entry, seq = head[1], head[2]
-  heads[p] = nil
+  local open, entry, seq = batches[place], nil, nil
+  if open then
+    entry, seq = open.entry, open.seq
+  else
+    local head = call('ZPOPMIN', key('q', place))
+    entry, seq, popped[place] = head[1], head[2], true
+  end
   if not entry then
     unlink(p, tenant)
+    heads[p] = nil
   elseif string.sub(entry, 1, 1) == 'b' then
     local batch = string.sub(entry, 2)
-    local about = call('HMGET', key('batch', batch), 'v', 'need', 'mem')
-    local fits = nothing_held or (tonumber(about[2]) <= slots and tonumber(about[3]) <= memory)
-    local newer = tonumber(about[1]) > known
-    local run = fits and not newer and next_child(batch, place)
-    -- It goes to the end: what its tenant submitted meanwhile is not delayed by all of it.
-    if call('EXISTS', key('pend', batch)) == 1 then call('ZADD', key('q', place), fits and next_seq() or seq, entry) end
-    if run then
-      start(run, place, false)
-      reached[p], band.reached = vt, band[p]
+    local about = open and open.about or read_batch(batch)
+    local newer = about.v > known
+    local fits = nothing_held or (about.need <= slots and about.mem <= memory)
+    if fits and not newer and start_child(batch, about, place) then reached[p], reached_band = vt, time end
+    batches[place] = nil
+    if call('EXISTS', key('pend', batch)) == 1 then
+      if open or call('EXISTS', key('q', place)) == 0 then
+        batches[place] = { entry = entry, seq = seq, about = about }
+      else
+        -- It goes to the end: what its tenant submitted meanwhile is not delayed by all of it.
+        call('ZADD', key('q', place), fits and next_seq() or seq, entry)
+      end
     end
-    if call('EXISTS', key('q', place)) == 0 then unlink(p, tenant) end
     newer_batches = newer_batches + (newer and 1 or 0)
     if not fits or newer_batches > 3 then break end
   else
     local run = string.sub(entry, 2)
-    local r = call('HMGET', key('run', run), 'state', 'v', 'places', 'need', 'mem')
-    if r[1] ~= 'queued' then
+    local r = read(run)
+    if r.state ~= 'queued' then
       -- Cannot happen while Redis keeps its data; if it does, it must not block the queue.
-    elseif not nothing_held and (tonumber(r[4]) > slots or tonumber(r[5]) > memory) then
+    elseif not nothing_held and (tonumber(r.need) > slots or tonumber(r.mem) > memory) then
       -- It is next, so it is waited for: nothing that came later takes its room. With nothing held anything fits.
       call('ZADD', key('q', place), seq, entry)
       break
     else
-      if r[3] ~= place then
-        each_place(r[3], function(other) if other ~= place then displace_entry(other, entry) end end)
+      if r.places ~= place then
+        each_place(r.places, function(other)
+          if other ~= place then
+            displace_entry(other, entry)
+            heads[string.sub(other, 1, 1)] = nil
+          end
+        end)
       end
-      if tonumber(r[2]) > known then
-        call('ZADD', NEWER, r[2], run)
+      if r.v > known then
+        call('ZADD', P .. ':newer', r.v, run)
       else
-        call('HINCRBY', SCHED, 'ready', -1)
-        reached[p], band.reached = vt, band[p]
-        start(run, place, false)
+        reached[p], reached_band = vt, time
+        start(run, place, r, false)
       end
     end
-    if call('EXISTS', key('q', place)) == 0 then unlink(p, tenant) end
   end
 end
+for place, open in pairs(batches) do call('ZADD', key('q', place), open.seq, open.entry) end
+for place in pairs(popped) do -- whoever has nothing queued any more leaves its ring
+  if call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
+end
+for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', t.new) end
 
-if taken > 0 then
-  count('claims', taken)
+if taken_from_ready > 0 then
+  count('claims', #claims)
+  call('HINCRBY', P .. ':sched', 'ready', -taken_from_ready)
   local fields = {}
   local function field(name, value)
     if value then
@@ -182,22 +227,18 @@ if taken > 0 then
       fields[#fields + 1] = value
     end
   end
-  field('band', band.reached)
+  field('band', reached_band)
   for p = 0, 2 do
     field('band' .. p, band[tostring(p)])
     field('now' .. p, reached[tostring(p)])
   end
-  call('HSET', SCHED, unpack(fields))
+  call('HSET', P .. ':sched', unpack(fields))
 end
 if slots > 0 then
-  idle()
+  call('ZADD', P .. ':idle', now, worker)
 else
-  call('ZREM', IDLE, worker)
-  for _, name in ipairs({ '0', '1', '2' }) do -- there is more than this worker can take
-    if call('EXISTS', key('ring', name)) == 1 then
-      wake()
-      break
-    end
-  end
+  call('ZREM', P .. ':idle', worker)
+  -- There may be more than this worker can take.
+  if call('EXISTS', key('ring', '0'), key('ring', '1'), key('ring', '2')) > 0 then wake() end
 end
 return { claims, (slots > 0 and budget == 0) and 1 or 0 }

@@ -2,7 +2,7 @@
 local batch = ARGV[3]
 local about = call('HMGET', key('batch', batch), 'state', 'total', 'closed')
 if about[1] ~= 'stopping' then
-  call('ZREM', CLOSING, batch)
+  call('ZREM', P .. ':closing', batch)
   return 0
 end
 local closed = tonumber(about[3] or 0)

@@ -31,10 +31,10 @@ if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])
   call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
 end
-call('HINCRBY', record, 'open', total + 1)
+opened(tenant, total + 1)
 call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'place', prio .. ':' .. tenant, 'mode', mode,
   'total', total, 'left', total, 'on_failure', ARGV[9], 'max', ARGV[10], 'wall', ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
   'meta', ARGV[14], 'tags', tags)
-call('ZADD', OPENING, now, id)
+call('ZADD', P .. ':opening', now, id)
 count('submitted', total)
 return { id, 'queued' }

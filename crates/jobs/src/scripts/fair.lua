@@ -11,10 +11,10 @@ local function link(p, tenant)
   if call('ZSCORE', ring, tenant) then return end
   local t = call('HMGET', key('tenant', tenant), 'running', 'max_running', 'vt' .. p)
   if t[2] and tonumber(t[1] or 0) >= tonumber(t[2]) then return end
-  local s = call('HMGET', SCHED, 'now' .. p, 'band' .. p, 'band')
+  local s = call('HMGET', P .. ':sched', 'now' .. p, 'band' .. p, 'band')
   call('ZADD', ring, math.max(tonumber(t[3] or 0), tonumber(s[1] or 0)), tenant)
   if call('ZCARD', ring) == 1 then
-    call('HSET', SCHED, 'band' .. p, math.max(tonumber(s[2] or 0), tonumber(s[3] or 0)))
+    call('HSET', P .. ':sched', 'band' .. p, math.max(tonumber(s[2] or 0), tonumber(s[3] or 0)))
   end
 end
 
@@ -25,16 +25,17 @@ local function unlink(p, tenant)
   call('HSET', key('tenant', tenant), 'vt' .. p, vt)
 end
 
+-- A place is one queue: '<p>:<tenant>'.
 local function split_place(place) return string.sub(place, 1, 1), string.sub(place, 3) end
 
--- Places an entry ('r' and a run, or 'b' and a batch) into one queue: `place` is '<p>:<tenant>'.
+-- Places an entry, 'r' and a run, or 'b' and a batch.
 local function place_entry(place, entry, seq)
   call('ZADD', key('q', place), seq, entry)
   link(split_place(place))
 end
 
 local function displace_entry(place, entry)
-  if call('ZREM', key('q', place), entry) == 1 and call('ZCARD', key('q', place)) == 0 then unlink(split_place(place)) end
+  if call('ZREM', key('q', place), entry) == 1 and call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
 end
 
 local function next_seq() return call('INCR', P .. ':seq') end
@@ -46,22 +47,23 @@ local function relink(tenant)
   end
 end
 
+-- Adds to the virtual time of a tenant; in its ring, or where it is kept meanwhile. Answers its score if it is in the ring.
+local function add_time(p, tenant, time)
+  local vt = call('ZADD', key('ring', p), 'XX', 'INCR', time, tenant)
+  if not vt then call('HINCRBYFLOAT', key('tenant', tenant), 'vt' .. p, time) end
+  return vt
+end
+
 -- The charge for a claim is corrected to the time that the run took, and its slot is given back.
 -- `by` is the place that the claim was made for.
 local function discharge(by, estimate, started)
   local p, tenant = split_place(by)
-  local took, estimate = now - started, tonumber(estimate)
   local t = call('HMGET', key('tenant', tenant), 'weight', 'max_running')
-  local correction = took - estimate
+  local correction = now - started - estimate
   if math.abs(correction) > 1 then
-    local own = correction / (t[1] or 1)
-    if call('ZSCORE', key('ring', p), tenant) then
-      call('ZINCRBY', key('ring', p), own, tenant)
-    else
-      call('HINCRBYFLOAT', key('tenant', tenant), 'vt' .. p, own)
-    end
-    call('HINCRBYFLOAT', SCHED, 'band' .. p, correction / WEIGHTS[p])
-    call('HSET', SCHED, 'est' .. p, estimate + correction / 16)
+    add_time(p, tenant, correction / (t[1] or 1))
+    call('HINCRBYFLOAT', P .. ':sched', 'band' .. p, correction / WEIGHTS[p])
+    call('HSET', P .. ':sched', 'est' .. p, estimate + correction / 16)
   end
   call('HINCRBY', key('tenant', tenant), 'running', -1)
   if t[2] then relink(tenant) end

@@ -1,50 +1,61 @@
 -- Job records, their listings, and the counters of the batch that a job belongs to.
 
--- Newline-separated tags ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.
-local function each_list(index, tags, does)
-  local tenant = string.match(index, '^(.*):')
-  for tag in string.gmatch(tags or '', '[^\n]+') do does('list:' .. tenant .. ':' .. tag) end
+-- A listing that is not swept regularly would keep what has expired: `lists` names all tenants and all listings of tags.
+local function opened(tenant, number)
+  if call('HINCRBY', key('tenant', tenant), 'open', number) == tonumber(number) then
+    call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant)
+  end
 end
 
-local function enlist(list, id)
-  if call('ZADD', P .. ':' .. list, 0, id) == 1 then call('ZADD', LISTS, 'NX', now, list) end
-end
-
--- A new record. `index` is '<tenant>:<kind>'; what follows are further fields.
+-- A new record. `index` is '<tenant>:<kind>'; what follows are further fields. Newline-separated tags
+-- ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.
 local function create(id, state, index, meta, request, tags, ...)
   call('HSET', key('job', id), 'state', state, 'index', index, 'meta', VERSION .. ' ' .. now .. ' ' .. meta, 'req', request, ...)
+  call('ZADD', key('list', index .. ':' .. state), 0, id)
   if tags ~= '' then
     call('HSET', key('job', id), 'tags', tags)
-    each_list(index, tags, function(list) enlist(list, id) end)
+    local tenant = string.match(index, '^(.*):')
+    for tag in string.gmatch(tags, '[^\n]+') do
+      call('ZADD', key('list', tenant .. ':' .. tag), 0, id)
+      call('ZADD', P .. ':lists', 'NX', now, 'l' .. tenant .. ':' .. tag)
+    end
   end
-  enlist('list:' .. index .. ':' .. state, id)
 end
 
-local child_ended -- (batch, state, cached), below
+local child_ended -- (batch, state), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
--- further fields follow as name, value, ... Appends one event, and the entry for webhooks. Returns whether it may be.
-local function transition(id, to, ended, ...)
+-- `what` and `text` are a further field. Appends one event, and the entry for webhooks. Returns whether it may be.
+local function transition(id, to, ended, what, text)
   local record = key('job', id)
   local job = call('HMGET', record, 'state', 'index', 'batch', 'hook', 'due')
-  local from = job[1]
-  if not from or not ALLOWED[from] or not ALLOWED[from][to] then return false end
-  call('HSET', record, 'state', to, 'end', ended, ...)
-  call('HDEL', record, 'run')
-  call('EXPIRE', record, KEEP_S)
-  call('ZREM', P .. ':list:' .. job[2] .. ':' .. from, id)
-  enlist('list:' .. job[2] .. ':' .. to, id)
-  local tenant, kind = string.match(job[2], '^(.*):(.*)$')
+  local from, index = job[1], job[2]
+  if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
+  if what then
+    call('HSET', record, 'state', to, 'run', '', 'end', ended, what, text)
+  else
+    call('HSET', record, 'state', to, 'run', '', 'end', ended)
+  end
+  call('EXPIRE', record, kept('jobs'))
+  call('ZREM', key('list', index .. ':' .. from), id)
+  call('ZADD', key('list', index .. ':' .. to), 0, id)
+  local tenant, kind = string.match(index, '^(.*):(.*)$')
   call('HINCRBY', key('tenant', tenant), 'open', -1)
-  if job[5] then call('ZREM', DEADLINES, id) end
-  emit('job', id, 'state', to)
+  if job[5] then call('ZREM', P .. ':deadlines', id) end
+  emit('job', id, to)
   count('jobs_' .. to)
   if job[4] then
     local event = kind == 'batch' and 'batch.completed' or 'job.' .. to
-    call('XADD', OUTBOX, '*', 'job', id, 'event', event, 'hook', job[4], 'at', now)
+    call('XADD', P .. ':outbox', '*', 'job', id, 'event', event, 'hook', job[4], 'at', now)
   end
   if job[3] then child_ended(job[3], to) end
   return true
+end
+
+-- The summary of a stored result, which is '<version> <time>\n<receipt>\n<summary>'.
+local function cached(result)
+  local stored = call('GET', key('result', result))
+  return stored and string.match(stored, '^[^\n]*\n[^\n]*\n(.*)$')
 end
 
 -- Ends a job with a stored result.
@@ -52,7 +63,6 @@ local function answer_from_cache(id, result, summary)
   call('HSET', key('job', id), 'cached', 1)
   local batch = call('HGET', key('job', id), 'batch')
   if batch then call('HINCRBY', key('batch', batch), 'cached', 1) end
-  call('HSET', key('result', result), 'used', now)
   count('cache_hits')
   transition(id, 'succeeded', '- ' .. now .. ' ' .. result, 'found', summary)
 end

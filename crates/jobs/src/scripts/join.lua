@@ -1,5 +1,5 @@
--- How a job comes to its run: a run in flight is joined, else one is made.
--- `want` has: place, max, wall, need, mem, call, request, plan (a function), flight, kind.
+-- How a job comes to a run that is in flight already.
+-- `want` has: place, max, wall, call (optional), starts (optional), plan (a function).
 
 -- More than this many tenants and priorities do not make a run more urgent.
 local PLACES_MOST = 16
@@ -23,16 +23,9 @@ local function join(run, id, want)
     if record[1] == 'queued' then place_entry(want.place, 'r' .. run, record[3]) end
   end
   if record[6] and not want.starts then -- it was to start later, and somebody wants it now
-    call('ZREM', DELAYED, run)
+    call('ZREM', P .. ':delayed', run)
     call('HDEL', key('run', run), 'starts')
-    enqueue(run, places)
+    enqueue(run, places, record[3])
   end
   count('coalesced')
-end
-
-local function new_run(run, id, want)
-  call('HSET', key('job', id), 'run', run)
-  call('HSET', key('run', run), 'v', VERSION, 'kind', want.kind, 'places', want.place, 'plan', want.plan(), 'req', want.request,
-    'max', want.max, 'wall', want.wall, 'need', want.need, 'mem', want.mem, 'flight', want.flight, 'jobs', 1, 'job', id)
-  call('SET', key('flight', want.flight), run)
 end

@@ -32,9 +32,9 @@ local function from_runs(set)
   end
 end
 if where == 'running' then
-  from_runs(LEASES)
+  from_runs(P .. ':leases')
 elseif where == 'scheduled' then
-  from_runs(DELAYED)
+  from_runs(P .. ':delayed')
 elseif where == 'tag' then
   from('list:' .. tenant .. ':' .. tags[1])
 else
@@ -48,7 +48,7 @@ table.sort(found, function(a, b) return a > b end)
 
 -- The state that a client sees: that of the run for a job that has not ended.
 local function state_of(stored, run)
-  if stored ~= 'queued' or not run then return stored end
+  if stored ~= 'queued' or not run or run == '' then return stored end
   local state = call('HGET', key('run', run), 'state')
   return (state == 'finished' and 'running') or state or stored
 end

@@ -7,7 +7,7 @@
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<run>` | string | the fence whose outcome was accepted; an hour, for a worker that did not hear so |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
-//! | `:result:<cache key or run>` | hash | summary and receipt of a result; the body is in the blob store |
+//! | `:result:<cache key or run>` | string | version and time, receipt, and summary of a result, a line each; the body is in the blob store |
 //! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
 //! | `:q:<priority>:<tenant>` | sorted set | what a tenant has queued: `r<run>` and `b<batch>`, in the order of arrival |
 //! | `:ring:<priority>` | sorted set | the tenants that have something queued, by virtual time |
@@ -22,7 +22,7 @@
 //! | `:plans:<batch>` | hash | what a batch's children share of their plans |
 //! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |
 //! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | ids of jobs, which sort by age |
-//! | `:lists` | sorted set | all listings, by when they were last swept |
+//! | `:lists` | sorted set | `t<tenant>` and `l<tenant>:<tag>` for all that have listings, by when those were last swept |
 //! | `:idle` | sorted set | workers with a free slot, by when they were last heard of |
 //! | `:inbox:<worker>` | list | `work` and `stop`, for the worker that blocks on it; a minute |
 //! | `:paused` | string | there while nothing may be claimed |
@@ -132,8 +132,8 @@ fn constants(version: u32) -> String {
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
-    let allowed = crate::state::transitions_as_lua();
-    format!("local ALLOWED = {allowed}\nlocal {} = {}", names.join(", "), values.join(", "))
+    let allowed = crate::state::transitions_as_text();
+    format!("local ALLOWED = '{allowed}'\nlocal {} = {}", names.join(", "), values.join(", "))
 }
 
 /// The shared parts, in the order in which they use each other.

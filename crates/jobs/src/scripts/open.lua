@@ -3,7 +3,7 @@
 local batch = ARGV[3]
 local about = call('HMGET', key('batch', batch), 'place', 'kind', 'mode', 'meta', 'tags', 'state')
 if not about[1] then
-  call('ZREM', OPENING, batch)
+  call('ZREM', P .. ':opening', batch)
   return 0
 end
 local p, tenant = split_place(about[1])
@@ -11,9 +11,9 @@ local pending = 0
 for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
-  create(id, 'queued', tenant .. ':' .. about[2], about[4], request, about[5], 'batch', batch)
+  create(id, 'queued', tenant .. ':' .. about[2], about[4], request, about[5], 'batch', batch, 'run', '')
   call('RPUSH', key('kids', batch), id)
-  local found = about[3] == 'use' and call('HGET', key('result', cache_key), 'summary')
+  local found = about[3] == 'use' and cached(cache_key)
   if found then
     answer_from_cache(id, cache_key, found)
   elseif call('HGET', key('batch', batch), 'state') == 'open' then
@@ -22,13 +22,12 @@ for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
   end
 end
 if pending > 0 then
-  call('HINCRBY', SCHED, 'ready', pending)
+  call('HINCRBY', P .. ':sched', 'ready', pending)
   if not call('ZSCORE', key('q', about[1]), 'b' .. batch) then place_entry(about[1], 'b' .. batch, next_seq()) end
   for _ = 1, pending do
-    if call('EXISTS', IDLE) == 0 then break end
-    wake()
+    if not wake() then break end
   end
 end
 local left = call('LLEN', key('items', batch))
-if left == 0 then call('ZREM', OPENING, batch) end
+if left == 0 then call('ZREM', P .. ':opening', batch) end
 return left

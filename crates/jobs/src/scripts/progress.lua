@@ -2,5 +2,5 @@
 local run = call('HMGET', key('run', ARGV[3]), 'state', 'fence')
 if run[1] ~= 'running' or run[2] ~= ARGV[4] then return 0 end
 call('HSET', key('run', ARGV[3]), 'progress', ARGV[5])
-emit('run', ARGV[3], 'state', 'running')
+emit('run', ARGV[3], 'running')
 return 1

@@ -4,8 +4,8 @@
 -- Returns {{run, 'stalled' | 'dead' | 'cancelled', worker}, ...}, {run to settle, ...}, {batch to open, ...},
 --         {batch to close, ...}, 1 when there was more than one chunk of anything
 local lost, more = {}, 0
-local function due(set, most)
-  local found = call('ZRANGEBYSCORE', set, '-inf', most or now, 'LIMIT', 0, CHUNK)
+local function due(set)
+  local found = call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, CHUNK)
   if #found == CHUNK then more = 1 end
   return found
 end
@@ -20,7 +20,7 @@ end
 call('SET', P .. ':beat', now)
 
 if call('EXISTS', P .. ':calm') == 0 then
-  for _, run in ipairs(due(LEASES)) do
+  for _, run in ipairs(due(P .. ':leases')) do
     local record = read_run(run)
     take_from_worker(run, record)
     -- The fence stays: until another worker claims the run, the first may still turn out to be only late.
@@ -30,34 +30,34 @@ if call('EXISTS', P .. ':calm') == 0 then
     local action = 'stalled'
     if record.cancel then
       action = 'cancelled'
-      conclude(run, record.flight, 'cancelled')
+      conclude(run, record, 'cancelled')
     elseif stalls >= STALLS_TOLERATED then
       action = 'dead'
-      conclude(run, record.flight, 'dead', 'error', ARGV[3])
+      conclude(run, record, 'dead', nil, nil, ARGV[3])
     elseif stalls == STALLS_TOLERATED - 1 then
       call('HSET', key('run', run), 'state', 'queued')
-      call('ZADD', ALONE, record.seq, run)
-      call('HINCRBY', SCHED, 'ready', 1)
-      emit('run', run, 'state', 'queued')
+      call('ZADD', P .. ':alone', record.seq, run)
+      call('HINCRBY', P .. ':sched', 'ready', 1)
+      emit('run', run, 'queued')
       wake()
     else
       enqueue(run, record.places, record.seq)
-      emit('run', run, 'state', 'queued')
+      emit('run', run, 'queued')
     end
     lost[#lost + 1] = { run, action, record.worker or '' }
   end
 end
-for _, run in ipairs(due(DELAYED)) do
+for _, run in ipairs(due(P .. ':delayed')) do
   local record = read_run(run)
-  call('ZREM', DELAYED, run)
+  call('ZREM', P .. ':delayed', run)
   call('HDEL', key('run', run), 'starts')
   enqueue(run, record.places, record.seq)
-  emit('run', run, 'state', 'queued')
+  emit('run', run, 'queued')
 end
-for _, id in ipairs(due(DEADLINES)) do
-  call('ZREM', DEADLINES, id)
+for _, id in ipairs(due(P .. ':deadlines')) do
+  call('ZREM', P .. ':deadlines', id)
   local run = call('HGET', key('job', id), 'run')
-  if run and call('HGET', key('run', run), 'state') ~= 'running' then withdraw(id, 'expired') end
+  if run and run ~= '' and call('HGET', key('run', run), 'state') ~= 'running' then withdraw(id, 'expired') end
 end
-call('ZREMRANGEBYSCORE', IDLE, '-inf', now - 60000)
-return { lost, due(SETTLING), due(OPENING), due(CLOSING), more }
+call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)
+return { lost, due(P .. ':settling'), due(P .. ':opening'), due(P .. ':closing'), more }

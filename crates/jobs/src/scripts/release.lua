@@ -8,9 +8,9 @@ call('HINCRBY', key('run', run), 'interruptions', 1)
 call('HDEL', key('run', run), 'fence', 'progress')
 count('interruptions')
 if record.cancel then
-  conclude(run, record.flight, 'cancelled')
+  conclude(run, record, 'cancelled')
 else
   enqueue(run, record.places, record.seq)
-  emit('run', run, 'state', 'queued')
+  emit('run', run, 'queued')
 end
 return 1

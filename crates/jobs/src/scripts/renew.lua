@@ -5,7 +5,7 @@ local stop = {}
 for i = 3, #ARGV, 2 do
   local run = ARGV[i]
   local record = held_run(run, ARGV[i + 1])
-  if record then call('ZADD', LEASES, now + LEASE_MS, run) end
+  if record then call('ZADD', P .. ':leases', now + LEASE_MS, run) end
   if not record or record.cancel then
     stop[#stop + 1] = run
     stop[#stop + 1] = record and 'cancelled' or 'lost'

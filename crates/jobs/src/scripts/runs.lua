@@ -4,12 +4,11 @@ local function each_place(places, does)
   for place in string.gmatch(places, '[^\n]+') do does(place) end
 end
 
--- Puts a run into the queue; with its old `seq` it keeps its old place, so that what was interrupted is next.
+-- Puts a run into the queue again, at its old place, so that what was interrupted is next.
 local function enqueue(run, places, seq)
-  seq = seq or next_seq()
   call('HSET', key('run', run), 'state', 'queued', 'seq', seq)
   each_place(places, function(place) place_entry(place, 'r' .. run, seq) end)
-  call('HINCRBY', SCHED, 'ready', 1)
+  call('HINCRBY', P .. ':sched', 'ready', 1)
   wake()
 end
 
@@ -17,11 +16,11 @@ end
 local function dequeue(run, state, places)
   if state == 'queued' then
     each_place(places, function(place) displace_entry(place, 'r' .. run) end)
-    call('ZREM', ALONE, run)
-    call('ZREM', NEWER, run)
-    call('HINCRBY', SCHED, 'ready', -1)
+    call('ZREM', P .. ':alone', run)
+    call('ZREM', P .. ':newer', run)
+    call('HINCRBY', P .. ':sched', 'ready', -1)
   elseif state == 'scheduled' then
-    call('ZREM', DELAYED, run)
+    call('ZREM', P .. ':delayed', run)
   end
 end
 
@@ -47,58 +46,66 @@ local function remove_waiter(run, id)
   return call('HINCRBY', key('run', run), 'jobs', -1)
 end
 
--- Nobody can join the run any more.
-local function close_flight(run, flight)
-  if flight and call('GET', key('flight', flight)) == run then call('DEL', key('flight', flight)) end
+local function end_job(id, outcome, ended, found, error)
+  if outcome == 'succeeded' then
+    transition(id, outcome, ended, 'found', found)
+  else
+    transition(id, outcome, ended, error and 'error', error)
+  end
 end
 
 -- Gives a bounded number of the jobs that wait for a finished run its outcome; drops the run when none is left.
-local function settle(run, most)
-  local outcome = call('HMGET', key('run', run), 'outcome', 'result', 'found', 'error', 'started', 'finished', 'job')
+local function settle(run)
+  local outcome = call('HMGET', key('run', run), 'outcome', 'ended', 'found', 'error')
   if not outcome[1] then
-    call('ZREM', SETTLING, run)
+    call('ZREM', P .. ':settling', run)
     return 0
   end
-  local jobs = outcome[7] and { outcome[7] } or call('SPOP', key('waiters', run), most)
-  local ended = (outcome[5] or '-') .. ' ' .. outcome[6] .. ' ' .. (outcome[2] or '-')
-  for _, id in ipairs(jobs) do
-    if outcome[1] == 'succeeded' then
-      transition(id, 'succeeded', ended, 'found', outcome[3])
-    elseif outcome[4] then
-      transition(id, outcome[1], ended, 'error', outcome[4])
-    else
-      transition(id, outcome[1], ended)
-    end
+  for _, id in ipairs(call('SPOP', key('waiters', run), CHUNK)) do
+    end_job(id, outcome[1], outcome[2], outcome[3] or nil, outcome[4] or nil)
   end
-  local left = outcome[7] and 0 or call('SCARD', key('waiters', run))
+  local left = call('SCARD', key('waiters', run))
   if left == 0 then
-    call('ZREM', SETTLING, run)
+    call('ZREM', P .. ':settling', run)
     call('DEL', key('run', run))
-  else
-    call('ZADD', SETTLING, now, run)
   end
   return left
 end
 
--- Fixes the outcome of a run that stands nowhere any more. Further fields are what its jobs will get.
-local function conclude(run, flight, outcome, ...)
-  close_flight(run, flight)
-  call('HSET', key('run', run), 'state', 'finished', 'outcome', outcome, 'finished', now, ...)
+-- Nobody can join the run any more. A run that is being cancelled has lost its flight already, perhaps to another.
+local function close_flight(record)
+  if not record.cancel then call('DEL', key('flight', record.flight)) end
+end
+
+-- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
+local function conclude(run, record, outcome, result, found, error)
+  close_flight(record)
+  local ended = (record.started or '-') .. ' ' .. now .. ' ' .. (result or '-')
+  if record.job then
+    end_job(record.job, outcome, ended, found, error)
+    call('DEL', key('run', run))
+    return 0
+  end
+  call('HSET', key('run', run), 'state', 'finished', 'outcome', outcome, 'ended', ended)
+  if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
   call('HDEL', key('run', run), 'plan', 'req')
-  return settle(run, CHUNK)
+  call('ZADD', P .. ':settling', now, run)
+  return settle(run)
 end
 
 -- A running run leaves its worker: its lease ends and its tenant gets the slot back.
 local function take_from_worker(run, record)
-  call('ZREM', LEASES, run)
+  call('ZREM', P .. ':leases', run)
   discharge(record.by, record.estimate, record.started)
 end
 
-local RUN_FIELDS = { 'state', 'fence', 'flight', 'places', 'seq', 'by', 'estimate', 'started', 'worker', 'cancel' }
 local function read_run(run)
-  local values, record = call('HMGET', key('run', run), unpack(RUN_FIELDS)), {}
-  for i, name in ipairs(RUN_FIELDS) do record[name] = values[i] end
-  return record
+  local r = call('HMGET', key('run', run), 'state', 'fence', 'flight', 'places', 'seq', 'by', 'estimate', 'started', 'worker',
+    'cancel', 'job')
+  return {
+    state = r[1], fence = r[2], flight = r[3], places = r[4], seq = r[5], by = r[6], estimate = tonumber(r[7] or 0),
+    started = r[8] or nil, worker = r[9], cancel = r[10], job = r[11],
+  }
 end
 
 -- The record of a run if the caller holds it. One that was given up on but that nobody else took yet is held again:
@@ -109,7 +116,7 @@ local function held_run(run, fence)
   if record.state == 'queued' then
     dequeue(run, 'queued', record.places)
     call('HSET', key('run', run), 'state', 'running')
-    call('ZADD', LEASES, now + LEASE_MS, run)
+    call('ZADD', P .. ':leases', now + LEASE_MS, run)
     local _, tenant = split_place(record.by)
     call('HINCRBY', key('tenant', tenant), 'running', 1)
     record.state = 'running'
@@ -121,16 +128,17 @@ end
 local function withdraw(id, to)
   local run = call('HGET', key('job', id), 'run')
   if not transition(id, to, '- ' .. now .. ' -') then return end
-  if not run or remove_waiter(run, id) > 0 then return end
+  if not run or run == '' or remove_waiter(run, id) > 0 then return end
   local record = read_run(run)
-  close_flight(run, record.flight)
   if record.state == 'running' then
+    close_flight(record)
     call('HSET', key('run', run), 'cancel', 1)
     -- The worker would hear of it at its next renewal; this makes it renew now.
     call('LPUSH', key('inbox', record.worker), 'stop')
     call('EXPIRE', key('inbox', record.worker), 60)
-    emit('run', run, 'state', 'cancelling')
+    emit('run', run, 'cancelling')
   elseif record.state == 'queued' or record.state == 'scheduled' then
+    close_flight(record)
     dequeue(run, record.state, record.places)
     call('DEL', key('run', run))
   end

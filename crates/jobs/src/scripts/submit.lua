@@ -29,54 +29,55 @@ end
 
 -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
 local flight = mode == 'off' and tenant .. '/' .. hash or cache_key
-local flying = call('GET', key('flight', flight))
+local flying, same = call('GET', key('flight', flight)), tenant .. '/' .. hash
 if flying then
-  local live = call('HGET', key('run', flying), 'c:' .. tenant .. '/' .. hash)
+  local live = call('HGET', key('run', flying), 'c:' .. same)
   if live and call('HGET', key('job', live), 'state') == 'queued' then
     count('repeated')
     return answer(live, 'repeated')
   end
 end
 
-local found = mode == 'use' and call('HGET', key('result', cache_key), 'summary')
-local record = key('tenant', tenant)
+local found = mode == 'use' and cached(cache_key)
 if not found then
-  local open = call('HMGET', record, 'open', 'max_queued')
+  local open = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
   if tonumber(open[1] or 0) >= tonumber(open[2] or ARGV[24]) then
     count('refused_full')
     return { '', 'full' }
   end
 end
-create(id, 'queued', tenant .. ':' .. kind, ARGV[19], ARGV[11], tags)
+create(id, 'queued', tenant .. ':' .. kind, ARGV[19], ARGV[11], tags, 'run', (found or flying) and '' or run)
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
 if ARGV[25] ~= '' and call('EXISTS', key('job', ARGV[25])) == 1 then call('HSET', key('job', ARGV[25]), 'again', id) end
-call('HINCRBY', record, 'open', 1)
+opened(tenant, 1)
 count('submitted')
 if found then
   answer_from_cache(id, cache_key, found)
   return answer(id, 'cached')
 end
-if mode == 'off' then count('cache_bypassed') end
 
 if deadline > 0 then
   call('HSET', key('job', id), 'due', deadline)
-  call('ZADD', DEADLINES, deadline, id)
+  call('ZADD', P .. ':deadlines', deadline, id)
 end
-local want = {
-  place = prio .. ':' .. tenant, kind = kind, call = tenant .. '/' .. hash, flight = flight, request = ARGV[11],
-  max = ARGV[13], wall = ARGV[14], need = ARGV[15], mem = ARGV[16], starts = starts > now,
-  plan = function() return ARGV[12] end,
-}
+local place, later = prio .. ':' .. tenant, starts > now
 if flying then
-  join(flying, id, want)
+  join(flying, id, {
+    place = place, call = same, max = ARGV[13], wall = ARGV[14], starts = later, plan = function() return ARGV[12] end,
+  })
   return answer(id, 'joined')
 end
-new_run(run, id, want)
-call('HSET', key('run', run), 'c:' .. want.call, id)
-if want.starts then
-  call('HSET', key('run', run), 'state', 'scheduled', 'starts', starts, 'seq', next_seq())
-  call('ZADD', DELAYED, starts, run)
+local seq = next_seq()
+call('HSET', key('run', run), 'v', VERSION, 'kind', kind, 'places', place, 'plan', ARGV[12], 'req', ARGV[11], 'max', ARGV[13],
+  'wall', ARGV[14], 'need', ARGV[15], 'mem', ARGV[16], 'flight', flight, 'jobs', 1, 'job', id, 'c:' .. same, id,
+  'seq', seq, 'state', later and 'scheduled' or 'queued')
+call('SET', key('flight', flight), run)
+if later then
+  call('HSET', key('run', run), 'starts', starts)
+  call('ZADD', P .. ':delayed', starts, run)
 else
-  enqueue(run, want.place)
+  place_entry(place, 'r' .. run, seq)
+  call('HINCRBY', P .. ':sched', 'ready', 1)
+  wake()
 end
 return answer(id, 'queued')

@@ -1,17 +1,26 @@
--- Takes what has expired out of the listing that was swept longest ago. ARGV: prefix, keep, the least id that a record
--- within its time can have (ids sort by the time at which they were made). Returns how many were looked at.
-local list = call('ZRANGE', LISTS, 0, 0, 'WITHSCORES')
-if not list[1] or now - list[2] < SWEEP_EVERY_MS then return 0 end
-local listing = P .. ':' .. list[1]
-local after = call('HGET', SCHED, 'swept') or ''
-local ids = call('ZRANGEBYLEX', listing, after == '' and '-' or '(' .. after, '(' .. ARGV[3], 'LIMIT', 0, CHUNK)
-for _, id in ipairs(ids) do
-  if call('EXISTS', key('job', id)) == 0 then call('ZREM', listing, id) end
+-- Takes what has expired out of the listings of the tenant, or out of the listing of a tag, that was swept longest ago.
+-- ARGV: prefix, keep, the least id that a record within its time can have (ids sort by the time at which they were made),
+--       '<kind>:<state>' for each listing that a tenant may have of ended jobs
+-- Returns 1 when there may be more to do.
+local oldest = call('ZRANGE', P .. ':lists', 0, 0, 'WITHSCORES')
+if not oldest[1] or now - oldest[2] < SWEEP_EVERY_MS then return 0 end
+local name, removed, left = string.sub(oldest[1], 2), 0, 0
+local function sweep(listing)
+  for _, id in ipairs(call('ZRANGEBYLEX', listing, '-', '(' .. ARGV[3], 'LIMIT', 0, CHUNK)) do
+    if call('EXISTS', key('job', id)) == 0 then removed = removed + call('ZREM', listing, id) end
+  end
+  left = left + call('EXISTS', listing)
 end
-if #ids == CHUNK then
-  call('HSET', SCHED, 'swept', ids[#ids])
-  return CHUNK
+if string.sub(oldest[1], 1, 1) == 'l' then
+  sweep(key('list', name))
+else
+  for i = 4, #ARGV do sweep(key('list', name .. ':' .. ARGV[i])) end
+  -- A tenant is forgotten when it has no job at all.
+  local open = tonumber(call('HGET', key('tenant', name), 'open') or 0)
+  if left == 0 and open == 0 and not call('HGET', key('tenant', name), 'weight') then call('DEL', key('tenant', name)) end
+  left = left + open
 end
-call('HDEL', SCHED, 'swept')
-if call('EXISTS', listing) == 1 then call('ZADD', LISTS, now, list[1]) else call('ZREM', LISTS, list[1]) end
-return #ids + 1
+if removed == 0 then
+  if left > 0 then call('ZADD', P .. ':lists', now, oldest[1]) else call('ZREM', P .. ':lists', oldest[1]) end
+end
+return 1

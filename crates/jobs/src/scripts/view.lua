@@ -18,7 +18,7 @@ local function view(id)
   local job = call('HGETALL', key('job', id))
   local at = call('HMGET', key('job', id), 'run', 'batch', 'state', 'index')
   local run, ahead, batch = {}, -1, {}
-  if at[1] then
+  if at[1] and at[1] ~= '' then
     run = shown(key('run', at[1]), RUN_SHOWN)
     local places = call('HGET', key('run', at[1]), 'places')
     if places then ahead = call('ZRANK', key('q', string.match(places, '[^\n]+')), 'r' .. at[1]) or -1 end
