@@ -30,8 +30,10 @@ test: setup ## Run all tests, on a real Redis and a real Jesse
 	else echo 'there is no Redis 6.2 for this machine: not tested on it'; fi
 	$(JESSE_PYTHON) -m pytest workers/runner/tests -q
 
-bench: build ## Measure against the floor: Jesse warm, one fork (needs its script, see bench/)
+bench: build ## Measure backtests against Jesse alone, and the queue against others (needs scripts, see bench/)
+	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/queue.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
 soak: build ## Run a thousand backtests, kill the server in between, and look for what is left over (some minutes)
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs

@@ -28,7 +28,8 @@ arguments.add_argument("--floor", default=os.path.join(os.path.dirname(__file__)
 arguments = arguments.parse_args()
 binary, floor_folder = os.path.abspath(arguments.binary), os.path.abspath(arguments.floor)
 if not os.path.exists(os.path.join(floor_folder, "research_compute.py")):
-    sys.exit(f"skipped: the floor is measured by research_compute.py, which is not in {floor_folder}; name its folder with --floor")
+    print(f"skipped: the floor is measured by research_compute.py, which is not in {floor_folder}; name its folder with --floor")
+    sys.exit()
 
 sys.path.insert(0, floor_folder)
 import research_compute as floor  # imports Jesse, makes the candles, and changes into a project with SmaCross
