@@ -96,7 +96,7 @@ enum BenchError {
     NoWorker,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match measure(Cli::parse().measure).await {
         Ok(()) => ExitCode::SUCCESS,
