@@ -128,6 +128,21 @@ pub enum QueueError {
     Blobs(#[from] crate::blobs::BlobError),
 }
 
+/// One error of a call that carried out several steps.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct SharedError(std::sync::Arc<QueueError>);
+
+impl QueueError {
+    /// The same error for each of those whom it concerns.
+    pub(crate) fn shared(error: &std::sync::Arc<Self>) -> Self {
+        match &**error {
+            Self::Corrupt(message) => Self::Corrupt(message.clone()),
+            _ => Self::Unavailable(Box::new(SharedError(error.clone()))),
+        }
+    }
+}
+
 impl From<redis::RedisError> for QueueError {
     fn from(error: redis::RedisError) -> Self {
         match error.kind() {

@@ -15,6 +15,7 @@ mod redis;
 mod scripts;
 mod state;
 mod tags;
+mod together;
 mod work;
 
 pub use batch::{BatchSubmission, Child, OnFailure};

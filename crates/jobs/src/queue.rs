@@ -12,11 +12,12 @@ use redis::{Script, ScriptInvocation};
 use crate::{
     error::QueueError,
     ids::{JobId, RunId, TenantId},
-    record::{Accepted, Details, JobView, Kind, Receipt, Records, Submission, Treatment},
+    record::{Accepted, Details, Idempotency, JobView, Kind, Receipt, Records, Submission, Treatment},
     redis::Redis,
     scripts::{Scripts, VERSION},
     state::JobState,
     tags::Tags,
+    together::Together,
 };
 
 /// How long a lease lasts without being renewed.
@@ -99,6 +100,8 @@ pub struct Queue {
     retention: Retention,
     /// The most jobs that a tenant without a cap of its own may have open.
     pub(crate) max_open: u32,
+    submitting: Arc<Together>,
+    pub(crate) finishing: Arc<Together>,
 }
 
 /// The most jobs that a tenant may have open unless something else is set.
@@ -113,7 +116,15 @@ impl Queue {
     /// The same as a program would see it whose records have another version: for tests of upgrades.
     #[doc(hidden)]
     pub fn of_version(redis: Redis, retention: Retention, version: u32) -> Self {
-        Self { redis, scripts: Arc::new(Scripts::new(version)), version, retention, max_open: MAX_OPEN }
+        Self {
+            redis,
+            scripts: Arc::new(Scripts::new(version)),
+            version,
+            retention,
+            max_open: MAX_OPEN,
+            submitting: Together::new(|scripts| &scripts.submit),
+            finishing: Together::new(|scripts| &scripts.finish),
+        }
     }
 
     /// The same with another cap for tenants that have none of their own.
@@ -197,17 +208,36 @@ impl Queue {
             same_call.update(&part.len().to_le_bytes()).update(part.as_bytes());
         }
         let same_call = same_call.finalize().to_hex();
-        let mut call = self.call(&self.scripts.submit);
-        call.arg(job.to_string()).arg(run.to_string()).arg(tenant.as_str()).arg(kind.as_str());
-        call.arg(priority.band()).arg(cache.as_str()).arg(cache_key.as_str()).arg(&same_call[..32]);
-        call.arg(request).arg(plan).arg(*max_attempts).arg(*timeout_s).arg(*slots).arg(*memory_mb);
-        call.arg(start_at_ms.unwrap_or_default()).arg(deadline_ms.unwrap_or_default());
-        call.arg(details).arg(tags).arg(webhook.as_deref().unwrap_or_default());
-        let (key, fingerprint) =
-            idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
-        call.arg(key).arg(fingerprint).arg(self.max_open);
-        call.arg(instead_of.map(|job| job.to_string()).unwrap_or_default());
-        let (id, answer): (String, String) = self.redis.invoke(&call).await?;
+        let (key, fingerprint) = match idempotency {
+            Some(Idempotency { key, fingerprint }) => (key.clone(), fingerprint.clone()),
+            None => (String::new(), String::new()),
+        };
+        let arguments = vec![
+            job.to_string(),
+            run.to_string(),
+            tenant.to_string(),
+            kind.as_str().to_owned(),
+            priority.band().to_string(),
+            cache.as_str().to_owned(),
+            cache_key.to_string(),
+            same_call[..32].to_owned(),
+            request.clone(),
+            plan.clone(),
+            max_attempts.to_string(),
+            timeout_s.to_string(),
+            slots.to_string(),
+            memory_mb.to_string(),
+            start_at_ms.unwrap_or_default().to_string(),
+            deadline_ms.unwrap_or_default().to_string(),
+            details,
+            tags,
+            webhook.clone().unwrap_or_default(),
+            key,
+            fingerprint,
+            instead_of.map(|job| job.to_string()).unwrap_or_default(),
+            self.max_open.to_string(),
+        ];
+        let (id, answer): (String, String) = self.submitting.step(self, arguments).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,

@@ -114,22 +114,33 @@ impl Queue {
 
     /// Hands in the outcome of a run and settles the jobs that wait for it.
     pub async fn finish(&self, claim: &Claim, outcome: &Outcome) -> Result<Finish, QueueError> {
-        let mut call = self.call(&self.scripts.finish);
-        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
-        match outcome {
+        let [what, second, third, timed_out] = match outcome {
             Outcome::Succeeded(result) => {
-                call.arg("succeeded").arg(&result.id).arg(&result.summary).arg(json(&result.receipt)?);
+                [result.id.clone(), result.summary.clone(), json(&result.receipt)?, String::new()]
             }
-            Outcome::Failed(error) => {
-                call.arg("failed").arg(json(error)?).arg(u8::from(error.retryable));
-                call.arg(milliseconds(back_off(claim.attempt)));
-                call.arg(u8::from(error.code == ErrorCode::Timeout));
-            }
-            Outcome::Cancelled => {
-                call.arg("cancelled");
-            }
-        }
-        let (answer, left): (String, u64) = self.redis.invoke(&call).await?;
+            Outcome::Failed(error) => [
+                json(error)?,
+                u8::from(error.retryable).to_string(),
+                milliseconds(back_off(claim.attempt)).to_string(),
+                u8::from(error.code == ErrorCode::Timeout).to_string(),
+            ],
+            Outcome::Cancelled => [const { String::new() }; 4],
+        };
+        let outcome = match outcome {
+            Outcome::Succeeded(_) => "succeeded",
+            Outcome::Failed(_) => "failed",
+            Outcome::Cancelled => "cancelled",
+        };
+        let arguments = vec![
+            claim.run.to_string(),
+            claim.fence.to_string(),
+            outcome.to_owned(),
+            what,
+            second,
+            third,
+            timed_out,
+        ];
+        let (answer, left): (String, u64) = self.finishing.step(self, arguments).await?;
         match answer.as_str() {
             "accepted" => {
                 if left > 0

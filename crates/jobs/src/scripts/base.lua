@@ -9,7 +9,6 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
 local function kept(what) return string.match(ARGV[2], what == 'jobs' and '^%d+' or '%d+$') end
-local function count(name, by) call('HINCRBY', P .. ':stats', name, by or 1) end
 local function emit(what, id, state)
   call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, id, 'state', state)
 end
@@ -21,4 +20,63 @@ local function wake()
   call('LPUSH', key('inbox', worker[1]), 'work')
   call('EXPIRE', key('inbox', worker[1]), 60)
   return true
+end
+
+-- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, and
+-- members that join or leave a set with a score of 0. Nothing reads them in between.
+local sums, joining, leaving = {}, {}, {}
+local function add(record, field, by)
+  local fields = sums[record] or {}
+  sums[record] = fields
+  fields[field] = (fields[field] or 0) + by
+end
+local function count(name, by) add(P .. ':stats', name, by or 1) end
+local function join_set(set, id)
+  local ids = joining[set] or {}
+  joining[set] = ids
+  ids[id] = true
+end
+local function leave_set(set, id)
+  if joining[set] and joining[set][id] then
+    joining[set][id] = nil
+    return
+  end
+  local ids = leaving[set] or {}
+  leaving[set] = ids
+  ids[#ids + 1] = id
+end
+
+local function flush_sums()
+  local written = sums
+  sums = {}
+  for record, fields in pairs(written) do
+    for field, by in pairs(fields) do
+      if by ~= 0 then call('HINCRBY', record, field, by) end
+    end
+  end
+end
+
+-- Calls a command with many arguments; Lua's stack is limited.
+local function in_parts(command, set, all)
+  for first = 1, #all, 1000 do call(command, set, unpack(all, first, math.min(first + 999, #all))) end
+end
+
+local function flush()
+  flush_sums()
+  for set, ids in pairs(leaving) do in_parts('ZREM', set, ids) end
+  for set, ids in pairs(joining) do
+    local members = {}
+    for id in pairs(ids) do
+      members[#members + 1] = 0
+      members[#members + 1] = id
+    end
+    in_parts('ZADD', set, members)
+  end
+  joining, leaving = {}, {}
+end
+
+-- One of several steps of a call: what is wrong with it is its own answer and does not keep the others from theirs.
+local function isolated(step, at)
+  local fine, answer = pcall(step, at)
+  return fine and answer or { type(answer) == 'table' and answer.err or tostring(answer), 'error' }
 end

@@ -7,7 +7,7 @@ local function stop_batch(batch, why)
   call('HSET', record, 'state', 'stopping', 'why', why)
   local pending = call('LLEN', key('pend', batch))
   if pending > 0 then
-    call('HINCRBY', P .. ':sched', 'ready', -pending)
+    add(P .. ':sched', 'ready', -pending)
     call('UNLINK', key('pend', batch))
   end
   displace_entry(call('HGET', record, 'place'), 'b' .. batch)
@@ -40,12 +40,24 @@ local function finish_batch(batch)
   transition(batch, state, '- ' .. now .. ' -', error and 'error', error)
 end
 
+local ended = {} -- children of each batch, in this call
+
 child_ended = function(batch, to)
   local record = key('batch', batch)
-  call('HINCRBY', record, to, 1)
+  ended[batch] = (ended[batch] or 0) + 1
+  add(record, to, 1)
   if to ~= 'succeeded' and to ~= 'cancelled' then
     local policy = call('HMGET', record, 'on_failure', 'state')
     if policy[1] == 'stop' and policy[2] == 'open' then stop_batch(batch, 'failure') end
   end
-  if call('HINCRBY', record, 'left', -1) == 0 then finish_batch(batch) end
+end
+
+-- Ends the batches whose last child has ended.
+local function flush_batches()
+  if not next(ended) then return end
+  flush_sums()
+  for batch, number in pairs(ended) do
+    if call('HINCRBY', key('batch', batch), 'left', -number) == 0 then finish_batch(batch) end
+  end
+  ended = {}
 end

@@ -22,6 +22,7 @@ local heads = {} -- of each ring: the next tenant, its time, the one after, its 
 local tenants = {} -- weight, cap and running runs of those that were charged
 local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
 local popped = {} -- places that may be empty now
+local leases = {}
 
 local function charge(place)
   local p, tenant = split_place(place)
@@ -54,7 +55,8 @@ local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims]
   call('HSET', key('run', run), 'state', 'running', 'worker', worker, 'fence', fence, 'started', now, 'by', place,
     'estimate', estimate[string.sub(place, 1, 1)], 'given', r.wall, ...)
-  call('ZADD', P .. ':leases', now + LEASE_MS, run)
+  leases[#leases + 1] = now + LEASE_MS
+  leases[#leases + 1] = run
   charge(place)
   emit('run', run, 'running')
   slots, memory, nothing_held = slots - r.need, memory - r.mem, false
@@ -215,11 +217,11 @@ for place, open in pairs(batches) do call('ZADD', key('q', place), open.seq, ope
 for place in pairs(popped) do -- whoever has nothing queued any more leaves its ring
   if call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
 end
-for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', t.new) end
+for tenant, t in pairs(tenants) do add(key('tenant', tenant), 'running', t.new) end
 
 if taken_from_ready > 0 then
   count('claims', #claims)
-  call('HINCRBY', P .. ':sched', 'ready', -taken_from_ready)
+  add(P .. ':sched', 'ready', -taken_from_ready)
   local fields = {}
   local function field(name, value)
     if value then
@@ -233,6 +235,9 @@ if taken_from_ready > 0 then
     field('now' .. p, reached[tostring(p)])
   end
   call('HSET', P .. ':sched', unpack(fields))
+  in_parts('ZADD', P .. ':leases', leases)
+  flush_batches()
+  flush()
 end
 if slots > 0 then
   call('ZADD', P .. ':idle', now, worker)

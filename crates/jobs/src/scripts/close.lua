@@ -11,4 +11,5 @@ call('HSET', key('batch', batch), 'closed', closed + #kids) -- first, as the las
 for _, id in ipairs(kids) do
   if call('HGET', key('job', id), 'state') == 'queued' then withdraw(id, 'cancelled') end
 end
+flush_all()
 return about[2] - closed - #kids

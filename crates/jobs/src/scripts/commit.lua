@@ -19,6 +19,7 @@ local record = key('tenant', tenant)
 local open = call('HMGET', record, 'open', 'max_queued')
 if (open[1] or 0) + total + 1 > tonumber(open[2] or ARGV[20]) then
   count('refused_full')
+  flush()
   return unstage('', 'full')
 end
 if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'incomplete') end
@@ -31,10 +32,11 @@ if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])
   call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
 end
-opened(tenant, total + 1)
+opened(tenant, total + 1, tonumber(open[1] or 0))
 call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'place', prio .. ':' .. tenant, 'mode', mode,
   'total', total, 'left', total, 'on_failure', ARGV[9], 'max', ARGV[10], 'wall', ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
   'meta', ARGV[14], 'tags', tags)
 call('ZADD', P .. ':opening', now, id)
 count('submitted', total)
+flush()
 return { id, 'queued' }

@@ -56,15 +56,33 @@ end
 
 -- The charge for a claim is corrected to the time that the run took, and its slot is given back.
 -- `by` is the place that the claim was made for.
+local corrections, taken, capped, estimates = {}, {}, {}, nil
 local function discharge(by, estimate, started)
   local p, tenant = split_place(by)
-  local t = call('HMGET', key('tenant', tenant), 'weight', 'max_running')
-  local correction = now - started - estimate
-  if math.abs(correction) > 1 then
-    add_time(p, tenant, correction / (t[1] or 1))
-    call('HINCRBYFLOAT', P .. ':sched', 'band' .. p, correction / WEIGHTS[p])
-    call('HSET', P .. ':sched', 'est' .. p, estimate + correction / 16)
+  local took = now - started
+  if math.abs(took - estimate) > 1 then
+    corrections[by] = (corrections[by] or 0) + took - estimate
+    if not estimates then
+      local s = call('HMGET', P .. ':sched', 'est0', 'est1', 'est2')
+      estimates = { ['0'] = tonumber(s[1] or 1), ['1'] = tonumber(s[2] or 1), ['2'] = tonumber(s[3] or 1) }
+    end
+    taken[p] = true
+    estimates[p] = estimates[p] + (took - estimates[p]) / 16
   end
-  call('HINCRBY', key('tenant', tenant), 'running', -1)
-  if t[2] then relink(tenant) end
+  capped[tenant] = true
+  add(key('tenant', tenant), 'running', -1)
+end
+
+-- Writes what `discharge` added up; a tenant that was at its cap may be below it again.
+local function flush_charges()
+  for by, correction in pairs(corrections) do
+    local p, tenant = split_place(by)
+    add_time(p, tenant, correction / (call('HGET', key('tenant', tenant), 'weight') or 1))
+    call('HINCRBYFLOAT', P .. ':sched', 'band' .. p, correction / WEIGHTS[p])
+  end
+  for p in pairs(taken) do call('HSET', P .. ':sched', 'est' .. p, estimates[p]) end
+  flush_sums()
+  for tenant in pairs(capped) do
+    if call('HEXISTS', key('tenant', tenant), 'max_running') == 1 then relink(tenant) end
+  end
 end

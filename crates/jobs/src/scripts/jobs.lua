@@ -1,22 +1,21 @@
 -- Job records, their listings, and the counters of the batch that a job belongs to.
 
--- A listing that is not swept regularly would keep what has expired: `lists` names all tenants and all listings of tags.
-local function opened(tenant, number)
-  if call('HINCRBY', key('tenant', tenant), 'open', number) == tonumber(number) then
-    call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant)
-  end
+-- More jobs of a tenant are open. One that had none may be new: `lists` names all that have listings to be swept.
+local function opened(tenant, number, before)
+  add(key('tenant', tenant), 'open', number)
+  if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
 -- A new record. `index` is '<tenant>:<kind>'; what follows are further fields. Newline-separated tags
 -- ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.
 local function create(id, state, index, meta, request, tags, ...)
   call('HSET', key('job', id), 'state', state, 'index', index, 'meta', VERSION .. ' ' .. now .. ' ' .. meta, 'req', request, ...)
-  call('ZADD', key('list', index .. ':' .. state), 0, id)
+  join_set(key('list', index .. ':' .. state), id)
   if tags ~= '' then
     call('HSET', key('job', id), 'tags', tags)
     local tenant = string.match(index, '^(.*):')
     for tag in string.gmatch(tags, '[^\n]+') do
-      call('ZADD', key('list', tenant .. ':' .. tag), 0, id)
+      join_set(key('list', tenant .. ':' .. tag), id)
       call('ZADD', P .. ':lists', 'NX', now, 'l' .. tenant .. ':' .. tag)
     end
   end
@@ -37,10 +36,10 @@ local function transition(id, to, ended, what, text)
     call('HSET', record, 'state', to, 'run', '', 'end', ended)
   end
   call('EXPIRE', record, kept('jobs'))
-  call('ZREM', key('list', index .. ':' .. from), id)
-  call('ZADD', key('list', index .. ':' .. to), 0, id)
+  leave_set(key('list', index .. ':' .. from), id)
+  join_set(key('list', index .. ':' .. to), id)
   local tenant, kind = string.match(index, '^(.*):(.*)$')
-  call('HINCRBY', key('tenant', tenant), 'open', -1)
+  add(key('tenant', tenant), 'open', -1)
   if job[5] then call('ZREM', P .. ':deadlines', id) end
   emit('job', id, to)
   count('jobs_' .. to)
@@ -62,7 +61,7 @@ end
 local function answer_from_cache(id, result, summary)
   call('HSET', key('job', id), 'cached', 1)
   local batch = call('HGET', key('job', id), 'batch')
-  if batch then call('HINCRBY', key('batch', batch), 'cached', 1) end
+  if batch then add(key('batch', batch), 'cached', 1) end
   count('cache_hits')
   transition(id, 'succeeded', '- ' .. now .. ' ' .. result, 'found', summary)
 end

@@ -6,7 +6,7 @@ if not about[1] then
   call('ZREM', P .. ':opening', batch)
   return 0
 end
-local p, tenant = split_place(about[1])
+local _, tenant = split_place(about[1])
 local pending = 0
 for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
@@ -22,12 +22,14 @@ for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
   end
 end
 if pending > 0 then
-  call('HINCRBY', P .. ':sched', 'ready', pending)
+  add(P .. ':sched', 'ready', pending)
   if not call('ZSCORE', key('q', about[1]), 'b' .. batch) then place_entry(about[1], 'b' .. batch, next_seq()) end
   for _ = 1, pending do
     if not wake() then break end
   end
 end
-local left = call('LLEN', key('items', batch))
-if left == 0 then call('ZREM', P .. ':opening', batch) end
-return left
+flush_batches()
+flush()
+local more = call('LLEN', key('items', batch))
+if more == 0 then call('ZREM', P .. ':opening', batch) end
+return more

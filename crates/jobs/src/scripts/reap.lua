@@ -37,7 +37,7 @@ if call('EXISTS', P .. ':calm') == 0 then
     elseif stalls == STALLS_TOLERATED - 1 then
       call('HSET', key('run', run), 'state', 'queued')
       call('ZADD', P .. ':alone', record.seq, run)
-      call('HINCRBY', P .. ':sched', 'ready', 1)
+      add(P .. ':sched', 'ready', 1)
       emit('run', run, 'queued')
       wake()
     else
@@ -59,5 +59,6 @@ for _, id in ipairs(due(P .. ':deadlines')) do
   local run = call('HGET', key('job', id), 'run')
   if run and run ~= '' and call('HGET', key('run', run), 'state') ~= 'running' then withdraw(id, 'expired') end
 end
+flush_all()
 call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)
 return { lost, due(P .. ':settling'), due(P .. ':opening'), due(P .. ':closing'), more }

@@ -13,4 +13,5 @@ else
   enqueue(run, record.places, record.seq)
   emit('run', run, 'queued')
 end
+flush_all()
 return 1

@@ -11,4 +11,5 @@ for i = 3, #ARGV, 2 do
     stop[#stop + 1] = record and 'cancelled' or 'lost'
   end
 end
+flush_all()
 return stop

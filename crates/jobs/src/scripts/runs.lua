@@ -8,7 +8,7 @@ end
 local function enqueue(run, places, seq)
   call('HSET', key('run', run), 'state', 'queued', 'seq', seq)
   each_place(places, function(place) place_entry(place, 'r' .. run, seq) end)
-  call('HINCRBY', P .. ':sched', 'ready', 1)
+  add(P .. ':sched', 'ready', 1)
   wake()
 end
 
@@ -18,7 +18,7 @@ local function dequeue(run, state, places)
     each_place(places, function(place) displace_entry(place, 'r' .. run) end)
     call('ZREM', P .. ':alone', run)
     call('ZREM', P .. ':newer', run)
-    call('HINCRBY', P .. ':sched', 'ready', -1)
+    add(P .. ':sched', 'ready', -1)
   elseif state == 'scheduled' then
     call('ZREM', P .. ':delayed', run)
   end
@@ -79,13 +79,13 @@ end
 
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
 local function conclude(run, record, outcome, result, found, error)
-  close_flight(record)
   local ended = (record.started or '-') .. ' ' .. now .. ' ' .. (result or '-')
   if record.job then
     end_job(record.job, outcome, ended, found, error)
-    call('DEL', key('run', run))
+    call('DEL', key('run', run), record.cancel and key('run', run) or key('flight', record.flight))
     return 0
   end
+  close_flight(record)
   call('HSET', key('run', run), 'state', 'finished', 'outcome', outcome, 'ended', ended)
   if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
   call('HDEL', key('run', run), 'plan', 'req')
@@ -95,7 +95,7 @@ end
 
 -- A running run leaves its worker: its lease ends and its tenant gets the slot back.
 local function take_from_worker(run, record)
-  call('ZREM', P .. ':leases', run)
+  leave_set(P .. ':leases', run)
   discharge(record.by, record.estimate, record.started)
 end
 
@@ -118,7 +118,7 @@ local function held_run(run, fence)
     call('HSET', key('run', run), 'state', 'running')
     call('ZADD', P .. ':leases', now + LEASE_MS, run)
     local _, tenant = split_place(record.by)
-    call('HINCRBY', key('tenant', tenant), 'running', 1)
+    add(key('tenant', tenant), 'running', 1)
     record.state = 'running'
   end
   return record.state == 'running' and record or nil
@@ -142,4 +142,11 @@ local function withdraw(id, to)
     dequeue(run, record.state, record.places)
     call('DEL', key('run', run))
   end
+end
+
+-- What every script that ends jobs or runs does at its end.
+local function flush_all()
+  flush_charges()
+  flush_batches()
+  flush()
 end

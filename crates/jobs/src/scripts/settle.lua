@@ -1,2 +1,4 @@
 -- Gives the next jobs that wait for a finished run its outcome. ARGV: prefix, keep, run. Returns how many still wait.
-return settle(ARGV[3])
+local left_to_settle = settle(ARGV[3])
+flush_all()
+return left_to_settle

@@ -1,0 +1,119 @@
+//! Calls of one script that are made at the same time go to Redis as one: what each call costs in itself, and what the
+//! steps have in common, is then paid once. A call that is alone goes at once and waits for nobody.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redis::{FromRedisValue, Script, Value};
+use tokio::sync::oneshot;
+
+use crate::{error::QueueError, queue::Queue, scripts::Scripts};
+
+/// How many steps go in one call, so that no call keeps Redis from others for long.
+const STEPS_MOST: usize = 50;
+/// How many calls may be on their way: while one is computed, the next is sent.
+const CALLS_MOST: usize = 2;
+
+type Answer = Result<Value, QueueError>;
+
+struct Step {
+    arguments: Vec<String>,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Step>,
+    calls: usize,
+}
+
+/// See the module's documentation.
+pub(crate) struct Together {
+    state: Mutex<State>,
+    script: fn(&Scripts) -> &Script,
+}
+
+impl fmt::Debug for Together {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Together").field("waiting", &self.lock().waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl Together {
+    pub(crate) fn new(script: fn(&Scripts) -> &Script) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), script })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One step, with the arguments that the script takes for it. It is carried out even if the caller goes away.
+    pub(crate) async fn step<T: FromRedisValue>(
+        self: &Arc<Self>,
+        queue: &Queue,
+        arguments: Vec<String>,
+    ) -> Result<T, QueueError> {
+        let (answer, answered) = oneshot::channel();
+        let start = {
+            let mut state = self.lock();
+            state.waiting.push(Step { arguments, answer });
+            let start = state.calls < CALLS_MOST;
+            state.calls += usize::from(start);
+            start
+        };
+        if start {
+            tokio::spawn(self.clone().call_until_done(queue.clone()));
+        }
+        let gone = |_| QueueError::Unavailable("the process is ending".into());
+        let value = answered.await.map_err(gone)??;
+        // What is wrong with one step is told in its own answer.
+        if let Value::Array(parts) = &value
+            && let [message, kind] = &parts[..]
+            && String::from_redis_value_ref(kind).is_ok_and(|kind| kind == "error")
+        {
+            let message = String::from_redis_value_ref(message).unwrap_or_default();
+            return Err(QueueError::Corrupt(format!("a script failed: {message}")));
+        }
+        T::from_redis_value(value).map_err(|error| redis::RedisError::from(error).into())
+    }
+
+    async fn call_until_done(self: Arc<Self>, queue: Queue) {
+        loop {
+            let steps: Vec<_> = {
+                let mut state = self.lock();
+                let number = state.waiting.len().min(STEPS_MOST);
+                if number == 0 {
+                    state.calls -= 1;
+                    return;
+                }
+                state.waiting.drain(..number).collect()
+            };
+            self.call(&queue, steps).await;
+        }
+    }
+
+    async fn call(&self, queue: &Queue, steps: Vec<Step>) {
+        let mut call = queue.call((self.script)(&queue.scripts));
+        for step in &steps {
+            call.arg(&step.arguments);
+        }
+        let answers: Result<Vec<Value>, QueueError> = queue.redis.invoke(&call).await;
+        // Whoever went away does not hear the answer.
+        match answers {
+            Ok(answers) => {
+                for (step, answer) in steps.into_iter().zip(answers) {
+                    let _gone = step.answer.send(Ok(answer));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for step in steps {
+                    let _gone = step.answer.send(Err(QueueError::shared(&error)));
+                }
+            }
+        }
+    }
+}
