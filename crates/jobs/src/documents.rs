@@ -90,7 +90,8 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
     pub async fn replace(&self, name: &str, expected: Option<&str>, value: &T) -> Result<bool, QueueError> {
         let body = serde_json::to_string(value).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         let hash = blake3::hash(body.as_bytes()).to_hex();
-        let mut call = self.redis.script(&DOCUMENT);
+        let mut call = DOCUMENT.prepare_invoke();
+        call.key(self.key(name)).arg(self.redis.keys().name());
         call.arg(self.collection).arg(name).arg(expected.unwrap_or_default());
         call.arg(hash.as_str()).arg(body);
         self.redis.invoke(&call).await

@@ -12,7 +12,7 @@ use redis::{Script, ScriptInvocation};
 use crate::{
     error::QueueError,
     ids::{JobId, RunId, TenantId},
-    record::{Accepted, Details, Idempotency, JobView, Kind, Receipt, Records, Submission, Treatment},
+    record::{Accepted, Details, JobView, Kind, Receipt, Records, Submission, Treatment},
     redis::Redis,
     scripts::{Scripts, VERSION},
     state::JobState,
@@ -104,6 +104,25 @@ pub struct Queue {
     pub(crate) finishing: Arc<Together>,
 }
 
+/// What few submissions say.
+#[derive(Default, PartialEq, serde::Serialize)]
+struct Rare<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    once: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instead_of: Option<String>,
+}
+
 /// The most jobs that a tenant may have open unless something else is set.
 pub const MAX_OPEN: u32 = 1_000_000;
 
@@ -166,8 +185,8 @@ impl Queue {
     /// the call is made again under the same id.
     pub async fn submit(&self, submission: &Submission) -> Result<(JobId, Accepted), QueueError> {
         let (job, run) = (JobId::generate(), RunId::generate());
-        match self.submit_as(job, run, submission).await {
-            Err(QueueError::Unavailable(_)) => self.submit_as(job, run, submission).await,
+        match self.submit_as(job, run, submission, false).await {
+            Err(QueueError::Unavailable(_)) => self.submit_as(job, run, submission, true).await,
             answer => answer,
         }
     }
@@ -177,6 +196,7 @@ impl Queue {
         job: JobId,
         run: RunId,
         submission: &Submission,
+        again: bool,
     ) -> Result<(JobId, Accepted), QueueError> {
         let Submission {
             tenant,
@@ -208,12 +228,18 @@ impl Queue {
             same_call.update(&part.len().to_le_bytes()).update(part.as_bytes());
         }
         let same_call = same_call.finalize().to_hex();
-        let (key, fingerprint) = match idempotency {
-            Some(Idempotency { key, fingerprint }) => (key.clone(), fingerprint.clone()),
-            None => (String::new(), String::new()),
+        let rare = Rare {
+            start_at: *start_at_ms,
+            deadline: *deadline_ms,
+            tags: Some(tags).filter(|tags| !tags.is_empty()),
+            webhook: webhook.as_deref(),
+            once: idempotency.as_ref().map(|given| given.key.as_str()),
+            of: idempotency.as_ref().map(|given| given.fingerprint.as_str()),
+            instead_of: instead_of.map(|job| job.to_string()),
         };
         let arguments = vec![
             job.to_string(),
+            u8::from(again).to_string(),
             run.to_string(),
             tenant.to_string(),
             kind.as_str().to_owned(),
@@ -223,19 +249,11 @@ impl Queue {
             same_call[..32].to_owned(),
             request.clone(),
             plan.clone(),
-            max_attempts.to_string(),
-            timeout_s.to_string(),
-            slots.to_string(),
-            memory_mb.to_string(),
-            start_at_ms.unwrap_or_default().to_string(),
-            deadline_ms.unwrap_or_default().to_string(),
+            format!("{slots} {memory_mb}"),
+            format!("{max_attempts} {timeout_s}"),
             details,
-            tags,
-            webhook.clone().unwrap_or_default(),
-            key,
-            fingerprint,
-            instead_of.map(|job| job.to_string()).unwrap_or_default(),
             self.max_open.to_string(),
+            if rare == Rare::default() { String::new() } else { json(&rare)? },
         ];
         let (id, answer): (String, String) = self.submitting.step(self, arguments).await?;
         let accepted = match answer.as_str() {

@@ -430,8 +430,10 @@ impl JobView {
         let ended = job.remove("end").unwrap_or_default();
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
         let (started, finished, result) = (ended.next(), ended.next(), ended.next());
-        let started =
-            started.flatten().map(str::to_owned).or_else(|| run.remove("started").filter(|_| running));
+        let started = started.flatten().map(str::to_owned).or_else(|| {
+            // `<estimate> <started> <time-out> <place>`
+            run.remove("claim").filter(|_| running)?.split(' ').nth(1).map(str::to_owned)
+        });
         Ok(Self {
             job_id,
             kind: kind.parse()?,

@@ -50,34 +50,41 @@ local function charge(place)
   end
 end
 
--- `fields` are what is written with the start; `r` has what the worker needs.
+-- What further arguments say is written with the start; `r` has what the worker needs.
 local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims]
-  call('HSET', key('run', run), 'state', 'running', 'worker', worker, 'fence', fence, 'started', now, 'by', place,
-    'estimate', estimate[string.sub(place, 1, 1)], 'given', r.wall, ...)
+  local claim = estimate[string.sub(place, 1, 1)] .. ' ' .. now .. ' ' .. r.wall .. ' ' .. place
+  call('HSET', key('run', run), 'state', 'running', 'worker', worker, 'fence', fence, 'claim', claim, ...)
   leases[#leases + 1] = now + LEASE_MS
   leases[#leases + 1] = run
   charge(place)
   emit('run', run, 'running')
   slots, memory, nothing_held = slots - r.need, memory - r.mem, false
   taken_from_ready = taken_from_ready + 1
-  claims[#claims + 1] = {
-    run, fence, r.kind, r.plan, r.req, (r.attempt or 0) + 1, alone and 1 or 0, tonumber(r.need), tonumber(r.mem), tonumber(r.wall),
-  }
+  claims[#claims + 1] = { run, fence, r.kind, r.plan, r.req, (r.attempt or 0) + 1, alone and 1 or 0, r.need, r.mem, r.wall }
 end
 
 local function read(run)
-  local r = call('HMGET', key('run', run), 'state', 'v', 'places', 'need', 'mem', 'kind', 'plan', 'req', 'attempt', 'wall')
+  local r = call('HMGET', key('run', run), 'state', 'fixed', 'places', 'plan', 'limits', 'attempt', 'job')
+  if not r[1] then return {} end
+  local v, kind, need, mem = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)')
+  local max, wall = string.match(r[5], '^(%d+) (%d+)')
   return {
-    state = r[1], v = tonumber(r[2] or nil), places = r[3], need = r[4], mem = r[5], kind = r[6], plan = r[7], req = r[8],
-    attempt = r[9], wall = r[10],
+    state = r[1], v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), places = r[3], plan = r[4],
+    wall = tonumber(wall), attempt = r[6], job = r[7],
   }
+end
+
+-- All jobs that wait for a run ask for the same.
+local function with_request(run, r)
+  r.req = call('HGET', key('job', r.job or call('SRANDMEMBER', key('waiters', run))), 'req')
+  return r
 end
 
 -- Takes a run that was set aside, from a sorted set.
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
-  local r = read(run)
+  local r = with_request(run, read(run))
   start(run, string.match(r.places, '[^\n]+'), r, alone)
 end
 
@@ -94,19 +101,18 @@ local function start_child(batch, about, place)
       return plans[plan]
     end
     if job[1] == 'queued' then
-      local found = about.mode == 'use' and cached(cache_key)
       local flight = about.mode == 'off' and id or cache_key
-      local flying = not found and call('GET', key('flight', flight))
-      if found then
-        answer_from_cache(id, cache_key, found)
-      elseif flying then
-        join(flying, id, { place = place, max = about.max, wall = about.wall, plan = planned })
+      local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
+      if here[2] then
+        answer_from_cache(id, cache_key, summary_of(here[2]))
+      elseif here[1] then
+        join(here[1], id, { place = place, limits = about.limits, plan = planned })
       else
         call('HSET', key('job', id), 'run', run)
         call('SET', key('flight', flight), run)
         local r = { kind = about.kind, plan = planned(), req = job[2], need = about.need, mem = about.mem, wall = about.wall }
-        start(run, place, r, false, 'v', VERSION, 'kind', r.kind, 'places', place, 'plan', r.plan, 'req', r.req, 'max', about.max,
-          'wall', r.wall, 'need', r.need, 'mem', r.mem, 'flight', flight, 'jobs', 1, 'job', id, 'seq', next_seq())
+        start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' ' .. flight,
+          'limits', about.limits, 'places', place, 'seq', next_seq(), 'plan', r.plan, 'job', id)
         return true
       end
     end
@@ -116,9 +122,10 @@ local function start_child(batch, about, place)
 end
 
 local function read_batch(batch)
-  local b = call('HMGET', key('batch', batch), 'v', 'need', 'mem', 'mode', 'max', 'wall', 'kind')
+  local b = call('HMGET', key('batch', batch), 'v', 'need', 'mem', 'mode', 'limits', 'kind')
   return {
-    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], max = b[5], wall = b[6], kind = b[7], plans = {},
+    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], limits = b[5], kind = b[6], plans = {},
+    wall = tonumber(string.match(b[5], ' (%d+)')),
   }
 end
 
@@ -191,7 +198,7 @@ while slots > 0 and budget > 0 do
     local r = read(run)
     if r.state ~= 'queued' then
       -- Cannot happen while Redis keeps its data; if it does, it must not block the queue.
-    elseif not nothing_held and (tonumber(r.need) > slots or tonumber(r.mem) > memory) then
+    elseif not nothing_held and (r.need > slots or r.mem > memory) then
       -- It is next, so it is waited for: nothing that came later takes its room. With nothing held anything fits.
       call('ZADD', key('q', place), seq, entry)
       break
@@ -208,7 +215,7 @@ while slots > 0 and budget > 0 do
         call('ZADD', P .. ':newer', r.v, run)
       else
         reached[p], reached_band = vt, time
-        start(run, place, r, false)
+        start(run, place, with_request(run, r), false)
       end
     end
   end

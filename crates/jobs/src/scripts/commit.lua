@@ -26,7 +26,7 @@ if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'in
 
 call('PERSIST', key('items', id))
 call('PERSIST', key('plans', id))
-create(id, 'waiting', tenant .. ':batch', ARGV[14], ARGV[15], tags)
+create(id, 'waiting', tenant .. ':batch', ARGV[14], ARGV[15], tags, '')
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
 if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])
@@ -34,7 +34,7 @@ if idempotency ~= '' then
 end
 opened(tenant, total + 1, tonumber(open[1] or 0))
 call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'place', prio .. ':' .. tenant, 'mode', mode,
-  'total', total, 'left', total, 'on_failure', ARGV[9], 'max', ARGV[10], 'wall', ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
+  'total', total, 'left', total, 'on_failure', ARGV[9], 'limits', ARGV[10] .. ' ' .. ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
   'meta', ARGV[14], 'tags', tags)
 call('ZADD', P .. ':opening', now, id)
 count('submitted', total)

@@ -1,5 +1,5 @@
 -- Replaces a document unless somebody else replaced it meanwhile.
--- ARGV: prefix, collection, name, hash expected ('' for none), new hash, new body
+-- ARGV: what all names begin with, collection, name, hash expected ('' for none), new hash, new body
 -- Returns 1, or 0 when the document is not the expected one.
 local P, call = ARGV[1], redis.call
 local record = P .. ':doc:' .. ARGV[2] .. '/' .. ARGV[3]

@@ -4,27 +4,28 @@
 --       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
 --       'cancelled', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
+local done = {}
 local function finish(at)
   local run, fence, outcome, what, second, third, timed_out = unpack(ARGV, at, at + 6)
   local record = held_run(run, fence)
   if not record then
     -- The answer to the caller's own earlier try was lost.
-    if call('GET', key('done', run)) == fence then return { 'accepted', call('SCARD', key('waiters', run)) } end
+    if call('ZSCORE', P .. ':done', fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
     count('late_results')
     return { 'refused', 0 }
   end
   take_from_worker(run, record)
 
   if outcome == 'failed' and not record.cancel then
-    local limits = call('HMGET', key('run', run), 'given', 'wall')
+    local max, wall = string.match(call('HGET', key('run', run), 'limits'), '^(%d+) (%d+)')
     -- It ran out of the time that its first job gave it; another that joined since gives it more.
-    if timed_out == '1' and tonumber(limits[1]) < tonumber(limits[2]) then
+    if timed_out == '1' and tonumber(record.given) < tonumber(wall) then
       call('HDEL', key('run', run), 'fence', 'progress')
       enqueue(run, record.places, record.seq)
       return { 'retry', 0 }
     end
     local attempt = call('HINCRBY', key('run', run), 'attempt', 1)
-    if second == '1' and attempt < tonumber(call('HGET', key('run', run), 'max')) then
+    if second == '1' and attempt < tonumber(max) then
       call('HSET', key('run', run), 'state', 'scheduled')
       call('HDEL', key('run', run), 'fence', 'progress')
       call('ZADD', P .. ':delayed', now + third, run)
@@ -34,7 +35,8 @@ local function finish(at)
     end
   end
 
-  call('SET', key('done', run), fence, 'EX', DONE_KEPT_S)
+  done[#done + 1] = now
+  done[#done + 1] = fence
   if outcome == 'succeeded' then
     call('SET', key('result', what), VERSION .. ' ' .. now .. '\n' .. third .. '\n' .. second, 'EX', kept('results'))
     return { 'accepted', conclude(run, record, 'succeeded', what, second) }
@@ -46,5 +48,6 @@ end
 
 local answers = {}
 for at = 3, #ARGV, 7 do answers[#answers + 1] = isolated(finish, at) end
+in_parts('ZADD', P .. ':done', done)
 flush_all()
 return answers

@@ -6,12 +6,13 @@ local function opened(tenant, number, before)
   if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
--- A new record. `index` is '<tenant>:<kind>'; what follows are further fields. Newline-separated tags
--- ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.
-local function create(id, state, index, meta, request, tags, ...)
-  call('HSET', key('job', id), 'state', state, 'index', index, 'meta', VERSION .. ' ' .. now .. ' ' .. meta, 'req', request, ...)
+-- A new record. `index` is '<tenant>:<kind>'; newline-separated tags ('campaign/<name>', 'label/<name>=<value>') of a
+-- tenant are listings as well; `run` is the run that it waits for, or ''.
+local function create(id, state, index, details, request, tags, run)
+  call('HSET', key('job', id), 'state', state, 'index', index, 'meta', VERSION .. ' ' .. now .. ' ' .. details, 'req', request,
+    'run', run)
   join_set(key('list', index .. ':' .. state), id)
-  if tags ~= '' then
+  if tags and tags ~= '' then
     call('HSET', key('job', id), 'tags', tags)
     local tenant = string.match(index, '^(.*):')
     for tag in string.gmatch(tags, '[^\n]+') do
@@ -52,10 +53,7 @@ local function transition(id, to, ended, what, text)
 end
 
 -- The summary of a stored result, which is '<version> <time>\n<receipt>\n<summary>'.
-local function cached(result)
-  local stored = call('GET', key('result', result))
-  return stored and string.match(stored, '^[^\n]*\n[^\n]*\n(.*)$')
-end
+local function summary_of(stored) return string.match(stored, '^[^\n]*\n[^\n]*\n(.*)$') end
 
 -- Ends a job with a stored result.
 local function answer_from_cache(id, result, summary)

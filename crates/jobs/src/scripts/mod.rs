@@ -1,11 +1,11 @@
 //! All Redis keys and every script that touches them: nothing else in the project names a key of the queue.
 //!
-//! | key (after the prefix `{name}`) | type | holds |
+//! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
 //! | `:job:<id>` | hash | a job: `state`, `index` (tenant and kind), `meta` (version, time, details), `req`, `tags`, `run` or `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: state, plan, places in the queue, fence, counters, progress, the job that waits; deleted when all its jobs are settled |
+//! | `:run:<id>` | hash | a run: `state`, `fixed` (version, kind, slots, memory, flight), `limits`, `places` in the queue, `plan`, the `job` that waits, `claim` and `fence`, counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
-//! | `:done:<run>` | string | the fence whose outcome was accepted; an hour, for a worker that did not hear so |
+//! | `:done` | sorted set | fences whose outcome was accepted, an hour long, for workers that did not hear so |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
 //! | `:result:<cache key or run>` | string | version and time, receipt, and summary of a result, a line each; the body is in the blob store |
 //! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
@@ -31,7 +31,7 @@
 //! | `:outbox` | stream | ends of jobs that have a webhook |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
-//! | `:doc:<collection>/<name>`, `:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
+//! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
 //! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
@@ -44,9 +44,14 @@ use redis::Script;
 /// The version of the records that this code writes and understands.
 pub(crate) const VERSION: u32 = 2;
 
+/// The layout of the keys of jobs and runs. Another number, other keys: only for a change that two versions side by side
+/// could not live with. Documents do not depend on it.
+const LAYOUT: u32 = 2;
+
 /// The names of the keys that Rust touches by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
+    name: String,
     prefix: String,
     sched: String,
 }
@@ -54,11 +59,18 @@ pub(crate) struct Keys {
 impl Keys {
     /// Keys under the hash tag `{name}`, so that all of a deployment's keys live on one node of a Redis Cluster.
     pub(crate) fn new(name: &str) -> Self {
-        Self { prefix: format!("{{{name}}}"), sched: format!("{{{name}}}:sched") }
+        let prefix = format!("{{{name}}}:{LAYOUT}");
+        Self { name: format!("{{{name}}}"), sched: format!("{prefix}:sched"), prefix }
     }
 
+    /// What the names of the queue's keys begin with.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// What the names of documents begin with.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The key that scripts declare.
@@ -104,12 +116,12 @@ impl Keys {
 
     /// A key for a document that is kept beside the queue (see [`crate::documents`]).
     pub(crate) fn document(&self, collection: &str, name: &str) -> String {
-        format!("{}:doc:{collection}/{name}", self.prefix)
+        format!("{}:doc:{collection}/{name}", self.name)
     }
 
     /// The set of the names of all documents of this collection.
     pub(crate) fn collection(&self, collection: &str) -> String {
-        format!("{}:docs:{collection}", self.prefix)
+        format!("{}:docs:{collection}", self.name)
     }
 }
 
@@ -137,9 +149,11 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 9] = [
     ("base", include_str!("base.lua")),
-    ("fair", include_str!("fair.lua")),
+    ("ring", include_str!("ring.lua")),
+    ("places", include_str!("places.lua")),
+    ("charges", include_str!("charges.lua")),
     ("jobs", include_str!("jobs.lua")),
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
@@ -147,20 +161,22 @@ const PARTS: [(&str, &str); 7] = [
     ("view", include_str!("view.lua")),
 ];
 
-/// A script with the parts that it uses in front: no more, since every call runs all of its text.
-fn load(version: u32, uses: &[&str], body: &str) -> Script {
-    let parts = PARTS.iter().filter(|(name, _)| uses.contains(name)).map(|(_, part)| *part);
-    Script::new(
-        &std::iter::once(constants(version).as_str())
-            .chain(parts)
-            .chain([body])
-            .collect::<Vec<_>>()
-            .join("\n"),
-    )
+/// A script with the parts that it uses in front: no more, since every call runs all of its text. What it needs only
+/// now and then is in `seldom`, as the function `joining` that answers the last of these parts' functions, `join`.
+fn load(version: u32, uses: &[&str], seldom: &[&str], body: &str) -> Script {
+    let parts = |names: &[&str]| {
+        let parts = PARTS.iter().filter(|(name, _)| names.contains(name)).map(|(_, part)| *part);
+        parts.collect::<Vec<_>>().join("\n")
+    };
+    let seldom = match seldom {
+        [] => String::new(),
+        names => format!("local function joining()\n{}\nreturn join\nend\n", parts(names)),
+    };
+    Script::new(&[constants(version).as_str(), &parts(uses), &seldom, body].join("\n"))
 }
 
 macro_rules! scripts {
-    ($($name:ident: [$($part:ident)*];)+) => {
+    ($($name:ident: [$($part:ident)*] $(seldom [$($seldom:ident)*])?;)+) => {
         /// The scripts, each with the shared parts that it uses in front.
         #[derive(Debug)]
         pub(crate) struct Scripts { $(pub(crate) $name: Script),+ }
@@ -169,7 +185,12 @@ macro_rules! scripts {
             /// The scripts that write records of this version.
             pub(crate) fn new(version: u32) -> Self {
                 Self {
-                    $($name: load(version, &[$(stringify!($part)),*], include_str!(concat!(stringify!($name), ".lua")))),+
+                    $($name: load(
+                        version,
+                        &[$(stringify!($part)),*],
+                        &[$($(stringify!($seldom)),*)?],
+                        include_str!(concat!(stringify!($name), ".lua")),
+                    )),+
                 }
             }
         }
@@ -177,23 +198,23 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [base fair jobs batches runs join];
-    commit: [base fair jobs];
-    open: [base fair jobs batches];
-    close: [base fair jobs batches runs];
-    claim: [base fair jobs batches runs join];
-    renew: [base fair jobs batches runs];
+    submit: [base ring jobs] seldom [places join];
+    commit: [base jobs];
+    open: [base ring places charges jobs batches];
+    close: [base ring places charges jobs batches runs];
+    claim: [base ring places charges jobs batches join];
+    renew: [base ring places charges jobs batches runs];
     progress: [base];
-    finish: [base fair jobs batches runs];
-    settle: [base fair jobs batches runs];
-    release: [base fair jobs batches runs];
-    cancel: [base fair jobs batches runs];
-    reap: [base fair jobs batches runs];
+    finish: [base ring places charges jobs batches runs];
+    settle: [base ring places charges jobs batches runs];
+    release: [base ring places charges jobs batches runs];
+    cancel: [base ring places charges jobs batches runs];
+    reap: [base ring places charges jobs batches runs];
     sweep: [base];
     read: [base view];
     list: [base view];
     children: [base view];
-    tenant: [base fair];
+    tenant: [base ring charges];
     pause: [base];
 }
 

@@ -11,11 +11,12 @@ local pending = 0
 for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
-  create(id, 'queued', tenant .. ':' .. about[2], about[4], request, about[5], 'batch', batch, 'run', '')
+  create(id, 'queued', tenant .. ':' .. about[2], about[4], request, about[5], '')
+  call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)
-  local found = about[3] == 'use' and cached(cache_key)
+  local found = about[3] == 'use' and call('GET', key('result', cache_key))
   if found then
-    answer_from_cache(id, cache_key, found)
+    answer_from_cache(id, cache_key, summary_of(found))
   elseif call('HGET', key('batch', batch), 'state') == 'open' then
     call('RPUSH', key('pend', batch), head)
     pending = pending + 1

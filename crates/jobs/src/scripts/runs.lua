@@ -1,17 +1,5 @@
 -- Runs: the jobs that wait for one, its places in the queue, its end.
 
-local function each_place(places, does)
-  for place in string.gmatch(places, '[^\n]+') do does(place) end
-end
-
--- Puts a run into the queue again, at its old place, so that what was interrupted is next.
-local function enqueue(run, places, seq)
-  call('HSET', key('run', run), 'state', 'queued', 'seq', seq)
-  each_place(places, function(place) place_entry(place, 'r' .. run, seq) end)
-  add(P .. ':sched', 'ready', 1)
-  wake()
-end
-
 -- Takes a queued or scheduled run out of wherever it waits.
 local function dequeue(run, state, places)
   if state == 'queued' then
@@ -24,26 +12,13 @@ local function dequeue(run, state, places)
   end
 end
 
--- One waiting job is a field of the run, several are a set: nearly always it is one.
-local function add_waiter(run, id)
-  local waiting = call('HINCRBY', key('run', run), 'jobs', 1)
-  if waiting == 1 then
-    call('HSET', key('run', run), 'job', id)
-  elseif waiting == 2 then
-    call('SADD', key('waiters', run), call('HGET', key('run', run), 'job'), id)
-    call('HDEL', key('run', run), 'job')
-  else
-    call('SADD', key('waiters', run), id)
-  end
-end
-
 local function remove_waiter(run, id)
   if call('HGET', key('run', run), 'job') == id then
     call('HDEL', key('run', run), 'job')
-  elseif call('SREM', key('waiters', run), id) == 0 then
-    return 1 -- it is being settled
+    return 0
   end
-  return call('HINCRBY', key('run', run), 'jobs', -1)
+  -- What is being settled is in the set no more.
+  return call('SREM', key('waiters', run), id) == 0 and 1 or call('SCARD', key('waiters', run))
 end
 
 local function end_job(id, outcome, ended, found, error)
@@ -88,7 +63,7 @@ local function conclude(run, record, outcome, result, found, error)
   close_flight(record)
   call('HSET', key('run', run), 'state', 'finished', 'outcome', outcome, 'ended', ended)
   if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
-  call('HDEL', key('run', run), 'plan', 'req')
+  call('HDEL', key('run', run), 'plan')
   call('ZADD', P .. ':settling', now, run)
   return settle(run)
 end
@@ -99,12 +74,14 @@ local function take_from_worker(run, record)
   discharge(record.by, record.estimate, record.started)
 end
 
+-- What does not change is one field, `fixed`: '<version> <kind> <slots> <memory> <flight>'.
 local function read_run(run)
-  local r = call('HMGET', key('run', run), 'state', 'fence', 'flight', 'places', 'seq', 'by', 'estimate', 'started', 'worker',
-    'cancel', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'fence', 'fixed', 'places', 'seq', 'claim', 'worker', 'cancel', 'job')
+  local by, estimate, started, given
+  if r[6] then estimate, started, given, by = string.match(r[6], '^(%S+) (%S+) (%S+) (.*)$') end
   return {
-    state = r[1], fence = r[2], flight = r[3], places = r[4], seq = r[5], by = r[6], estimate = tonumber(r[7] or 0),
-    started = r[8] or nil, worker = r[9], cancel = r[10], job = r[11],
+    state = r[1], fence = r[2], flight = r[3] and string.match(r[3], '^%S+ %S+ %S+ %S+ (.*)$'), places = r[4], seq = r[5],
+    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = r[7], cancel = r[8], job = r[9],
   }
 end
 

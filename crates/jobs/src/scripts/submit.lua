@@ -1,39 +1,45 @@
 -- Accepts jobs: attaches each to a live identical call, to a cached result, to a run in flight, or queues a new run.
--- ARGV: prefix, keep, and for each job 23 of: job, run, tenant, kind, priority, mode
---       (use|refresh|off), cache key, call hash, request (JSON), plan (JSON), max attempts, time-out in s, slots, memory
---       in MB, start at (ms, 0 for now), deadline (ms, 0 for none), details (JSON), tags, webhook ('' for none),
---       idempotency key ('' for none), fingerprint of what the client sent, ended job that this one runs once more
---       ('' for none), most open jobs of a tenant
+-- ARGV: prefix, keep, and for each job 16 of: job, '1' if it may have been accepted before, run, tenant, kind, priority,
+--       mode (use|refresh|off), cache key, call hash, request (JSON), plan (JSON), '<slots> <memory in MB>',
+--       '<max attempts> <time-out in s>', details (JSON), most open jobs of a tenant, and what is rare, as JSON or '':
+--       start_at and deadline (ms), tags, webhook, idempotency key (once) and fingerprint of what the client sent (of),
+--       ended job that this one runs once more (instead_of)
 -- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'} for each; 'known' when
 -- this very job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came
 -- with something else, 'full' when the tenant has too many jobs open.
-local tenants, linked, woken = {}, {}, true -- open jobs and cap of each; whether there may be an idle worker
+local tenants = {} -- open jobs and cap of each
+local queued = {} -- new entries of each place
+local nothing = {}
+local seq
 
 local function submit(at)
-  local id, run, tenant, kind, prio, mode, cache_key, hash, request, plan, max, wall, need, mem = unpack(ARGV, at, at + 13)
-  local starts, deadline, details, tags, hook, idempotency, of, origin, most = unpack(ARGV, at + 14, at + 22)
-  if call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
+  local id, again, run, tenant, kind, prio, mode, cache_key, hash, request, plan, size, limits, details, most, rare =
+    unpack(ARGV, at, at + 15)
+  rare = rare == '' and nothing or cjson.decode(rare)
+  if again == '1' and call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
 
-  local idempotent = key('idem', tenant .. ':' .. idempotency)
-  if idempotency ~= '' then
+  local idempotent = rare.once and key('idem', tenant .. ':' .. rare.once)
+  if idempotent then
     local earlier = call('HMGET', idempotent, 'job', 'of')
     if earlier[1] then
-      if earlier[2] ~= of then return { earlier[1], 'conflict' } end
+      if earlier[2] ~= rare.of then return { earlier[1], 'conflict' } end
       count('repeated')
       return { earlier[1], 'repeated' }
     end
   end
   local function answer(job, how)
-    if idempotency ~= '' then
-      call('HSET', idempotent, 'job', job, 'of', of)
+    if idempotent then
+      call('HSET', idempotent, 'job', job, 'of', rare.of)
       call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
     end
     return { job, how }
   end
 
   -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
-  local flight = mode == 'off' and tenant .. '/' .. hash or cache_key
-  local flying, same = call('GET', key('flight', flight)), tenant .. '/' .. hash
+  local same = tenant .. '/' .. hash
+  local flight = mode == 'off' and same or cache_key
+  local here = call('MGET', key('flight', flight), key('result', mode == 'use' and cache_key or ''))
+  local flying, found = here[1], here[2] and summary_of(here[2])
   if flying then
     local live = call('HGET', key('run', flying), 'c:' .. same)
     if live and call('HGET', key('job', live), 'state') == 'queued' then
@@ -48,14 +54,15 @@ local function submit(at)
     t = { open = tonumber(known[1] or 0), most = tonumber(known[2] or most) }
     tenants[tenant] = t
   end
-  local found = mode == 'use' and cached(cache_key)
   if not found and t.open >= t.most then
     count('refused_full')
     return { '', 'full' }
   end
-  create(id, 'queued', tenant .. ':' .. kind, details, request, tags, 'run', (found or flying) and '' or run)
-  if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
-  if origin ~= '' and call('EXISTS', key('job', origin)) == 1 then call('HSET', key('job', origin), 'again', id) end
+  create(id, 'queued', tenant .. ':' .. kind, details, request, rare.tags, (found or flying) and '' or run)
+  if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
+  if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
+    call('HSET', key('job', rare.instead_of), 'again', id)
+  end
   opened(tenant, 1, t.open)
   count('submitted')
   if found then
@@ -64,36 +71,42 @@ local function submit(at)
   end
 
   t.open = t.open + 1
-  if deadline ~= '0' then
-    call('HSET', key('job', id), 'due', deadline)
-    call('ZADD', P .. ':deadlines', deadline, id)
+  if rare.deadline then
+    call('HSET', key('job', id), 'due', rare.deadline)
+    call('ZADD', P .. ':deadlines', rare.deadline, id)
   end
-  local place, later = prio .. ':' .. tenant, tonumber(starts) > now
+  local place, later = prio .. ':' .. tenant, rare.start_at and rare.start_at > now
   if flying then
-    join(flying, id, { place = place, call = same, max = max, wall = wall, starts = later, plan = function() return plan end })
+    joining()(flying, id, {
+      place = place, call = same, limits = limits, starts = later, plan = function() return plan end,
+    })
     return answer(id, 'joined')
   end
-  local seq = next_seq()
-  call('HSET', key('run', run), 'v', VERSION, 'kind', kind, 'places', place, 'plan', plan, 'req', request, 'max', max,
-    'wall', wall, 'need', need, 'mem', mem, 'flight', flight, 'jobs', 1, 'job', id, 'c:' .. same, id, 'seq', seq,
-    'state', later and 'scheduled' or 'queued')
+  seq = (seq or call('INCRBY', P .. ':seq', (#ARGV - 2) / 16) - (#ARGV - 2) / 16) + 1
+  call('HSET', key('run', run), 'state', later and 'scheduled' or 'queued', 'fixed', VERSION .. ' ' .. kind .. ' ' .. size .. ' ' .. flight,
+    'limits', limits, 'places', place, 'seq', seq, 'plan', plan, 'job', id, 'c:' .. same, id)
   call('SET', key('flight', flight), run)
   if later then
-    call('HSET', key('run', run), 'starts', starts)
-    call('ZADD', P .. ':delayed', starts, run)
+    call('HSET', key('run', run), 'starts', rare.start_at)
+    call('ZADD', P .. ':delayed', rare.start_at, run)
   else
-    call('ZADD', key('q', place), seq, 'r' .. run)
-    if not linked[place] then
-      link(prio, tenant)
-      linked[place] = true
-    end
-    add(P .. ':sched', 'ready', 1)
-    woken = woken and wake()
+    local entries = queued[place] or {}
+    queued[place] = entries
+    entries[#entries + 1] = seq
+    entries[#entries + 1] = 'r' .. run
   end
   return answer(id, 'queued')
 end
 
 local answers = {}
-for at = 3, #ARGV, 23 do answers[#answers + 1] = isolated(submit, at) end
-flush_all()
+for at = 3, #ARGV, 16 do answers[#answers + 1] = isolated(submit, at) end
+flush()
+for place, entries in pairs(queued) do
+  in_parts('ZADD', key('q', place), entries)
+  call('HINCRBY', P .. ':sched', 'ready', #entries / 2)
+  link(split_place(place))
+  for _ = 1, #entries, 2 do
+    if not wake() then break end
+  end
+end
 return answers

@@ -1,22 +1,4 @@
--- Who is next. For each priority p (0 interactive, 1 normal, 2 batch) a ring holds the tenants that have something
--- queued, scored by virtual time: run time used, divided by the tenant's weight. The least is next. The priorities
--- share in the same way, by the weights below, so that none starves. A claim is charged with the time that a run of
--- its priority takes on average; when the run ends, the charge is corrected to what it took.
-local WEIGHTS = { ['0'] = 16, ['1'] = 4, ['2'] = 1 }
-
--- Puts a tenant into a ring, unless it is there or at its running cap. Idle time earns no credit: who comes back
--- starts at the virtual time that the ring has reached.
-local function link(p, tenant)
-  local ring = key('ring', p)
-  if call('ZSCORE', ring, tenant) then return end
-  local t = call('HMGET', key('tenant', tenant), 'running', 'max_running', 'vt' .. p)
-  if t[2] and tonumber(t[1] or 0) >= tonumber(t[2]) then return end
-  local s = call('HMGET', P .. ':sched', 'now' .. p, 'band' .. p, 'band')
-  call('ZADD', ring, math.max(tonumber(t[3] or 0), tonumber(s[1] or 0)), tenant)
-  if call('ZCARD', ring) == 1 then
-    call('HSET', P .. ':sched', 'band' .. p, math.max(tonumber(s[2] or 0), tonumber(s[3] or 0)))
-  end
-end
+-- What is charged for runs, and who leaves a ring.
 
 local function unlink(p, tenant)
   local vt = call('ZSCORE', key('ring', p), tenant)
@@ -25,20 +7,9 @@ local function unlink(p, tenant)
   call('HSET', key('tenant', tenant), 'vt' .. p, vt)
 end
 
--- A place is one queue: '<p>:<tenant>'.
-local function split_place(place) return string.sub(place, 1, 1), string.sub(place, 3) end
-
--- Places an entry, 'r' and a run, or 'b' and a batch.
-local function place_entry(place, entry, seq)
-  call('ZADD', key('q', place), seq, entry)
-  link(split_place(place))
-end
-
 local function displace_entry(place, entry)
   if call('ZREM', key('q', place), entry) == 1 and call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
 end
-
-local function next_seq() return call('INCR', P .. ':seq') end
 
 -- A tenant's running count went down: it may be below its cap again.
 local function relink(tenant)
