@@ -69,7 +69,7 @@ impl Query {
         })
     }
 
-    fn before(&self) -> Result<Option<JobId>, ServiceError> {
+    fn before(&self) -> Result<Option<u64>, ServiceError> {
         let cursor =
             |text: &String| text.parse().map_err(|_| invalid("cursor: take it from `next_cursor`".into()));
         self.cursor.as_ref().map(cursor).transpose()

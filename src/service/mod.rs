@@ -142,7 +142,7 @@ impl Service {
         &self,
         tenant: &TenantId,
         filter: &Filter,
-        before: Option<JobId>,
+        before: Option<u64>,
         most: usize,
     ) -> Result<Page, ServiceError> {
         Ok(self.inner.queue.list(tenant, filter, before, most).await?)

@@ -45,21 +45,6 @@ uuid_id!(
     /// One tenant's request. The only id that clients ever see. Ids sort by the time at which they were made.
     JobId, "job"
 );
-
-impl JobId {
-    /// The least id that can have been made at this time.
-    pub(crate) fn least_at(time: std::time::SystemTime) -> Self {
-        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(
-            uuid::Builder::from_unix_timestamp_millis(
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-                &[0; 10],
-            )
-            .into_uuid(),
-        )
-    }
-}
-
 uuid_id!(
     /// One computation that one or many jobs wait for.
     RunId, "run"

@@ -17,7 +17,7 @@ use crate::{
     scripts::{Scripts, VERSION},
     state::JobState,
     tags::Tags,
-    together::Together,
+    together::{Step, Together},
 };
 
 /// How long a lease lasts without being renewed.
@@ -88,7 +88,7 @@ pub struct Page {
     /// The jobs.
     pub jobs: Vec<JobView>,
     /// Where the next page begins; `None` at the end. A page may be short though there is a next one.
-    pub next: Option<JobId>,
+    pub next: Option<u64>,
 }
 
 /// See the module's documentation. Cheap to clone.
@@ -237,25 +237,26 @@ impl Queue {
             of: idempotency.as_ref().map(|given| given.fingerprint.as_str()),
             instead_of: instead_of.map(|job| job.to_string()),
         };
+        let profile = [
+            tenant.as_str(),
+            kind.as_str(),
+            &priority.band().to_string(),
+            cache.as_str(),
+            &format!("{slots} {memory_mb}"),
+            &format!("{max_attempts} {timeout_s}"),
+            &details,
+            &self.max_open.to_string(),
+        ];
         let arguments = vec![
-            job.to_string(),
-            u8::from(again).to_string(),
-            run.to_string(),
-            tenant.to_string(),
-            kind.as_str().to_owned(),
-            priority.band().to_string(),
-            cache.as_str().to_owned(),
             cache_key.to_string(),
             same_call[..32].to_owned(),
             request.clone(),
             plan.clone(),
-            format!("{slots} {memory_mb}"),
-            format!("{max_attempts} {timeout_s}"),
-            details,
-            self.max_open.to_string(),
             if rare == Rare::default() { String::new() } else { json(&rare)? },
         ];
-        let (id, answer): (String, String) = self.submitting.step(self, arguments).await?;
+        let head = [job.to_string(), u8::from(again).to_string(), run.to_string()];
+        let step = Step { head: head.into(), profile: Some(profile.join("\u{1f}")), arguments };
+        let (id, answer): (String, String) = self.submitting.step(self, step).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,
@@ -278,12 +279,12 @@ impl Queue {
         JobView::from_records(job, records.ok_or(QueueError::JobNotFound)?)
     }
 
-    /// A page of a tenant's jobs, newest first: at most `most`, those made before the job `before`.
+    /// A page of a tenant's jobs, newest first: at most `most`, beginning where an earlier page said (`before`).
     pub async fn list(
         &self,
         tenant: &TenantId,
         filter: &Filter,
-        before: Option<JobId>,
+        before: Option<u64>,
         most: usize,
     ) -> Result<Page, QueueError> {
         let Filter { states, kinds, tags } = filter;
@@ -300,7 +301,7 @@ impl Queue {
         let mut call = self.call(&self.scripts.list);
         call.arg(tenant.as_str())
             .arg(most)
-            .arg(before.map(|job| job.to_string()).unwrap_or_default())
+            .arg(before.map(|place| place.to_string()).unwrap_or_default())
             .arg(place);
         call.arg(lines(states.iter().map(|state| state.as_str()).collect()));
         call.arg(lines(kinds.iter().map(|kind| kind.as_str()).collect())).arg(tags);

@@ -415,18 +415,25 @@ impl JobView {
         job_id: JobId,
         (mut job, mut run, ahead, mut batch): Records,
     ) -> Result<Self, QueueError> {
+        let corrupt = |name: &str, text: &str| QueueError::Corrupt(format!("{name} is {text:?}"));
+        // `<state> <place in listings> <run or ->`
         let stored = required(&mut job, "state")?;
-        let stored =
-            JobState::parse(&stored).ok_or(QueueError::Corrupt(format!("unknown state {stored:?}")))?;
-        let run_state = run.remove("state").as_deref().and_then(RunState::parse);
+        let mut words = stored.split(' ');
+        let (name, run_id) = (words.next().unwrap_or_default(), words.nth(1).filter(|run| *run != "-"));
+        let run_id = run_id.map(|text| parsed(text, "run")).transpose()?;
+        let stored = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
+        // `<state> <seq>`
+        let run_state = run.remove("state");
+        let run_state = run_state.as_deref().and_then(|text| RunState::parse(text.split(' ').next()?));
         let state = stored.of_live(run_state);
         let running = state == JobState::Running;
         let index = required(&mut job, "index")?;
-        let (_, kind) =
-            index.rsplit_once(':').ok_or_else(|| QueueError::Corrupt(format!("index is {index:?}")))?;
-        let meta = required(&mut job, "meta")?;
-        let mut meta = meta.splitn(3, ' ').skip(1);
-        let (created, details) = (meta.next().unwrap_or_default(), meta.next().unwrap_or_default());
+        let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("index", &index))?;
+        // `<version> <time> <details>`, then the request.
+        let data = required(&mut job, "data")?;
+        let (head, request) = data.split_once('\n').ok_or_else(|| corrupt("data", &data))?;
+        let mut head = head.splitn(3, ' ').skip(1);
+        let (created, details) = (head.next().unwrap_or_default(), head.next().unwrap_or_default());
         let ended = job.remove("end").unwrap_or_default();
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
         let (started, finished, result) = (ended.next(), ended.next(), ended.next());
@@ -447,14 +454,11 @@ impl JobView {
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),
-            request: json(&required(&mut job, "req")?, "req")?,
+            request: json(request, "request")?,
             summary: job.remove("found").map(|text| json(&text, "found")).transpose()?,
             error: job.remove("error").map(|text| json(&text, "error")).transpose()?,
             result: result.flatten().map(str::to_owned),
-            run: match job.remove("run") {
-                Some(text) if !text.is_empty() => Some(parsed(&text, "run")?),
-                _ => None,
-            },
+            run: run_id,
             details: json(details, "details")?,
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,

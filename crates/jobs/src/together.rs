@@ -18,14 +18,25 @@ const CALLS_MOST: usize = 2;
 
 type Answer = Result<Value, QueueError>;
 
-struct Step {
-    arguments: Vec<String>,
+/// What one step is about.
+#[derive(Debug)]
+pub(crate) struct Step {
+    /// Its first arguments.
+    pub(crate) head: Vec<String>,
+    /// What it has in common with others: sent once for all of them, and its number for each, after `head`.
+    pub(crate) profile: Option<String>,
+    /// Its other arguments.
+    pub(crate) arguments: Vec<String>,
+}
+
+struct Waiting {
+    step: Step,
     answer: oneshot::Sender<Answer>,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Step>,
+    waiting: Vec<Waiting>,
     calls: usize,
 }
 
@@ -50,16 +61,16 @@ impl Together {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One step, with the arguments that the script takes for it. It is carried out even if the caller goes away.
+    /// One step. It is carried out even if the caller goes away.
     pub(crate) async fn step<T: FromRedisValue>(
         self: &Arc<Self>,
         queue: &Queue,
-        arguments: Vec<String>,
+        step: Step,
     ) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         let start = {
             let mut state = self.lock();
-            state.waiting.push(Step { arguments, answer });
+            state.waiting.push(Waiting { step, answer });
             let start = state.calls < CALLS_MOST;
             state.calls += usize::from(start);
             start
@@ -95,10 +106,24 @@ impl Together {
         }
     }
 
-    async fn call(&self, queue: &Queue, steps: Vec<Step>) {
+    async fn call(&self, queue: &Queue, steps: Vec<Waiting>) {
         let mut call = queue.call((self.script)(&queue.scripts));
-        for step in &steps {
-            call.arg(&step.arguments);
+        let mut profiles: Vec<&str> = Vec::new();
+        let mut numbers = Vec::with_capacity(steps.len());
+        for Waiting { step, .. } in &steps {
+            numbers.push(step.profile.as_deref().map(|profile| {
+                let known = profiles.iter().position(|other| *other == profile);
+                known.unwrap_or_else(|| {
+                    profiles.push(profile);
+                    profiles.len() - 1
+                }) + 1
+            }));
+        }
+        if !profiles.is_empty() {
+            call.arg(profiles.len()).arg(&profiles);
+        }
+        for (Waiting { step, .. }, number) in steps.iter().zip(numbers) {
+            call.arg(&step.head).arg(number.as_slice()).arg(&step.arguments);
         }
         let answers: Result<Vec<Value>, QueueError> = queue.redis.invoke(&call).await;
         // Whoever went away does not hear the answer.

@@ -9,6 +9,7 @@ use crate::{
     record::{Claim, Finish, Kind, Outcome, Progress},
     redis::{Blocking, LONGEST_BLOCK},
     state::JobState,
+    together::Step,
 };
 
 /// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
@@ -140,7 +141,8 @@ impl Queue {
             third,
             timed_out,
         ];
-        let (answer, left): (String, u64) = self.finishing.step(self, arguments).await?;
+        let step = Step { head: Vec::new(), profile: None, arguments };
+        let (answer, left): (String, u64) = self.finishing.step(self, step).await?;
         match answer.as_str() {
             "accepted" => {
                 if left > 0
@@ -207,10 +209,7 @@ impl Queue {
 
     /// Takes jobs whose records have expired out of the listings, a bounded number.
     pub async fn sweep(&self) -> Result<(), QueueError> {
-        // A record lives this long after its end, so one of an id as old as that may be gone.
-        let oldest = JobId::least_at(std::time::SystemTime::now() - self.retention().jobs);
         let mut call = self.call(&self.scripts.sweep);
-        call.arg(oldest.to_string());
         for kind in Kind::ALL {
             for state in JobState::ALL.into_iter().filter(|state| state.is_terminal()) {
                 call.arg(format!("{}:{}", kind.as_str(), state.as_str()));

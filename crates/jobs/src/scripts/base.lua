@@ -23,7 +23,7 @@ local function wake()
 end
 
 -- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, and
--- members that join or leave a set with a score of 0. Nothing reads them in between.
+-- members that join or leave a sorted set. Nothing reads them in between.
 local sums, joining, leaving = {}, {}, {}
 local function add(record, field, by)
   local fields = sums[record] or {}
@@ -31,10 +31,10 @@ local function add(record, field, by)
   fields[field] = (fields[field] or 0) + by
 end
 local function count(name, by) add(P .. ':stats', name, by or 1) end
-local function join_set(set, id)
+local function join_set(set, score, id)
   local ids = joining[set] or {}
   joining[set] = ids
-  ids[id] = true
+  ids[id] = score
 end
 local function leave_set(set, id)
   if joining[set] and joining[set][id] then
@@ -66,8 +66,8 @@ local function flush()
   for set, ids in pairs(leaving) do in_parts('ZREM', set, ids) end
   for set, ids in pairs(joining) do
     local members = {}
-    for id in pairs(ids) do
-      members[#members + 1] = 0
+    for id, score in pairs(ids) do
+      members[#members + 1] = score
       members[#members + 1] = id
     end
     in_parts('ZADD', set, members)

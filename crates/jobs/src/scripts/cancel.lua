@@ -2,14 +2,18 @@
 -- ARGV: prefix, keep, job, tenant
 -- Returns {state before, 1 for a batch} or nil when there is no such job of this tenant.
 local id = ARGV[3]
-local job = call('HMGET', key('job', id), 'state', 'index', 'run')
-if not job[1] or string.match(job[2], '^(.*):') ~= ARGV[4] then return false end
-if job[1] == 'waiting' then
+local job = call('HMGET', key('job', id), 'state', 'index')
+local state, _, run = parse_state(job[1])
+if not state or string.match(job[2], '^(.*):') ~= ARGV[4] then return false end
+if state == 'waiting' then
   if call('HGET', key('batch', id), 'state') ~= 'stopping' then stop_batch(id, 'cancelled') end
   flush_all()
-  return { job[1], 1 }
+  return { state, 1 }
 end
-local shown = job[3] and job[3] ~= '' and call('HGET', key('run', job[3]), 'state') or job[1]
-if job[1] == 'queued' then withdraw(id, 'cancelled') end
+local shown = state
+if state == 'queued' then
+  if run ~= '-' then shown = string.match(call('HGET', key('run', run), 'state') or state, '^%S+') end
+  withdraw(id, 'cancelled')
+end
 flush_all()
 return { shown == 'finished' and 'running' or shown, 0 }

@@ -54,7 +54,7 @@ end
 local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims]
   local claim = estimate[string.sub(place, 1, 1)] .. ' ' .. now .. ' ' .. r.wall .. ' ' .. place
-  call('HSET', key('run', run), 'state', 'running', 'worker', worker, 'fence', fence, 'claim', claim, ...)
+  call('HSET', key('run', run), 'state', 'running ' .. r.seq, 'worker', worker, 'fence', fence, 'claim', claim, ...)
   leases[#leases + 1] = now + LEASE_MS
   leases[#leases + 1] = run
   charge(place)
@@ -65,19 +65,20 @@ local function start(run, place, r, alone, ...)
 end
 
 local function read(run)
-  local r = call('HMGET', key('run', run), 'state', 'fixed', 'places', 'plan', 'limits', 'attempt', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'plan', 'attempt', 'job')
   if not r[1] then return {} end
+  local state, seq = string.match(r[1], '^(%S+) (%S+)')
   local v, kind, need, mem = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)')
-  local max, wall = string.match(r[5], '^(%d+) (%d+)')
+  local _, wall = limits_of(r[3])
   return {
-    state = r[1], v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), places = r[3], plan = r[4],
-    wall = tonumber(wall), attempt = r[6], job = r[7],
+    state = state, seq = seq, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), wants = r[3], plan = r[4],
+    wall = wall, attempt = r[5], job = r[6],
   }
 end
 
 -- All jobs that wait for a run ask for the same.
 local function with_request(run, r)
-  r.req = call('HGET', key('job', r.job or call('SRANDMEMBER', key('waiters', run))), 'req')
+  r.req = request_of(call('HGET', key('job', r.job or call('SRANDMEMBER', key('waiters', run))), 'data'))
   return r
 end
 
@@ -85,7 +86,7 @@ end
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
   local r = with_request(run, read(run))
-  start(run, string.match(r.places, '[^\n]+'), r, alone)
+  start(run, string.match(r.wants, '\n([^\n]+)'), r, alone)
 end
 
 -- The next child of a batch that has to be computed is started; answers whether there was one.
@@ -95,24 +96,25 @@ local function start_child(batch, about, place)
     local item = call('LPOP', key('pend', batch))
     if not item then return false end
     local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
-    local job = call('HMGET', key('job', id), 'state', 'req')
+    local job = call('HMGET', key('job', id), 'state', 'data')
+    local state, seq = parse_state(job[1])
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
       return plans[plan]
     end
-    if job[1] == 'queued' then
+    if state == 'queued' then
       local flight = about.mode == 'off' and id or cache_key
       local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
       if here[2] then
         answer_from_cache(id, cache_key, summary_of(here[2]))
       elseif here[1] then
-        join(here[1], id, { place = place, limits = about.limits, plan = planned })
+        join(here[1], id, { seq = seq, place = place, limits = about.limits, plan = planned })
       else
-        call('HSET', key('job', id), 'run', run)
+        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run)
         call('SET', key('flight', flight), run)
-        local r = { kind = about.kind, plan = planned(), req = job[2], need = about.need, mem = about.mem, wall = about.wall }
-        start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' ' .. flight,
-          'limits', about.limits, 'places', place, 'seq', next_seq(), 'plan', r.plan, 'job', id)
+        local r = { seq = seq, kind = about.kind, plan = planned(), req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }
+        start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight,
+          'wants', about.limits .. '\n' .. place, 'plan', r.plan, 'job', id)
         return true
       end
     end
@@ -203,8 +205,8 @@ while slots > 0 and budget > 0 do
       call('ZADD', key('q', place), seq, entry)
       break
     else
-      if r.places ~= place then
-        each_place(r.places, function(other)
+      if r.wants ~= string.match(r.wants, '^[^\n]*') .. '\n' .. place then
+        each_place(r.wants, function(other)
           if other ~= place then
             displace_entry(other, entry)
             heads[string.sub(other, 1, 1)] = nil

@@ -9,7 +9,7 @@ local closed = tonumber(about[3] or 0)
 local kids = call('LRANGE', key('kids', batch), closed, closed + CHUNK - 1)
 call('HSET', key('batch', batch), 'closed', closed + #kids) -- first, as the last child ends the batch
 for _, id in ipairs(kids) do
-  if call('HGET', key('job', id), 'state') == 'queued' then withdraw(id, 'cancelled') end
+  if is_live(id) then withdraw(id, 'cancelled') end
 end
 flush_all()
 return about[2] - closed - #kids

@@ -26,7 +26,9 @@ if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'in
 
 call('PERSIST', key('items', id))
 call('PERSIST', key('plans', id))
-create(id, 'waiting', tenant .. ':batch', ARGV[14], ARGV[15], tags, '')
+local seq = call('INCR', P .. ':seq')
+create(id, 'waiting', tenant .. ':batch', ARGV[14], ARGV[15], seq, '-')
+if tags ~= '' then tag(id, tenant .. ':batch', tags, seq) end
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
 if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])

@@ -6,21 +6,31 @@ local function opened(tenant, number, before)
   if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
--- A new record. `index` is '<tenant>:<kind>'; newline-separated tags ('campaign/<name>', 'label/<name>=<value>') of a
--- tenant are listings as well; `run` is the run that it waits for, or ''.
-local function create(id, state, index, details, request, tags, run)
-  call('HSET', key('job', id), 'state', state, 'index', index, 'meta', VERSION .. ' ' .. now .. ' ' .. details, 'req', request,
-    'run', run)
-  join_set(key('list', index .. ':' .. state), id)
-  if tags and tags ~= '' then
-    call('HSET', key('job', id), 'tags', tags)
-    local tenant = string.match(index, '^(.*):')
-    for tag in string.gmatch(tags, '[^\n]+') do
-      join_set(key('list', tenant .. ':' .. tag), id)
-      call('ZADD', P .. ':lists', 'NX', now, 'l' .. tenant .. ':' .. tag)
-    end
+-- A job's `state` is '<state> <seq> <run or ->': `seq` is its place in all listings, which are in the order of arrival.
+local function parse_state(text)
+  if not text then return nil end
+  return string.match(text, '^(%S+) (%S+) (%S+)')
+end
+local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
+
+-- A new record. `index` is '<tenant>:<kind>'. `data` is what never changes: '<version> <time> <details>\n<request>'.
+local function create(id, state, index, details, request, seq, run)
+  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run, 'index', index, 'data',
+    VERSION .. ' ' .. now .. ' ' .. details .. '\n' .. request)
+  join_set(key('list', index .. ':' .. state), seq, id)
+end
+
+-- Newline-separated tags ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.
+local function tag(id, index, tags, seq)
+  call('HSET', key('job', id), 'tags', tags)
+  local tenant = string.match(index, '^(.*):')
+  for name in string.gmatch(tags, '[^\n]+') do
+    join_set(key('list', tenant .. ':' .. name), seq, id)
+    call('ZADD', P .. ':lists', 'NX', now, 'l' .. tenant .. ':' .. name)
   end
 end
+
+local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 
 local child_ended -- (batch, state), in the part on batches
 
@@ -29,16 +39,17 @@ local child_ended -- (batch, state), in the part on batches
 local function transition(id, to, ended, what, text)
   local record = key('job', id)
   local job = call('HMGET', record, 'state', 'index', 'batch', 'hook', 'due')
-  local from, index = job[1], job[2]
+  local from, seq = parse_state(job[1])
+  local index = job[2]
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
-    call('HSET', record, 'state', to, 'run', '', 'end', ended, what, text)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' -', 'end', ended, what, text)
   else
-    call('HSET', record, 'state', to, 'run', '', 'end', ended)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' -', 'end', ended)
   end
   call('EXPIRE', record, kept('jobs'))
   leave_set(key('list', index .. ':' .. from), id)
-  join_set(key('list', index .. ':' .. to), id)
+  join_set(key('list', index .. ':' .. to), seq, id)
   local tenant, kind = string.match(index, '^(.*):(.*)$')
   add(key('tenant', tenant), 'open', -1)
   if job[5] then call('ZREM', P .. ':deadlines', id) end

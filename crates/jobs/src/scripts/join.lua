@@ -1,5 +1,5 @@
 -- How a job comes to a run that is in flight already.
--- `want` has: place, limits, call (optional), starts (optional), plan (a function).
+-- `want` has: seq (of the job), place, limits, call (optional), starts (optional), plan (a function).
 
 -- More than this many tenants and priorities do not make a run more urgent.
 local PLACES_MOST = 16
@@ -17,31 +17,30 @@ end
 
 local function join(run, id, want)
   add_waiter(run, id)
-  call('HSET', key('job', id), 'run', run)
-  local record = call('HMGET', key('run', run), 'state', 'places', 'seq', 'limits', 'starts')
+  call('HSET', key('job', id), 'state', 'queued ' .. want.seq .. ' ' .. run)
+  local record = call('HMGET', key('run', run), 'state', 'wants', 'starts')
+  local state, seq = string.match(record[1], '^(%S+) (%S+)')
+  local wants = record[2]
   if want.call then call('HSET', key('run', run), 'c:' .. want.call, id) end
-  -- Whoever waits gets at least what it asked for: '<attempts> <time-out in s>'.
-  local max, wall = string.match(record[4], '^(%d+) (%d+)')
-  local own_max, own_wall = string.match(want.limits, '^(%d+) (%d+)')
-  max, wall, own_max, own_wall = tonumber(max), tonumber(wall), tonumber(own_max), tonumber(own_wall)
+  -- Whoever waits gets at least what it asked for.
+  local max, wall = limits_of(wants)
+  local own_max, own_wall = limits_of(want.limits)
   if own_wall > wall then call('HSET', key('run', run), 'plan', want.plan()) end
-  if own_max > max or own_wall > wall then
-    call('HSET', key('run', run), 'limits', math.max(max, own_max) .. ' ' .. math.max(wall, own_wall))
-  end
-  local places, known, n = record[2], false, 0
-  each_place(places, function(place)
+  local places, known, n = '', false, 0
+  each_place(wants, function(place)
     n = n + 1
     known = known or place == want.place
+    places = places .. '\n' .. place
   end)
-  if not known and n < PLACES_MOST then
-    places = places .. '\n' .. want.place
-    call('HSET', key('run', run), 'places', places)
-    if record[1] == 'queued' then place_entry(want.place, 'r' .. run, record[3]) end
-  end
-  if record[5] and not want.starts then -- it was to start later, and somebody wants it now
+  local new = not known and n < PLACES_MOST
+  if new then places = places .. '\n' .. want.place end
+  wants = math.max(max, own_max) .. ' ' .. math.max(wall, own_wall) .. places
+  if wants ~= record[2] then call('HSET', key('run', run), 'wants', wants) end
+  if new and state == 'queued' then place_entry(want.place, 'r' .. run, seq) end
+  if record[3] and not want.starts then -- it was to start later, and somebody wants it now
     call('ZREM', P .. ':delayed', run)
     call('HDEL', key('run', run), 'starts')
-    enqueue(run, places, record[3])
+    enqueue(run, wants, seq)
   end
   count('coalesced')
 end

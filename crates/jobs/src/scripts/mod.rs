@@ -2,8 +2,8 @@
 //!
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
-//! | `:job:<id>` | hash | a job: `state`, `index` (tenant and kind), `meta` (version, time, details), `req`, `tags`, `run` or `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: `state`, `fixed` (version, kind, slots, memory, flight), `limits`, `places` in the queue, `plan`, the `job` that waits, `claim` and `fence`, counters, `progress`; deleted when all its jobs are settled |
+//! | `:job:<id>` | hash | a job: `state` (with its place in listings and its run), `index` (tenant and kind), `data` (version, time, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
+//! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` and `fence`, counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done` | sorted set | fences whose outcome was accepted, an hour long, for workers that did not hear so |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
@@ -21,7 +21,7 @@
 //! | `:items:<batch>`, `:pend:<batch>`, `:kids:<batch>` | list | children that have no record yet; that wait for their turn; ids of all that have a record |
 //! | `:plans:<batch>` | hash | what a batch's children share of their plans |
 //! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |
-//! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | ids of jobs, which sort by age |
+//! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | jobs in the order of their arrival |
 //! | `:lists` | sorted set | `t<tenant>` and `l<tenant>:<tag>` for all that have listings, by when those were last swept |
 //! | `:idle` | sorted set | workers with a free slot, by when they were last heard of |
 //! | `:inbox:<worker>` | list | `work` and `stop`, for the worker that blocks on it; a minute |

@@ -7,11 +7,15 @@ if not about[1] then
   return 0
 end
 local _, tenant = split_place(about[1])
-local pending = 0
-for _, item in ipairs(call('LPOP', key('items', batch), CHUNK) or {}) do
+local pending, index = 0, tenant .. ':' .. about[2]
+local items = call('LPOP', key('items', batch), CHUNK) or {}
+local seq = call('INCRBY', P .. ':seq', #items) - #items
+for _, item in ipairs(items) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
-  create(id, 'queued', tenant .. ':' .. about[2], about[4], request, about[5], '')
+  seq = seq + 1
+  create(id, 'queued', index, about[4], request, seq, '-')
+  if about[5] ~= '' then tag(id, index, about[5], seq) end
   call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)
   local found = about[3] == 'use' and call('GET', key('result', cache_key))

@@ -7,14 +7,19 @@ end
 
 local function next_seq() return call('INCR', P .. ':seq') end
 
-local function each_place(places, does)
-  for place in string.gmatch(places, '[^\n]+') do does(place) end
+-- What a run is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
+local function each_place(wants, does)
+  for place in string.gmatch(wants, '\n([^\n]+)') do does(place) end
+end
+local function limits_of(wants)
+  local max, wall = string.match(wants, '^(%d+) (%d+)')
+  return tonumber(max), tonumber(wall)
 end
 
 -- Puts a run into the queue again, at its old place, so that what was interrupted is next.
-local function enqueue(run, places, seq)
-  call('HSET', key('run', run), 'state', 'queued', 'seq', seq)
-  each_place(places, function(place) place_entry(place, 'r' .. run, seq) end)
+local function enqueue(run, wants, seq)
+  call('HSET', key('run', run), 'state', 'queued ' .. seq)
+  each_place(wants, function(place) place_entry(place, 'r' .. run, seq) end)
   add(P .. ':sched', 'ready', 1)
   wake()
 end

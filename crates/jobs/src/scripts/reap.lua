@@ -35,13 +35,13 @@ if call('EXISTS', P .. ':calm') == 0 then
       action = 'dead'
       conclude(run, record, 'dead', nil, nil, ARGV[3])
     elseif stalls == STALLS_TOLERATED - 1 then
-      call('HSET', key('run', run), 'state', 'queued')
+      call('HSET', key('run', run), 'state', 'queued ' .. record.seq)
       call('ZADD', P .. ':alone', record.seq, run)
       add(P .. ':sched', 'ready', 1)
       emit('run', run, 'queued')
       wake()
     else
-      enqueue(run, record.places, record.seq)
+      enqueue(run, record.wants, record.seq)
       emit('run', run, 'queued')
     end
     lost[#lost + 1] = { run, action, record.worker or '' }
@@ -51,13 +51,14 @@ for _, run in ipairs(due(P .. ':delayed')) do
   local record = read_run(run)
   call('ZREM', P .. ':delayed', run)
   call('HDEL', key('run', run), 'starts')
-  enqueue(run, record.places, record.seq)
+  enqueue(run, record.wants, record.seq)
   emit('run', run, 'queued')
 end
 for _, id in ipairs(due(P .. ':deadlines')) do
   call('ZREM', P .. ':deadlines', id)
-  local run = call('HGET', key('job', id), 'run')
-  if run and run ~= '' and call('HGET', key('run', run), 'state') ~= 'running' then withdraw(id, 'expired') end
+  local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
+  local state = run and run ~= '-' and call('HGET', key('run', run), 'state')
+  if not (state and string.match(state, '^running')) then withdraw(id, 'expired') end
 end
 flush_all()
 call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)

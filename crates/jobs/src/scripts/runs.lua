@@ -1,9 +1,9 @@
 -- Runs: the jobs that wait for one, its places in the queue, its end.
 
 -- Takes a queued or scheduled run out of wherever it waits.
-local function dequeue(run, state, places)
+local function dequeue(run, state, wants)
   if state == 'queued' then
-    each_place(places, function(place) displace_entry(place, 'r' .. run) end)
+    each_place(wants, function(place) displace_entry(place, 'r' .. run) end)
     call('ZREM', P .. ':alone', run)
     call('ZREM', P .. ':newer', run)
     add(P .. ':sched', 'ready', -1)
@@ -61,7 +61,7 @@ local function conclude(run, record, outcome, result, found, error)
     return 0
   end
   close_flight(record)
-  call('HSET', key('run', run), 'state', 'finished', 'outcome', outcome, 'ended', ended)
+  call('HSET', key('run', run), 'state', 'finished -', 'outcome', outcome, 'ended', ended)
   if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
   call('HDEL', key('run', run), 'plan')
   call('ZADD', P .. ':settling', now, run)
@@ -74,14 +74,17 @@ local function take_from_worker(run, record)
   discharge(record.by, record.estimate, record.started)
 end
 
--- What does not change is one field, `fixed`: '<version> <kind> <slots> <memory> <flight>'.
+-- `state` is '<state> <seq>'; `fixed`, which never changes, is '<version> <kind> <slots> <memory> <hash of the first
+-- call> <flight>'; `claim` is '<estimate> <started> <time-out> <place>'.
 local function read_run(run)
-  local r = call('HMGET', key('run', run), 'state', 'fence', 'fixed', 'places', 'seq', 'claim', 'worker', 'cancel', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'fence', 'fixed', 'wants', 'claim', 'worker', 'cancel', 'job')
+  if not r[1] then return {} end
+  local state, seq = string.match(r[1], '^(%S+) (%S+)')
   local by, estimate, started, given
-  if r[6] then estimate, started, given, by = string.match(r[6], '^(%S+) (%S+) (%S+) (.*)$') end
+  if r[5] then estimate, started, given, by = string.match(r[5], '^(%S+) (%S+) (%S+) (.*)$') end
   return {
-    state = r[1], fence = r[2], flight = r[3] and string.match(r[3], '^%S+ %S+ %S+ %S+ (.*)$'), places = r[4], seq = r[5],
-    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = r[7], cancel = r[8], job = r[9],
+    state = state, seq = seq, fence = r[2], flight = string.match(r[3], '^%S+ %S+ %S+ %S+ %S+ (.*)$'), wants = r[4],
+    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = r[6], cancel = r[7], job = r[8],
   }
 end
 
@@ -89,10 +92,10 @@ end
 -- the worker was not dead, only late.
 local function held_run(run, fence)
   local record = read_run(run)
-  if record.fence ~= fence then return nil end
+  if not record.fence or record.fence ~= fence then return nil end
   if record.state == 'queued' then
-    dequeue(run, 'queued', record.places)
-    call('HSET', key('run', run), 'state', 'running')
+    dequeue(run, 'queued', record.wants)
+    call('HSET', key('run', run), 'state', 'running ' .. record.seq)
     call('ZADD', P .. ':leases', now + LEASE_MS, run)
     local _, tenant = split_place(record.by)
     add(key('tenant', tenant), 'running', 1)
@@ -103,9 +106,9 @@ end
 
 -- One job does not wait any more: it was cancelled, or its deadline passed. The run goes on while another waits.
 local function withdraw(id, to)
-  local run = call('HGET', key('job', id), 'run')
+  local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
   if not transition(id, to, '- ' .. now .. ' -') then return end
-  if not run or run == '' or remove_waiter(run, id) > 0 then return end
+  if run == '-' or remove_waiter(run, id) > 0 then return end
   local record = read_run(run)
   if record.state == 'running' then
     close_flight(record)
@@ -116,7 +119,7 @@ local function withdraw(id, to)
     emit('run', run, 'cancelling')
   elseif record.state == 'queued' or record.state == 'scheduled' then
     close_flight(record)
-    dequeue(run, record.state, record.places)
+    dequeue(run, record.state, record.wants)
     call('DEL', key('run', run))
   end
 end

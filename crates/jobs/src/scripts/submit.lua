@@ -1,20 +1,34 @@
 -- Accepts jobs: attaches each to a live identical call, to a cached result, to a run in flight, or queues a new run.
--- ARGV: prefix, keep, and for each job 16 of: job, '1' if it may have been accepted before, run, tenant, kind, priority,
---       mode (use|refresh|off), cache key, call hash, request (JSON), plan (JSON), '<slots> <memory in MB>',
---       '<max attempts> <time-out in s>', details (JSON), most open jobs of a tenant, and what is rare, as JSON or '':
---       start_at and deadline (ms), tags, webhook, idempotency key (once) and fingerprint of what the client sent (of),
---       ended job that this one runs once more (instead_of)
+-- ARGV: prefix, keep, number of profiles, profiles, and for each job 9 of: job, '1' if it may have been accepted before,
+--       run, its profile, cache key, call hash, request (JSON), plan (JSON), and what is rare, as JSON or '': start_at and
+--       deadline (ms), tags, webhook, idempotency key (once) and fingerprint of what the client sent (of), ended job that
+--       this one runs once more (instead_of)
+-- A profile is what many jobs have in common, separated by the byte 31: tenant, kind, priority, mode (use|refresh|off),
+--       '<slots> <memory in MB>', '<max attempts> <time-out in s>', details (JSON), most open jobs of a tenant
 -- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'} for each; 'known' when
 -- this very job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came
 -- with something else, 'full' when the tenant has too many jobs open.
 local tenants = {} -- open jobs and cap of each
 local queued = {} -- new entries of each place
-local nothing = {}
-local seq
+local nothing, profiles = {}, {}
+local first = 4 + ARGV[3]
+for i = 4, first - 1 do
+  local tenant, kind, prio, mode, size, limits, details, most =
+    string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  profiles[i - 3] = {
+    tenant = tenant, kind = kind, mode = mode, limits = limits, details = details, most = most, place = prio .. ':' .. tenant,
+    index = tenant .. ':' .. kind, fixed = VERSION .. ' ' .. kind .. ' ' .. size .. ' ',
+    wants = limits .. '\n' .. prio .. ':' .. tenant,
+  }
+end
+local number = (#ARGV - first + 1) / 9
+local seq = call('INCRBY', P .. ':seq', number) - number
 
 local function submit(at)
-  local id, again, run, tenant, kind, prio, mode, cache_key, hash, request, plan, size, limits, details, most, rare =
-    unpack(ARGV, at, at + 15)
+  local id, again, run, profile, cache_key, hash, request, plan, rare = unpack(ARGV, at, at + 8)
+  profile = profiles[tonumber(profile)]
+  local tenant = profile.tenant
+  seq = seq + 1
   rare = rare == '' and nothing or cjson.decode(rare)
   if again == '1' and call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
 
@@ -36,29 +50,32 @@ local function submit(at)
   end
 
   -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
-  local same = tenant .. '/' .. hash
-  local flight = mode == 'off' and same or cache_key
-  local here = call('MGET', key('flight', flight), key('result', mode == 'use' and cache_key or ''))
+  local flight = profile.mode == 'off' and tenant .. '/' .. hash or cache_key
+  local here = call('MGET', key('flight', flight), key('result', profile.mode == 'use' and cache_key or ''))
   local flying, found = here[1], here[2] and summary_of(here[2])
   if flying then
-    local live = call('HGET', key('run', flying), 'c:' .. same)
-    if live and call('HGET', key('job', live), 'state') == 'queued' then
+    -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
+    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'fixed', 'job')
+    local same = live[1] or (live[3] and string.match(live[2], '^%S+ %S+ %S+ %S+ (%S+)') == hash
+      and call('HGET', key('job', live[3]), 'index') == profile.index and live[3])
+    if same and is_live(same) then
       count('repeated')
-      return answer(live, 'repeated')
+      return answer(same, 'repeated')
     end
   end
 
   local t = tenants[tenant]
   if not t then
     local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
-    t = { open = tonumber(known[1] or 0), most = tonumber(known[2] or most) }
+    t = { open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
     tenants[tenant] = t
   end
   if not found and t.open >= t.most then
     count('refused_full')
     return { '', 'full' }
   end
-  create(id, 'queued', tenant .. ':' .. kind, details, request, rare.tags, (found or flying) and '' or run)
+  create(id, 'queued', profile.index, profile.details, request, seq, (found or flying) and '-' or run)
+  if rare.tags then tag(id, profile.index, rare.tags, seq) end
   if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
   if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
     call('HSET', key('job', rare.instead_of), 'again', id)
@@ -75,16 +92,16 @@ local function submit(at)
     call('HSET', key('job', id), 'due', rare.deadline)
     call('ZADD', P .. ':deadlines', rare.deadline, id)
   end
-  local place, later = prio .. ':' .. tenant, rare.start_at and rare.start_at > now
+  local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
     joining()(flying, id, {
-      place = place, call = same, limits = limits, starts = later, plan = function() return plan end,
+      seq = seq, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
+      plan = function() return plan end,
     })
     return answer(id, 'joined')
   end
-  seq = (seq or call('INCRBY', P .. ':seq', (#ARGV - 2) / 16) - (#ARGV - 2) / 16) + 1
-  call('HSET', key('run', run), 'state', later and 'scheduled' or 'queued', 'fixed', VERSION .. ' ' .. kind .. ' ' .. size .. ' ' .. flight,
-    'limits', limits, 'places', place, 'seq', seq, 'plan', plan, 'job', id, 'c:' .. same, id)
+  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. seq, 'fixed', profile.fixed .. hash .. ' ' .. flight,
+    'wants', profile.wants, 'plan', plan, 'job', id)
   call('SET', key('flight', flight), run)
   if later then
     call('HSET', key('run', run), 'starts', rare.start_at)
@@ -99,7 +116,7 @@ local function submit(at)
 end
 
 local answers = {}
-for at = 3, #ARGV, 16 do answers[#answers + 1] = isolated(submit, at) end
+for at = first, #ARGV, 9 do answers[#answers + 1] = isolated(submit, at) end
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)

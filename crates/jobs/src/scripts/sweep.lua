@@ -1,12 +1,12 @@
 -- Takes what has expired out of the listings of the tenant, or out of the listing of a tag, that was swept longest ago.
--- ARGV: prefix, keep, the least id that a record within its time can have (ids sort by the time at which they were made),
---       '<kind>:<state>' for each listing that a tenant may have of ended jobs
+-- ARGV: prefix, keep, '<kind>:<state>' for each listing that a tenant may have of ended jobs
 -- Returns 1 when there may be more to do.
 local oldest = call('ZRANGE', P .. ':lists', 0, 0, 'WITHSCORES')
 if not oldest[1] or now - oldest[2] < SWEEP_EVERY_MS then return 0 end
 local name, removed, left = string.sub(oldest[1], 2), 0, 0
 local function sweep(listing)
-  for _, id in ipairs(call('ZRANGEBYLEX', listing, '-', '(' .. ARGV[3], 'LIMIT', 0, CHUNK)) do
+  -- The oldest expire first, more or less; what is left between them is found another time.
+  for _, id in ipairs(call('ZRANGE', listing, 0, CHUNK - 1)) do
     if call('EXISTS', key('job', id)) == 0 then removed = removed + call('ZREM', listing, id) end
   end
   left = left + call('EXISTS', listing)
@@ -14,7 +14,7 @@ end
 if string.sub(oldest[1], 1, 1) == 'l' then
   sweep(key('list', name))
 else
-  for i = 4, #ARGV do sweep(key('list', name .. ':' .. ARGV[i])) end
+  for i = 3, #ARGV do sweep(key('list', name .. ':' .. ARGV[i])) end
   -- A tenant is forgotten when it has no job at all.
   local open = tonumber(call('HGET', key('tenant', name), 'open') or 0)
   if left == 0 and open == 0 and not call('HGET', key('tenant', name), 'weight') then call('DEL', key('tenant', name)) end

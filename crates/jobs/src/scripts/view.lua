@@ -16,18 +16,19 @@ end
 
 local function view(id)
   local job = call('HGETALL', key('job', id))
-  local at = call('HMGET', key('job', id), 'run', 'batch', 'state', 'index')
+  local at = call('HMGET', key('job', id), 'state', 'batch', 'index')
+  local state, _, run_id = string.match(at[1], '^(%S+) (%S+) (%S+)')
   local run, ahead, batch = {}, -1, {}
-  if at[1] and at[1] ~= '' then
-    run = shown(key('run', at[1]), RUN_SHOWN)
-    local places = call('HGET', key('run', at[1]), 'places')
-    if places then ahead = call('ZRANK', key('q', string.match(places, '[^\n]+')), 'r' .. at[1]) or -1 end
+  if run_id ~= '-' then
+    run = shown(key('run', run_id), RUN_SHOWN)
+    local wants = call('HGET', key('run', run_id), 'wants')
+    if wants then ahead = call('ZRANK', key('q', string.match(wants, '\n([^\n]+)')), 'r' .. run_id) or -1 end
   end
   -- A batch that was stopped has stopped, though its children are settled in chunks.
-  if at[2] and at[3] == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
-    run = { 'state', 'stopping' }
+  if at[2] and state == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
+    run = { 'state', 'stopping -' }
   end
-  if string.match(at[4], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
+  if string.match(at[3], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
   return { job, run, ahead, batch }
 end
 
