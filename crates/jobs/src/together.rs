@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::{error::QueueError, queue::Queue, scripts::Scripts};
 
-/// How many steps go in one call, so that no call keeps Redis from others for long.
-const STEPS_MOST: usize = 50;
+/// How many steps go in one call: enough to share what a call costs, few enough that the next call is made up while Redis
+/// works on this one, and that nobody else waits for long.
+const STEPS_MOST: usize = 16;
 /// How many calls may be on their way: while one is computed, the next is sent.
 const CALLS_MOST: usize = 2;
 

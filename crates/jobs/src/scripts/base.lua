@@ -6,6 +6,9 @@
 local P, call = ARGV[1], redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- A number costs more than a text when it is handed to Redis.
+local function text(number) return string.format('%d', number) end
+local now_text = text(now)
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
 local function kept(what) return string.match(ARGV[2], what == 'jobs' and '^%d+' or '%d+$') end

@@ -37,7 +37,7 @@ local function finish_batch(batch)
     error = '{"code":"batch_incomplete","message":"' .. lost .. ' of ' .. counts.total .. ' jobs did not succeed'
       .. (why == 'failure' and ', so the rest was cancelled as asked' or '; the results of the others are there') .. '"}'
   end
-  transition(batch, state, '- ' .. now .. ' -', error and 'error', error)
+  transition(batch, state, '- ' .. now_text .. ' -', error and 'error', error)
 end
 
 local ended = {} -- children of each batch, in this call

@@ -22,7 +22,7 @@ local heads = {} -- of each ring: the next tenant, its time, the one after, its 
 local tenants = {} -- weight, cap and running runs of those that were charged
 local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
 local popped = {} -- places that may be empty now
-local leases = {}
+local leases, lease_ends = {}, text(now + LEASE_MS)
 
 local function charge(place)
   local p, tenant = split_place(place)
@@ -53,9 +53,9 @@ end
 -- What further arguments say is written with the start; `r` has what the worker needs.
 local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims]
-  local claim = estimate[string.sub(place, 1, 1)] .. ' ' .. now .. ' ' .. r.wall .. ' ' .. place
+  local claim = estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
   call('HSET', key('run', run), 'state', 'running ' .. r.seq, 'worker', worker, 'fence', fence, 'claim', claim, ...)
-  leases[#leases + 1] = now + LEASE_MS
+  leases[#leases + 1] = lease_ends
   leases[#leases + 1] = run
   charge(place)
   emit('run', run, 'running')
@@ -97,7 +97,7 @@ local function start_child(batch, about, place)
     if not item then return false end
     local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
     local job = call('HMGET', key('job', id), 'state', 'data')
-    local state, seq = parse_state(job[1])
+    local state, seq, _, flags = parse_state(job[1])
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
       return plans[plan]
@@ -106,11 +106,11 @@ local function start_child(batch, about, place)
       local flight = about.mode == 'off' and id or cache_key
       local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
       if here[2] then
-        answer_from_cache(id, cache_key, summary_of(here[2]))
+        answer_from_cache(id, cache_key, summary_of(here[2]), batch)
       elseif here[1] then
-        join(here[1], id, { seq = seq, place = place, limits = about.limits, plan = planned })
+        join(here[1], id, { seq = seq, flags = flags, place = place, limits = about.limits, plan = planned })
       else
-        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run)
+        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. flags)
         call('SET', key('flight', flight), run)
         local r = { seq = seq, kind = about.kind, plan = planned(), req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }
         start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight,

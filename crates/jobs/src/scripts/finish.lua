@@ -35,10 +35,10 @@ local function finish(at)
     end
   end
 
-  done[#done + 1] = now
+  done[#done + 1] = now_text
   done[#done + 1] = fence
   if outcome == 'succeeded' then
-    call('SET', key('result', what), VERSION .. ' ' .. now .. '\n' .. third .. '\n' .. second, 'EX', kept('results'))
+    call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept('results'))
     return { 'accepted', conclude(run, record, 'succeeded', what, second) }
   elseif outcome == 'cancelled' then
     return { 'accepted', conclude(run, record, 'cancelled') }

@@ -6,17 +6,18 @@ local function opened(tenant, number, before)
   if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
--- A job's `state` is '<state> <seq> <run or ->': `seq` is its place in all listings, which are in the order of arrival.
+-- A job's `state` is '<state> <seq> <run or -> <flags>': `seq` is its place in all listings, which are in the order of
+-- arrival; the flags say which of the fields `batch`, `hook` and `due` it has (b, h, d).
 local function parse_state(text)
   if not text then return nil end
-  return string.match(text, '^(%S+) (%S+) (%S+)')
+  return string.match(text, '^(%S+) (%S+) (%S+) (%S+)')
 end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
 -- A new record. `index` is '<tenant>:<kind>'. `data` is what never changes: '<version> <time> <details>\n<request>'.
-local function create(id, state, index, details, request, seq, run)
-  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run, 'index', index, 'data',
-    VERSION .. ' ' .. now .. ' ' .. details .. '\n' .. request)
+local function create(id, state, index, details, request, seq, run, flags)
+  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags, 'index', index, 'data',
+    VERSION .. ' ' .. now_text .. ' ' .. details .. '\n' .. request)
   join_set(key('list', index .. ':' .. state), seq, id)
 end
 
@@ -35,31 +36,33 @@ local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 local child_ended -- (batch, state), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
--- `what` and `text` are a further field. Appends one event, and the entry for webhooks. Returns whether it may be.
-local function transition(id, to, ended, what, text)
+-- `what` and `value` are a further field. Appends one event, and the entry for webhooks. Returns whether it may be.
+local function transition(id, to, ended, what, value)
   local record = key('job', id)
-  local job = call('HMGET', record, 'state', 'index', 'batch', 'hook', 'due')
-  local from, seq = parse_state(job[1])
+  local job = call('HMGET', record, 'state', 'index')
+  local from, seq, _, flags = parse_state(job[1])
   local index = job[2]
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
-    call('HSET', record, 'state', to .. ' ' .. seq .. ' -', 'end', ended, what, text)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. flags, 'end', ended, what, value)
   else
-    call('HSET', record, 'state', to .. ' ' .. seq .. ' -', 'end', ended)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. flags, 'end', ended)
   end
   call('EXPIRE', record, kept('jobs'))
   leave_set(key('list', index .. ':' .. from), id)
   join_set(key('list', index .. ':' .. to), seq, id)
   local tenant, kind = string.match(index, '^(.*):(.*)$')
   add(key('tenant', tenant), 'open', -1)
-  if job[5] then call('ZREM', P .. ':deadlines', id) end
   emit('job', id, to)
   count('jobs_' .. to)
-  if job[4] then
+  if flags == '-' then return true end
+  local more = call('HMGET', record, 'batch', 'hook', 'due')
+  if more[3] then call('ZREM', P .. ':deadlines', id) end
+  if more[2] then
     local event = kind == 'batch' and 'batch.completed' or 'job.' .. to
-    call('XADD', P .. ':outbox', '*', 'job', id, 'event', event, 'hook', job[4], 'at', now)
+    call('XADD', P .. ':outbox', '*', 'job', id, 'event', event, 'hook', more[2], 'at', now_text)
   end
-  if job[3] then child_ended(job[3], to) end
+  if more[1] then child_ended(more[1], to) end
   return true
 end
 
@@ -67,10 +70,9 @@ end
 local function summary_of(stored) return string.match(stored, '^[^\n]*\n[^\n]*\n(.*)$') end
 
 -- Ends a job with a stored result.
-local function answer_from_cache(id, result, summary)
+local function answer_from_cache(id, result, summary, batch)
   call('HSET', key('job', id), 'cached', 1)
-  local batch = call('HGET', key('job', id), 'batch')
   if batch then add(key('batch', batch), 'cached', 1) end
   count('cache_hits')
-  transition(id, 'succeeded', '- ' .. now .. ' ' .. result, 'found', summary)
+  transition(id, 'succeeded', '- ' .. now_text .. ' ' .. result, 'found', summary)
 end

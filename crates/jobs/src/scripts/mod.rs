@@ -125,6 +125,9 @@ impl Keys {
     }
 }
 
+/// About how many events the stream keeps.
+const EVENTS_KEPT: u32 = 20_000;
+
 /// What the scripts share with this code, as Lua.
 fn constants(version: u32) -> String {
     let numbers = [
@@ -135,7 +138,6 @@ fn constants(version: u32) -> String {
         ("CHUNK", 100),
         // How many jobs a page of a listing looks at, at most.
         ("SCANNED", 1000),
-        ("EVENTS_KEPT", 20_000),
         ("DONE_KEPT_S", 3600),
         ("IDEMPOTENCY_KEPT_S", 86_400),
         // Reconcilers run every second; longer than this without any means that Redis was away.
@@ -145,7 +147,11 @@ fn constants(version: u32) -> String {
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
     let allowed = crate::state::transitions_as_text();
-    format!("local ALLOWED = '{allowed}'\nlocal {} = {}", names.join(", "), values.join(", "))
+    format!(
+        "local ALLOWED, EVENTS_KEPT = '{allowed}', '{EVENTS_KEPT}'\nlocal {} = {}",
+        names.join(", "),
+        values.join(", ")
+    )
 }
 
 /// The shared parts, in the order in which they use each other.

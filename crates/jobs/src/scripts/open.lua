@@ -14,13 +14,13 @@ for _, item in ipairs(items) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
   seq = seq + 1
-  create(id, 'queued', index, about[4], request, seq, '-')
+  create(id, 'queued', index, about[4], request, text(seq), '-', 'b')
   if about[5] ~= '' then tag(id, index, about[5], seq) end
   call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)
   local found = about[3] == 'use' and call('GET', key('result', cache_key))
   if found then
-    answer_from_cache(id, cache_key, summary_of(found))
+    answer_from_cache(id, cache_key, summary_of(found), batch)
   elseif call('HGET', key('batch', batch), 'state') == 'open' then
     call('RPUSH', key('pend', batch), head)
     pending = pending + 1

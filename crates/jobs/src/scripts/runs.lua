@@ -54,7 +54,7 @@ end
 
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
 local function conclude(run, record, outcome, result, found, error)
-  local ended = (record.started or '-') .. ' ' .. now .. ' ' .. (result or '-')
+  local ended = (record.started or '-') .. ' ' .. now_text .. ' ' .. (result or '-')
   if record.job then
     end_job(record.job, outcome, ended, found, error)
     call('DEL', key('run', run), record.cancel and key('run', run) or key('flight', record.flight))
@@ -107,7 +107,7 @@ end
 -- One job does not wait any more: it was cancelled, or its deadline passed. The run goes on while another waits.
 local function withdraw(id, to)
   local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
-  if not transition(id, to, '- ' .. now .. ' -') then return end
+  if not transition(id, to, '- ' .. now_text .. ' -') then return end
   if run == '-' or remove_waiter(run, id) > 0 then return end
   local record = read_run(run)
   if record.state == 'running' then

@@ -29,6 +29,7 @@ local function submit(at)
   profile = profiles[tonumber(profile)]
   local tenant = profile.tenant
   seq = seq + 1
+  local arrival = text(seq)
   rare = rare == '' and nothing or cjson.decode(rare)
   if again == '1' and call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
 
@@ -74,8 +75,10 @@ local function submit(at)
     count('refused_full')
     return { '', 'full' }
   end
-  create(id, 'queued', profile.index, profile.details, request, seq, (found or flying) and '-' or run)
-  if rare.tags then tag(id, profile.index, rare.tags, seq) end
+  local flags = rare == nothing and '-' or (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
+  if flags == '' then flags = '-' end
+  create(id, 'queued', profile.index, profile.details, request, arrival, (found or flying) and '-' or run, flags)
+  if rare.tags then tag(id, profile.index, rare.tags, arrival) end
   if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
   if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
     call('HSET', key('job', rare.instead_of), 'again', id)
@@ -95,12 +98,12 @@ local function submit(at)
   local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
     joining()(flying, id, {
-      seq = seq, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
+      seq = arrival, flags = flags, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
       plan = function() return plan end,
     })
     return answer(id, 'joined')
   end
-  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. seq, 'fixed', profile.fixed .. hash .. ' ' .. flight,
+  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival, 'fixed', profile.fixed .. hash .. ' ' .. flight,
     'wants', profile.wants, 'plan', plan, 'job', id)
   call('SET', key('flight', flight), run)
   if later then
@@ -109,7 +112,7 @@ local function submit(at)
   else
     local entries = queued[place] or {}
     queued[place] = entries
-    entries[#entries + 1] = seq
+    entries[#entries + 1] = arrival
     entries[#entries + 1] = 'r' .. run
   end
   return answer(id, 'queued')
