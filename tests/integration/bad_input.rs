@@ -258,7 +258,7 @@ async fn requests_that_are_no_requests_get_a_problem() {
         ("/v1/jobs/01981c2e-6f1c-7000-8000-000000000000?wait=soon", 400, "invalid_request"),
         ("/v1/jobs/01981c2e-6f1c-7000-8000-000000000000?colour=red", 400, "invalid_request"),
         ("/v1/nothing", 404, "not_found"),
-        ("/v1/jobs", 405, "method_not_allowed"),
+        ("/v1/queue/pause", 405, "method_not_allowed"),
         ("/.well-known/oauth-protected-resource", 404, "not_found"),
     ] {
         let (got, problem) = deployment.get(path).await;

@@ -5,6 +5,7 @@
 
 mod backtests;
 mod bad_input;
+mod batches;
 mod harness;
 mod lifecycle;
 mod mcp;
