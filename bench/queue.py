@@ -385,17 +385,17 @@ def memory(redis):
     redis.flush()
     # Fills what is bounded: events, scripts, buffers.
     ours("finished", "--count", 10000, "--redis", redis.url)
-    for keys in "result", "run":
-        redis.remove("{bench}:2:%s:*" % keys)
+    for keys in "result:*", "done":
+        redis.remove("{bench}:2:" + keys)
     before = redis.memory()
     ours("finished", "--count", finished, "--request-bytes", 400, "--summary-bytes", 500, "--redis", redis.url)
     sizes = [redis.memory()]
-    for keys in "result", "run":
-        redis.remove("{bench}:2:%s:*" % keys)
+    for keys in "result:*", "done":
+        redis.remove("{bench}:2:" + keys)
         sizes.append(redis.memory())
     redis.flush()
     sizes = [(size - before) / finished for size in sizes]
-    names = "all records", "without results", "an hour later, without runs"
+    names = "all records", "without results", "an hour later, without fences"
     table([f"{finished:,} finished jobs, requests of 400 and summaries of 500 bytes", "bytes for each"],
           [[name, f"{size:,.0f}"] for name, size in zip(names, sizes)])
     bar(sizes[1] <= BYTES, f"a finished job without its result: {sizes[1]:,.0f} bytes, at most {BYTES:,}")

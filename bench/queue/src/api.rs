@@ -42,7 +42,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// The queue in this Redis; nothing is connected yet.
     pub(crate) fn open(url: &str) -> Result<Self, QueueError> {
-        let queue = Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default());
+        let queue =
+            Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default()).with_max_open(u32::MAX);
         let origin = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let worker = WorkerId::new(format!("bench-{}", std::process::id()));
         Ok(Self { queue, worker, tenant: TenantId::default_tenant(), origin })

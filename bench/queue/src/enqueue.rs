@@ -50,7 +50,7 @@ pub(crate) async fn enqueue(url: &str, mode: Mode, count: usize) -> Result<Value
                 bench.submit(number, small()).await?;
             }
         }
-        Mode::Par32 => from_many(&bench, count).await?,
+        Mode::Par32 => from_many(&bench, count, &small()).await?,
         Mode::Bulk => in_batches(&bench, count, &small()).await?,
     }
     Ok(json!({ "count": count, "per_second": per_second(count, begin.elapsed()) }))
@@ -61,17 +61,18 @@ pub(crate) async fn fill(url: &str, count: usize) -> Result<Value, BenchError> {
     enqueue(url, Mode::Par32, count).await
 }
 
-async fn from_many(bench: &Bench, count: usize) -> Result<(), BenchError> {
+/// Submits `count` jobs one by one, from many producers at once.
+pub(crate) async fn from_many(bench: &Bench, count: usize, payload: &Payload) -> Result<(), BenchError> {
     let next = Arc::new(AtomicUsize::new(0));
     let produce = |_| {
-        let (bench, next) = (bench.clone(), next.clone());
+        let (bench, next, payload) = (bench.clone(), next.clone(), payload.clone());
         tokio::spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= count {
                     return Ok(());
                 }
-                bench.submit(number, small()).await?;
+                bench.submit(number, payload.clone()).await?;
             }
         })
     };
@@ -83,7 +84,7 @@ async fn from_many(bench: &Bench, count: usize) -> Result<(), BenchError> {
 }
 
 /// Submits `count` jobs by the thousand.
-pub(crate) async fn in_batches(bench: &Bench, count: usize, payload: &Payload) -> Result<(), BenchError> {
+async fn in_batches(bench: &Bench, count: usize, payload: &Payload) -> Result<(), BenchError> {
     for first in (0..count).step_by(BATCH) {
         bench.submit_many(Range { start: first, end: count.min(first + BATCH) }, payload).await?;
     }

@@ -126,7 +126,7 @@ pub(crate) async fn finished(
     let text = |bytes: usize| json!({ "text": "x".repeat(bytes.saturating_sub(11)) }).to_string();
     let payload = Payload { request: text(request_bytes), plan: text(request_bytes) };
     let begin = Instant::now();
-    enqueue::in_batches(&bench, count, &payload).await?;
+    enqueue::from_many(&bench, count, &payload).await?;
     loop {
         let claims = bench.claim(SLOTS).await?;
         if claims.is_empty() {
