@@ -77,6 +77,11 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Where others register what they measure.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn http(&self, route: &str, method: &str, status: u16, time: Duration) {
         self.http_requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.http_duration.with_label_values(&[route]).observe(time.as_secs_f64());

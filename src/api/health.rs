@@ -1,15 +1,18 @@
 //! `/health`, for people and for load balancers, and `/metrics`.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jobs::Queue;
 use serde_json::json;
 
 use super::{Api, Problem};
-use crate::errors::ServiceError;
+use crate::{errors::ServiceError, metrics::Metrics};
 
 /// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
 pub(super) async fn health(State(api): State<Api>) -> Response {
@@ -37,7 +40,18 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
 
 /// For Prometheus.
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Problem> {
-    let rendered = api.metrics.render(api.service.queue()).await;
+    rendered(&api.metrics, api.service.queue()).await
+}
+
+/// The same of a worker.
+pub(super) async fn worker_metrics(
+    State(worker): State<Arc<(Metrics, Queue)>>,
+) -> Result<impl IntoResponse, Problem> {
+    rendered(&worker.0, &worker.1).await
+}
+
+async fn rendered(metrics: &Metrics, queue: &Queue) -> Result<impl IntoResponse + use<>, Problem> {
+    let rendered = metrics.render(queue).await;
     let (format, text) =
         rendered.map_err(|error| ServiceError::internal("metrics cannot be written", &error))?;
     Ok(([(header::CONTENT_TYPE, format)], text))

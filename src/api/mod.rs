@@ -121,6 +121,20 @@ pub async fn run(api: Api, listener: TcpListener) -> std::io::Result<()> {
     axum::serve(listener, api.router()).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
+/// Serves what a worker has to say: its metrics, and that it runs.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    metrics: Metrics,
+    queue: ::jobs::Queue,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(health::worker_metrics))
+        .route("/health/live", get(health::live))
+        .with_state(Arc::new((metrics, queue)));
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
 async fn no_such_route(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem(ServiceError::new(

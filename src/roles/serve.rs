@@ -1,6 +1,6 @@
 //! `serve`: an API instance. Stateless: any number of them stand side by side.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use jesse::{plan::Limits, strategies::publish::Publisher};
@@ -32,7 +32,11 @@ pub struct ServeSettings {
 
 /// Listens where the settings say.
 pub(super) async fn listen(settings: &ApiSettings) -> Result<TcpListener, RoleError> {
-    let address = settings.address();
+    listen_on(settings.address()).await
+}
+
+/// Listens on an address that only this machine can reach.
+pub(super) async fn listen_on(address: SocketAddr) -> Result<TcpListener, RoleError> {
     check_address(address).map_err(RoleError::Setting)?;
     TcpListener::bind(address).await.map_err(|error| RoleError::Listen(address, error))
 }
@@ -43,15 +47,16 @@ pub(super) fn api(
     blobs: Blobs,
     publisher: Option<Arc<Publisher>>,
     (api, limits): (&ApiSettings, &LimitSettings),
+    metrics: Metrics,
     stop: CancellationToken,
-) -> Result<Api, RoleError> {
+) -> Api {
     let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
     let service = Service::new(queue, events, blobs, publisher, limits);
     let longest_wait = Duration::from_secs(api.request_timeout);
-    Ok(Api::new(service, Arc::new(Metrics::new()?), longest_wait, api.allowed_hosts.clone(), stop))
+    Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }
 
 /// Serves until `stop`.
@@ -61,6 +66,6 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");
-    let api = api(queue, blobs, None, (&settings.api, &settings.limits), stop)?;
+    let api = api(queue, blobs, None, (&settings.api, &settings.limits), Metrics::new()?, stop);
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, time::Duration};
 use clap::Args;
 use jobs::private_redis::PrivateRedis;
 use tokio_util::sync::CancellationToken;
-use workers::Worker;
+use workers::{RunMetrics, Worker};
 
 use super::{
     DataFolder, RoleError, data, open_queue,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     api,
+    metrics::Metrics,
     settings::{ApiSettings, LimitSettings, StorageSettings, WorkerArgs},
 };
 
@@ -74,9 +75,12 @@ async fn run_on(
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
     let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project));
-    let worker = Worker::start(worker_settings, queue.clone(), blobs.clone())?;
+    let metrics = Metrics::new()?;
+    let runs = RunMetrics::new(metrics.registry())?;
+    let worker = Worker::start(worker_settings, queue.clone(), blobs.clone(), runs)?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
-    let api = serve::api(queue, blobs, worker.publisher(), (&settings.api, &settings.limits), stop.clone())?;
+    let limits = (&settings.api, &settings.limits);
+    let api = serve::api(queue, blobs, worker.publisher(), limits, metrics, stop.clone());
     let publisher = worker.publisher();
 
     let starting = async {

@@ -1,11 +1,17 @@
 //! `worker`: computes jobs. Any number of them stand side by side.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use workers::Worker;
+use workers::{RunMetrics, Worker};
 
-use super::{RoleError, data, open_shared_queue};
-use crate::settings::{StorageSettings, WorkerArgs};
+use super::{RoleError, data, open_shared_queue, serve::listen_on};
+use crate::{
+    api,
+    metrics::Metrics,
+    settings::{StorageSettings, WorkerArgs},
+};
 
 /// The settings of `worker`.
 #[derive(Debug, Clone, Args)]
@@ -16,6 +22,9 @@ pub struct WorkerSettings {
     /// See the struct.
     #[command(flatten)]
     pub storage: StorageSettings,
+    /// Address and port to serve /metrics and /health/live on; without it nothing is listened on
+    #[arg(long, env = "JESSE_JOBS_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// Works until `stop`, then drains.
@@ -32,6 +41,27 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
     }
     let folder =
         std::path::absolute(data::worker(data)).map_err(|error| RoleError::Folder(data.clone(), error))?;
-    let worker = Worker::start(settings.worker.worker_settings(folder, project), queue, blobs)?;
-    Ok(worker.run(stop).await?)
+    let metrics = Metrics::new()?;
+    let runs = RunMetrics::new(metrics.registry())?;
+    let listener = match settings.metrics_listen {
+        Some(address) => Some(listen_on(address).await?),
+        None => None,
+    };
+    let worker = Worker::start(settings.worker.worker_settings(folder, project), queue.clone(), blobs, runs)?;
+    let done = CancellationToken::new();
+    let serving = async {
+        match listener {
+            Some(listener) => api::serve_metrics(listener, metrics, queue, done.clone()).await,
+            None => Ok(()),
+        }
+    };
+    let working = async {
+        let outcome = worker.run(stop).await;
+        // A worker that drains still tells how it goes.
+        done.cancel();
+        outcome
+    };
+    let (outcome, served) = tokio::join!(working, serving);
+    outcome?;
+    served.map_err(RoleError::Serve)
 }

@@ -44,7 +44,9 @@ async fn two_api_instances_and_a_worker_share_one_redis() {
         }
     };
     assert_eq!(status, 503);
-    let worker = start("worker", redis.url(), data.path(), &["--project", project.to_str().unwrap()]);
+    let own = format!("127.0.0.1:{}", free_port());
+    let arguments = ["--project", project.to_str().unwrap(), "--metrics-listen", &own];
+    let worker = start("worker", redis.url(), data.path(), &arguments);
     let mut worker = Process::serving(worker, 0);
     while health().await.unwrap().status() != 200 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -57,6 +59,9 @@ async fn two_api_instances_and_a_worker_share_one_redis() {
     let ended = client.get(format!("{}/v1/jobs/{id}?wait=120", servers[1].url)).send().await.unwrap();
     let ended: serde_json::Value = ended.json().await.unwrap();
     assert_eq!(ended["state"], "succeeded", "{ended}");
+    let metrics = client.get(format!("http://{own}/metrics")).send().await.unwrap().text().await.unwrap();
+    let runs = r#"jesse_jobs_run_duration_seconds_count{kind="backtest",outcome="succeeded"} 1"#;
+    assert!(metrics.contains(runs), "{metrics}");
     let result = client.get(format!("{}/v1/jobs/{id}/result", servers[1].url)).send().await.unwrap();
     assert_eq!(result.status(), 200);
     assert!(worker.stop().await);

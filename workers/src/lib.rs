@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backtest;
+mod metrics;
 mod run_folder;
 mod runner_files;
 
@@ -20,6 +21,8 @@ use jobs::{
     chain,
 };
 use tokio_util::sync::CancellationToken;
+
+pub use metrics::RunMetrics;
 
 use backtest::Backtests;
 use run_folder::RunFolder;
@@ -70,13 +73,19 @@ pub struct Worker {
     queue: Queue,
     handler: Arc<Backtests>,
     publisher: Option<Arc<Publisher>>,
+    metrics: RunMetrics,
     /// Holds what the runner needs for as long as it may be started again.
     _folder: RunFolder,
 }
 
 impl Worker {
     /// Starts to import Jesse in the background.
-    pub fn start(settings: WorkerSettings, queue: Queue, blobs: Blobs) -> Result<Self, WorkerError> {
+    pub fn start(
+        settings: WorkerSettings,
+        queue: Queue,
+        blobs: Blobs,
+        metrics: RunMetrics,
+    ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
         let package = folder.path().join("python");
         runner_files::write(&package)?;
@@ -97,7 +106,7 @@ impl Worker {
             blobs,
             runner,
         });
-        Ok(Self { settings, queue, handler, publisher, _folder: folder })
+        Ok(Self { settings, queue, handler, publisher, metrics, _folder: folder })
     }
 
     /// Ends when Jesse has been imported, or with why it cannot be.
@@ -171,6 +180,7 @@ impl Worker {
                 .backend(backend)
                 .concurrency(self.settings.slots as usize)
                 .enable_tracing()
+                .layer(self.metrics.clone())
                 .catch_panic()
                 .build(handle);
             let draining = async {
