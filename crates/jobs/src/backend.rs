@@ -32,8 +32,9 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, RunId, WorkerId},
     outage::Outage,
-    queue::{LEASE, Queue},
+    queue::Queue,
     record::{Claim, Finish, Outcome},
+    rules::LEASE,
     work::{Free, Message, Stop},
 };
 

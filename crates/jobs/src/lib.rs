@@ -12,6 +12,7 @@ pub mod private_redis;
 mod queue;
 mod record;
 mod redis;
+mod rules;
 mod scripts;
 mod state;
 mod tags;
@@ -23,12 +24,13 @@ pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use outage::Outage;
-pub use queue::{Depth, Filter, LEASE, MAX_OPEN, Page, Queue, Retention, Share};
+pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
     Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
     Progress, Receipt, StoredResult, Submission, Treatment, Troubles,
 };
 pub use redis::Redis;
+pub use rules::LEASE;
 pub use state::JobState;
 pub use tags::{InvalidTags, Tags};
 pub use work::{Free, Reaped, Stop};

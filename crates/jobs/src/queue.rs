@@ -20,11 +20,6 @@ use crate::{
     together::{Step, Together},
 };
 
-/// How long a lease lasts without being renewed.
-pub const LEASE: Duration = Duration::from_secs(10);
-/// A run whose worker was lost this often is given up: it may be what kills them.
-pub(crate) const STALLS_TOLERATED: u32 = 3;
-
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -98,6 +93,8 @@ pub struct Queue {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) version: u32,
     retention: Retention,
+    /// The retention as scripts take it.
+    kept: String,
     /// The most jobs that a tenant without a cap of its own may have open.
     pub(crate) max_open: u32,
     submitting: Arc<Together>,
@@ -135,15 +132,12 @@ impl Queue {
     /// The same as a program would see it whose records have another version: for tests of upgrades.
     #[doc(hidden)]
     pub fn of_version(redis: Redis, retention: Retention, version: u32) -> Self {
-        Self {
-            redis,
-            scripts: Arc::new(Scripts::new(version)),
-            version,
-            retention,
-            max_open: MAX_OPEN,
-            submitting: Together::new(|scripts| &scripts.submit),
-            finishing: Together::new(|scripts| &scripts.finish),
-        }
+        let scripts = Arc::new(Scripts::new(version));
+        let kept = format!("{} {}", retention.jobs.as_secs(), retention.results.as_secs());
+        let together = |script| Together::new(redis.clone(), scripts.clone(), script, kept.clone());
+        let (submitting, finishing) =
+            (together(|scripts: &Scripts| &scripts.submit), together(|scripts: &Scripts| &scripts.finish));
+        Self { redis, scripts, version, retention, kept, max_open: MAX_OPEN, submitting, finishing }
     }
 
     /// The same with another cap for tenants that have none of their own.
@@ -164,9 +158,8 @@ impl Queue {
 
     /// A call of a script, with the arguments that all scripts take.
     pub(crate) fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
-        let Retention { jobs, results } = self.retention;
         let mut call = self.redis.script(script);
-        call.arg(format!("{} {}", jobs.as_secs(), results.as_secs()));
+        call.arg(&self.kept);
         call
     }
 
@@ -256,7 +249,7 @@ impl Queue {
         ];
         let head = [job.to_string(), u8::from(again).to_string(), run.to_string()];
         let step = Step { head: head.into(), profile: Some(profile.join("\u{1f}")), arguments };
-        let (id, answer): (String, String) = self.submitting.step(self, step).await?;
+        let (id, answer): (String, String) = self.submitting.step(step).await?;
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,
@@ -367,10 +360,6 @@ impl Queue {
 
 pub(crate) fn views(rows: Vec<(String, Records)>) -> Result<Vec<JobView>, QueueError> {
     rows.into_iter().map(|(id, records)| JobView::from_records(parse(&id)?, records)).collect()
-}
-
-pub(crate) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(id: &str) -> Result<T, QueueError> {

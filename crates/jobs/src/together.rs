@@ -9,7 +9,7 @@ use std::{
 use redis::{FromRedisValue, Script, Value};
 use tokio::sync::oneshot;
 
-use crate::{error::QueueError, queue::Queue, scripts::Scripts};
+use crate::{error::QueueError, redis::Redis, scripts::Scripts};
 
 /// How many steps go in one call: enough to share what a call costs, few enough that the next call is made up while Redis
 /// works on this one, and that nobody else waits for long.
@@ -43,8 +43,12 @@ struct State {
 
 /// See the module's documentation.
 pub(crate) struct Together {
-    state: Mutex<State>,
+    redis: Redis,
+    scripts: Arc<Scripts>,
     script: fn(&Scripts) -> &Script,
+    /// How long things are kept, which all scripts take.
+    kept: String,
+    state: Mutex<State>,
 }
 
 impl fmt::Debug for Together {
@@ -54,8 +58,13 @@ impl fmt::Debug for Together {
 }
 
 impl Together {
-    pub(crate) fn new(script: fn(&Scripts) -> &Script) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), script })
+    pub(crate) fn new(
+        redis: Redis,
+        scripts: Arc<Scripts>,
+        script: fn(&Scripts) -> &Script,
+        kept: String,
+    ) -> Arc<Self> {
+        Arc::new(Self { redis, scripts, script, kept, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -63,11 +72,7 @@ impl Together {
     }
 
     /// One step. It is carried out even if the caller goes away.
-    pub(crate) async fn step<T: FromRedisValue>(
-        self: &Arc<Self>,
-        queue: &Queue,
-        step: Step,
-    ) -> Result<T, QueueError> {
+    pub(crate) async fn step<T: FromRedisValue>(self: &Arc<Self>, step: Step) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         let start = {
             let mut state = self.lock();
@@ -77,7 +82,7 @@ impl Together {
             start
         };
         if start {
-            tokio::spawn(self.clone().call_until_done(queue.clone()));
+            tokio::spawn(self.clone().call_until_done());
         }
         let gone = |_| QueueError::Unavailable("the process is ending".into());
         let value = answered.await.map_err(gone)??;
@@ -92,7 +97,7 @@ impl Together {
         T::from_redis_value(value).map_err(|error| redis::RedisError::from(error).into())
     }
 
-    async fn call_until_done(self: Arc<Self>, queue: Queue) {
+    async fn call_until_done(self: Arc<Self>) {
         loop {
             let steps: Vec<_> = {
                 let mut state = self.lock();
@@ -103,12 +108,13 @@ impl Together {
                 }
                 state.waiting.drain(..number).collect()
             };
-            self.call(&queue, steps).await;
+            self.call(steps).await;
         }
     }
 
-    async fn call(&self, queue: &Queue, steps: Vec<Waiting>) {
-        let mut call = queue.call((self.script)(&queue.scripts));
+    async fn call(&self, steps: Vec<Waiting>) {
+        let mut call = self.redis.script((self.script)(&self.scripts));
+        call.arg(&self.kept);
         let mut profiles: Vec<&str> = Vec::new();
         let mut numbers = Vec::with_capacity(steps.len());
         for Waiting { step, .. } in &steps {
@@ -126,7 +132,7 @@ impl Together {
         for (Waiting { step, .. }, number) in steps.iter().zip(numbers) {
             call.arg(&step.head).arg(number.as_slice()).arg(&step.arguments);
         }
-        let answers: Result<Vec<Value>, QueueError> = queue.redis.invoke(&call).await;
+        let answers: Result<Vec<Value>, QueueError> = self.redis.invoke(&call).await;
         // Whoever went away does not hear the answer.
         match answers {
             Ok(answers) => {

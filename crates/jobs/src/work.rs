@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
-    queue::{Queue, STALLS_TOLERATED, json, milliseconds, parse},
+    queue::{Queue, json, parse},
     record::{Claim, Finish, Kind, Outcome, Progress},
     redis::{Blocking, LONGEST_BLOCK},
+    rules::{STALLS_TOLERATED, milliseconds},
     state::JobState,
     together::Step,
 };
@@ -142,7 +143,7 @@ impl Queue {
             timed_out,
         ];
         let step = Step { head: Vec::new(), profile: None, arguments };
-        let (answer, left): (String, u64) = self.finishing.step(self, step).await?;
+        let (answer, left): (String, u64) = self.finishing.step(step).await?;
         match answer.as_str() {
             "accepted" => {
                 if left > 0

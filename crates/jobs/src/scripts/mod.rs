@@ -41,6 +41,8 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
+use crate::rules::{LEASE, STALLS_TOLERATED, milliseconds};
+
 /// The version of the records that this code writes and understands.
 pub(crate) const VERSION: u32 = 2;
 
@@ -132,8 +134,8 @@ const EVENTS_KEPT: u32 = 20_000;
 fn constants(version: u32) -> String {
     let numbers = [
         ("VERSION", u64::from(version)),
-        ("LEASE_MS", crate::queue::milliseconds(crate::queue::LEASE)),
-        ("STALLS_TOLERATED", u64::from(crate::queue::STALLS_TOLERATED)),
+        ("LEASE_MS", milliseconds(LEASE)),
+        ("STALLS_TOLERATED", u64::from(STALLS_TOLERATED)),
         // How many elements a script touches at most.
         ("CHUNK", 100),
         // How many jobs a page of a listing looks at, at most.
