@@ -71,11 +71,20 @@ pub(crate) fn open_queue(url: &str, storage: &StorageSettings) -> Result<Queue, 
 }
 
 /// Connects to a Redis that runs already, for roles that need one.
-pub(crate) fn open_shared_queue(storage: &StorageSettings) -> Result<Queue, RoleError> {
+pub(crate) async fn open_shared_queue(storage: &StorageSettings) -> Result<Queue, RoleError> {
     let url = storage.redis.url().ok_or_else(|| {
         RoleError::Setting(
             "REDIS_URL (or --redis-url) is needed here; `jesse-jobs up` starts a Redis of its own".into(),
         )
     })?;
-    open_queue(url, storage)
+    let queue = open_queue(url, storage)?;
+    warn_of_dangers(&queue).await;
+    Ok(queue)
+}
+
+/// Says at the start what in a Redis that is not ours puts jobs at risk.
+pub(crate) async fn warn_of_dangers(queue: &Queue) {
+    for danger in queue.redis().dangers().await {
+        tracing::warn!("this Redis is not safe for jobs: {danger}");
+    }
 }

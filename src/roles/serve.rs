@@ -61,7 +61,7 @@ pub(super) fn api(
 
 /// Serves until `stop`.
 pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(), RoleError> {
-    let queue = open_shared_queue(&settings.storage)?;
+    let queue = open_shared_queue(&settings.storage).await?;
     let blobs = data::blobs(&settings.storage.data.data)?;
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;

@@ -10,6 +10,7 @@ use workers::{RunMetrics, Worker};
 use super::{
     DataFolder, RoleError, data, open_queue,
     serve::{self, listen},
+    warn_of_dangers,
 };
 use crate::{
     api,
@@ -39,6 +40,7 @@ pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), Ro
     let listener = listen(&settings.api).await?;
     let data = DataFolder::lock(&settings.storage.data.data)?;
     if let Some(url) = settings.storage.redis.url() {
+        warn_of_dangers(&open_queue(url, &settings.storage)?).await;
         return Box::pin(run_on(url, &settings, &data, listener, stop)).await;
     }
     let mut redis = PrivateRedis::start(&data.redis()).await?;

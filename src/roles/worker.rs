@@ -29,7 +29,7 @@ pub struct WorkerSettings {
 
 /// Works until `stop`, then drains.
 pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<(), RoleError> {
-    let queue = open_shared_queue(&settings.storage)?;
+    let queue = open_shared_queue(&settings.storage).await?;
     let data = &settings.storage.data.data;
     let blobs = data::blobs(data)?;
     let here = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir());

@@ -121,7 +121,7 @@ struct Rare<'a> {
 }
 
 /// The most jobs that a tenant may have open unless something else is set.
-pub const MAX_OPEN: u32 = 1_000_000;
+pub const MAX_OPEN: u32 = 200_000;
 
 impl Queue {
     /// The queue in this Redis.

@@ -105,6 +105,30 @@ impl Redis {
         &self.keys
     }
 
+    /// What in Redis's settings puts jobs at risk, in words for an operator. Nothing, where Redis does not let us ask.
+    pub async fn dangers(&self) -> Vec<&'static str> {
+        let setting = async |name: &str| {
+            let mut ask = redis::cmd("CONFIG");
+            ask.arg("GET").arg(name);
+            let pair = self.query::<Vec<String>>(&ask).await.ok()?;
+            pair.into_iter().nth(1)
+        };
+        let mut dangers = Vec::new();
+        if setting("maxmemory-policy").await.is_some_and(|policy| policy != "noeviction") {
+            dangers.push("it may evict keys when its memory is full, and jobs with them: set maxmemory-policy to noeviction");
+        }
+        let appends = setting("appendonly").await;
+        if appends.is_some_and(|appends| appends == "no") {
+            let snapshots = setting("save").await.is_some_and(|save| !save.is_empty());
+            dangers.push(if snapshots {
+                "it writes snapshots only, so a crash loses the jobs since the last: set appendonly to yes"
+            } else {
+                "it keeps nothing on disk, so a restart loses all jobs: set appendonly to yes"
+            });
+        }
+        dangers
+    }
+
     /// Whether Redis answers (of a cluster, the node that has the deployment's keys).
     pub async fn ping(&self) -> Result<(), QueueError> {
         // Unlike PING, it names a key: no other node of a cluster may answer in this one's place.

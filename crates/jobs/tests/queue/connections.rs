@@ -116,3 +116,23 @@ async fn a_server_that_hangs_counts_as_away_and_all_is_well_when_it_goes_on() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     bench.redis.ping().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_redis_that_may_lose_jobs_is_told_from_one_that_does_not() {
+    let bench = Bench::new(1).await;
+    let set = async |name: &str, value: &str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg(name).arg(value).exec_async(&mut bench.raw().await).await.unwrap();
+    };
+    for (name, value) in [("appendonly", "yes"), ("maxmemory-policy", "noeviction")] {
+        set(name, value).await;
+    }
+    assert!(bench.redis.dangers().await.is_empty());
+    set("maxmemory-policy", "allkeys-lru").await;
+    set("appendonly", "no").await;
+    set("save", "").await;
+    let dangers = bench.redis.dangers().await.join("; ");
+    assert!(dangers.contains("evict") && dangers.contains("nothing on disk"), "{dangers}");
+    set("save", "60 1000").await;
+    assert!(bench.redis.dangers().await.join("; ").contains("snapshots only"));
+}
