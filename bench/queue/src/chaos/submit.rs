@@ -202,11 +202,12 @@ impl Submitter {
 
     fn task(&self, number: usize, key: String) -> Task {
         let Options { plain, poison, least_ms, most_ms, .. } = self.options;
-        let ends = match number % 100 {
+        // Primes, so that these fall on batches as on other jobs.
+        let ends = match (number % 107, number % 37) {
             _ if poison => End::Kills,
             _ if plain => End::Well,
-            22 => End::Fails,
-            41 | 57 | 83 => End::FailsOnce,
+            (22, _) => End::Fails,
+            (_, 5) => End::FailsOnce,
             _ => End::Well,
         };
         Task { key, sleep_ms: rand::rng().random_range(least_ms..=most_ms.max(least_ms)), ends }
