@@ -112,7 +112,10 @@ impl Chaos {
         }
         if self.dies_at(Place::HandingIn) {
             let after = HANDING_IN.mul_f64(rand::rng().random());
-            // A thread, since the runtime's timers are too coarse for this.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "in a thread of its own: the runtime's timers are too coarse"
+            )]
             std::thread::spawn(move || {
                 std::thread::sleep(after);
                 std::process::abort();
