@@ -26,8 +26,8 @@ pub(crate) fn open(url: &str) -> Result<Queue, QueueError> {
     Ok(Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default()))
 }
 
-/// A number that no other process has.
-pub(crate) fn origin() -> u128 {
+/// Nanoseconds since 1970: a number that no other process has.
+pub(crate) fn now_ns() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// The queue in this Redis; nothing is connected yet.
     pub(crate) fn open(url: &str) -> Result<Self, QueueError> {
-        let (queue, origin) = (open(url)?, origin());
+        let (queue, origin) = (open(url)?, now_ns());
         let worker = WorkerId::new(format!("bench-{}", std::process::id()));
         Ok(Self { queue, worker, tenant: TenantId::default_tenant(), origin })
     }

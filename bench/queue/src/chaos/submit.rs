@@ -45,7 +45,7 @@ pub(crate) struct Options {
     /// Gets a line for each acknowledged job: id, tenant and kind
     #[arg(long)]
     ids: PathBuf,
-    /// Single jobs that succeed, all of one tenant
+    /// Single urgent jobs that succeed, all of one tenant
     #[arg(long)]
     plain: bool,
     /// They kill their workers
@@ -78,7 +78,7 @@ pub(crate) async fn submit(options: Options) -> Result<Value, BenchError> {
         queue: api::open(&options.redis)?,
         ids: Journal::open(&options.ids)?,
         options,
-        origin: api::origin(),
+        origin: api::now_ns(),
         begin: tokio::time::Instant::now(),
         again: AtomicUsize::new(0),
         cancelled: AtomicUsize::new(0),
@@ -192,7 +192,8 @@ impl Submitter {
 
     fn treatment(&self, number: usize) -> Treatment {
         if self.options.plain {
-            return Treatment::default();
+            // Ahead of all others.
+            return Treatment { priority: Priority::Interactive, ..Treatment::default() };
         }
         let labels = BTreeMap::from([("part".to_owned(), (number % 7).to_string())]);
         let tags = Tags::new(Some("chaos".into()), labels).ok().filter(|_| number.is_multiple_of(5));

@@ -96,8 +96,10 @@ impl Chaos {
 
     async fn handle(&self, Assignment { claim, mut stop }: Assignment) -> Result<Handled, BoxDynError> {
         let task: Task = serde_json::from_str(&claim.request)?;
-        let note =
-            |what: &str| self.journal.add(&format!("{what} {} {} {}", claim.run, claim.fence, task.key));
+        let note = |what: &str| {
+            let Claim { run, fence, .. } = &claim;
+            self.journal.add(&format!("{what} {run} {fence} {} {}", task.key, api::now_ns()))
+        };
         note("claimed")?;
         if task.ends == End::Kills || self.dies_at(Place::Claimed) {
             std::process::abort();
@@ -146,7 +148,7 @@ pub(crate) async fn work(options: Options) -> Result<(), BenchError> {
     let Options { redis, concurrency, die, spare, journal } = options;
     let asked = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
-    let worker = WorkerId::new(format!("chaos-{}-{}", std::process::id(), api::origin()));
+    let worker = WorkerId::new(format!("chaos-{}-{}", std::process::id(), api::now_ns()));
     let capacity = Capacity { slots: concurrency, memory_mb: 0 };
     let backend = LeaseBackend::new(api::open(&redis)?, worker, capacity);
     let drain = backend.drain_handle();
