@@ -48,6 +48,8 @@ EXPIRING = "items:", "plans:", "calm", "alone:by"
 LONG = 3
 # Bars, in seconds.
 QUEUED_AGAIN, RUNS_AGAIN, ENDED = 12, 15, 300
+# All of it, in seconds.
+LIMIT = 900
 
 PARTS = "chaos", "recovery", "clock"
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -456,14 +458,15 @@ def chaos():
          "freeze": lambda: crew.freeze(chance.uniform(LEASE_S + 2, LEASE_S + 4))}[blow]()
 
     def restart(seconds):
+        nonlocal more
         # Quiet, and all that was lost is taken back: what is lost from here on is Redis's fault.
         open(spare, "w").close()
         begin = time.monotonic()
         while crew.stopped or time.monotonic() < begin + TAKEN_BACK_S:
             crew.watch(0.1)
         # Some runs have to be held all the time, which ordinary ones are too short for.
-        nonlocal more
-        long = plain(redis, LONG, 0, *(word for end in ("least", "most") for word in (f"--{end}-ms", int((seconds + LEASE_S) * 1000))))
+        length = int((seconds + LEASE_S) * 1000)
+        long = plain(redis, LONG, 0, "--least-ms", length, "--most-ms", length)
         more += LONG
         with open(long) as file, open(ids, "a") as all_ids:
             all_ids.write(file.read())
@@ -552,10 +555,10 @@ def taken_back(free):
     until(lambda: redis.number("ZCARD", PREFIX + "leases") == 1 + busy, 10, "the others are busy")
     time.sleep(chance.uniform(0, 2.5))  # anywhere between two renewals
     kill(first.workers[0])
-    if free:
-        again = lambda: (lambda state, now: state == b"running" and now != fence)(*redis.call("HMGET", PREFIX + run, "state", "fence"))
-    else:
-        again = lambda: redis.call("HGET", PREFIX + run, "state") == b"queued"
+
+    def again():
+        state, now = redis.call("HMGET", PREFIX + run, "state", "fence")
+        return (state == b"running" and now != fence) if free else state == b"queued"
     took = until(again, 30, "the run was taken back", 0.02)
     for worker in others.workers:
         kill(worker)
@@ -636,8 +639,8 @@ def recovery():
 
 def clock():
     """Leases are on Redis's clock, and a worker's own timers do not follow its wall clock."""
-    places = "/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/libfaketimeMT.so.1"
-    library = next((path for place in places for path in glob.glob(place)), None)
+    places = "/usr/lib/*/faketime", "/usr/lib*/faketime", "/usr/local/lib/faketime"
+    library = next((path for place in places for path in glob.glob(place + "/libfaketimeMT.so.1")), None)
     if library is None:
         say("clock: skipped, libfaketime is not installed (apt install faketime)")
         return
@@ -650,7 +653,9 @@ def clock():
             file.write(offset + "\n")
         os.replace(jump + ".new", jump)
     set_clock("+0")
-    environment = dict(os.environ, LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=jump, FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1")
+    # A clock that is set leaves the monotonic one as it is.
+    environment = dict(os.environ, LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=jump, FAKETIME_NO_CACHE="1",
+                       FAKETIME_DONT_FAKE_MONOTONIC="1")
     crew = Crew(redis.url, 1, 4, environment=environment)
     ids = os.path.join(redis.data, "ids")
     submitter = submitting(redis.url, ids, 400, 24, "--plain")
@@ -677,7 +682,9 @@ def clock():
 def main():
     # A worker that aborts leaves no core behind.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"not done in {LIMIT} s"))
+    signal.alarm(LIMIT)
     parts = [("kill-redis", kill_redis)] if arguments.kill_redis else [
         (name, globals()[name]) for name in arguments.only or (PARTS[:1] if quick else PARTS)]
     for name, part in parts:

@@ -11,8 +11,8 @@ use std::{
 
 use clap::Args;
 use jobs::{
-    BatchSubmission, CacheKey, Child, Idempotency, Kind, OnFailure, Priority, Queue, QueueError, Submission,
-    Tags, TenantId, Treatment,
+    BatchSubmission, CacheKey, CacheMode, Child, Idempotency, Kind, OnFailure, Priority, Queue, QueueError,
+    Submission, Tags, TenantId, Treatment,
 };
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -198,7 +198,9 @@ impl Submitter {
         let labels = BTreeMap::from([("part".to_owned(), (number % 7).to_string())]);
         let tags = Tags::new(Some("chaos".into()), labels).ok().filter(|_| number.is_multiple_of(5));
         let priority = PRIORITIES[number % PRIORITIES.len()];
-        Treatment { priority, tags: tags.unwrap_or_default(), ..Treatment::default() }
+        // These have the key of the one before: its result is replaced, or its run shared.
+        let cache = if number % 50 == 29 { CacheMode::Refresh } else { CacheMode::Use };
+        Treatment { priority, cache, tags: tags.unwrap_or_default(), ..Treatment::default() }
     }
 
     fn task(&self, number: usize, key: String) -> Task {
