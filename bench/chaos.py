@@ -243,7 +243,7 @@ class Follower(threading.Thread):
     def __init__(self, redis):
         super().__init__(daemon=True)
         self.redis, self.last, self.stop = redis, "0", threading.Event()
-        self.ends = collections.Counter()
+        self.ends, self.running, self.lost = collections.Counter(), {}, []
         self.start()
 
     def run(self):
@@ -257,6 +257,14 @@ class Follower(threading.Thread):
         for entry, fields in found[0][1] if found else []:
             if fields[0] == b"job" and fields[3].decode() in STATES:
                 self.ends[fields[1].decode()] += 1
+            elif fields[0] == b"run":
+                run, at = fields[1].decode(), int(entry.split(b"-")[0]) / 1000
+                since = self.running.pop(run, None)
+                if fields[3] == b"running":
+                    self.running[run] = at
+                elif fields[3] == b"queued" and since:
+                    # Taken from its worker, or handed back.
+                    self.lost.append((run, since, at))
             self.last = entry.decode()
         return bool(found)
 
@@ -384,6 +392,7 @@ def verify(redis, follower, crew, ids, sent):
 
     # Of each run one worker's outcome was taken: what jobs, results and the run itself say is the same.
     claimed, computed = collections.Counter(), collections.Counter()
+    contested = 0
     claims_of, answers_of, holder = collections.defaultdict(collections.Counter), collections.defaultdict(set), {}
     for what, run, fence, key, _ in crew.lines():
         (claimed if what == "claimed" else computed)[run, fence] += 1
@@ -392,6 +401,7 @@ def verify(redis, follower, crew, ids, sent):
             holder[run] = fence
         else:
             answers_of[run].add(fence)
+            contested += holder.get(run) != fence and (run, holder.get(run)) not in computed
     accepted = collections.defaultdict(set)
     for job in jobs:
         if job["state"] == "succeeded":
@@ -410,7 +420,8 @@ def verify(redis, follower, crew, ids, sent):
     wrong = [] if crew.environment else [run for run in runs if holder.get(run) not in accepted[run]]
     bar(not wrong, f"{len(wrong)} runs have the result of a worker that had lost them to another: {wrong[:5]}")
     rivals = sum(len(answers) > 1 for run, answers in answers_of.items() if run in accepted)
-    say(f"{len(runs)} runs have one result each, {rivals} of them were computed more than once")
+    say(f"{len(runs)} runs have one result each, {rivals} of them were computed more than once; {contested} times a worker "
+        "handed in what another was computing by then")
 
     dead = [job for job in jobs if job["state"] == "dead"]
     lost = [max(claims_of[job["request"]["key"]].values(), default=0) for job in dead]
@@ -472,9 +483,11 @@ def chaos():
             all_ids.write(file.read())
         until(lambda: crew.look_after() or check(redis, long)[0]["jobs"] == {"running": LONG}, 9, "the long runs are at work", 0.2)
         before, depth = redis.counters(), redis.number("ZCARD", PREFIX + "leases")
+        gone = time.time()
         redis.stop()
         crew.watch(seconds)
         redis.start()
+        back = time.time()
         crew.watch(TAKEN_BACK_S + (LEASE_S if seconds > LEASE_S else 0) + 1)
         after = redis.counters()
         os.unlink(spare)
@@ -482,6 +495,13 @@ def chaos():
         say(f"Redis away for {seconds} s with {depth} runs at work: {stalls} stalls, {after['gaps'] - before['gaps']} gaps noticed, "
             f"{claims} runs claimed since")
         bar(stalls == 0, f"{stalls} runs lost their worker when Redis was away for {seconds} s")
+        claims = collections.defaultdict(list)
+        for what, run, _, _, at in crew.lines() if stalls else []:
+            claims[run] += [int(at) / 1e9] if what == "claimed" else []
+        for run, since, at in [lost for lost in follower.lost if lost[2] > gone][:10]:
+            known = any(since - 0.1 < claim < at for claim in claims[run])
+            say(f"  {run}: {'held' if known else 'claimed, which its worker did not hear,'} since {since - gone:.2f} s after Redis went, "
+                f"taken back {at - back:.2f} s after it was there again")
 
     for part, seconds in zip(parts, [*away, None]):
         for _ in range(part):
@@ -703,6 +723,8 @@ with folder, open(os.path.join(folder.name, "log"), "w+") as log:
         log.seek(0)
         printed = log.read()
     finally:
+        for number in signal.SIGTERM, signal.SIGINT, signal.SIGALRM:
+            signal.signal(number, signal.SIG_IGN)  # asked twice, it still leaves nothing behind
         for process in processes:
             kill(process)
 if missed:

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -25,6 +25,9 @@ const TENANTS: [&str; 4] = ["ann", "bob", "cid", "default"];
 const PRIORITIES: [Priority; 3] = [Priority::Interactive, Priority::Normal, Priority::Batch];
 /// Jobs come in groups of as many, of which every fourth is a batch.
 const GROUP: usize = 50;
+/// A few take so long that a worker which was stopped for longer than its lease meets the next one at it, and that a
+/// worker which is to end hands them back.
+const LONG_MS: RangeInclusive<u64> = 3000..=5000;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long Redis may be away.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -213,7 +216,8 @@ impl Submitter {
             (_, 5) => End::FailsOnce,
             _ => End::Well,
         };
-        Task { key, sleep_ms: rand::rng().random_range(least_ms..=most_ms.max(least_ms)), ends }
+        let range = if !plain && number % 149 == 3 { LONG_MS } else { least_ms..=most_ms.max(least_ms) };
+        Task { key, sleep_ms: rand::rng().random_range(range), ends }
     }
 
     fn key(&self, number: usize) -> String {
