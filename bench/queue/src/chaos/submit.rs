@@ -216,7 +216,7 @@ impl Submitter {
             (_, 5) => End::FailsOnce,
             _ => End::Well,
         };
-        let range = if !plain && number % 149 == 3 { LONG_MS } else { least_ms..=most_ms.max(least_ms) };
+        let range = if !plain && number % 73 == 3 { LONG_MS } else { least_ms..=most_ms.max(least_ms) };
         Task { key, sleep_ms: rand::rng().random_range(range), ends }
     }
 
