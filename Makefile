@@ -35,8 +35,11 @@ bench: build ## Measure backtests against Jesse alone, and the queue against oth
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/queue.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
-soak: build ## Run a thousand backtests, kill the server in between, and look for what is left over (some minutes)
+soak: build ## Run a thousand backtests, then ten thousand jobs while workers and Redis are killed (ten minutes)
+	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
+	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --kill-redis
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
 	cargo fmt --all --check

@@ -1,4 +1,5 @@
-//! All contact with the API of `jobs`: when that changes, this module follows, and the measurements stay what they are.
+//! All contact of the measurements with the API of `jobs`: when that changes, this module follows, and they stay what
+//! they are. (`chaos` is about what that API promises, so it uses it as it is.)
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,6 +20,16 @@ pub(crate) use jobs::{
 const NAME: &str = "bench";
 /// Shared by all calls.
 const CONNECTIONS: usize = 4;
+
+/// The queue in this Redis; nothing is connected yet.
+pub(crate) fn open(url: &str) -> Result<Queue, QueueError> {
+    Ok(Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default()).with_max_open(u32::MAX))
+}
+
+/// Nanoseconds since 1970: a number that no other process has.
+pub(crate) fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+}
 
 /// What a job carries.
 #[derive(Debug, Clone)]
@@ -42,9 +53,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// The queue in this Redis; nothing is connected yet.
     pub(crate) fn open(url: &str) -> Result<Self, QueueError> {
-        let queue =
-            Queue::new(Redis::open(url, NAME, CONNECTIONS)?, Retention::default()).with_max_open(u32::MAX);
-        let origin = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let (queue, origin) = (open(url)?, now_ns());
         let worker = WorkerId::new(format!("bench-{}", std::process::id()));
         Ok(Self { queue, worker, tenant: TenantId::default_tenant(), origin })
     }

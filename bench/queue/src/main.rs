@@ -2,8 +2,11 @@
 //! other queues; every subcommand can also be called by itself, on a Redis that holds nothing else.
 //!
 //! It does not empty the Redis, neither before nor after.
+//!
+//! The `chaos` subcommands are what `bench/chaos.py` kills, and what it asks afterwards.
 
 mod api;
+mod chaos;
 mod enqueue;
 mod raw;
 mod scripts;
@@ -77,6 +80,15 @@ enum Measure {
         #[arg(long, default_value_t = 500)]
         summary_bytes: usize,
     },
+    /// A worker that may die where it hurts; ends well on SIGTERM
+    #[command(hide = true)]
+    ChaosWorker(chaos::worker::Options),
+    /// Submits jobs of many sorts until each is acknowledged, and writes down which were
+    #[command(hide = true)]
+    ChaosSubmit(chaos::submit::Options),
+    /// Reads every acknowledged job
+    #[command(hide = true)]
+    ChaosCheck(chaos::check::Options),
 }
 
 /// Why a measurement failed.
@@ -120,6 +132,9 @@ async fn measure(what: Measure) -> Result<(), BenchError> {
         Measure::Finished { on, request_bytes, summary_bytes } => {
             scripts::finished(&on.redis, on.count, request_bytes, summary_bytes).await?
         }
+        Measure::ChaosWorker(options) => return chaos::worker::work(options).await,
+        Measure::ChaosSubmit(options) => chaos::submit::submit(options).await?,
+        Measure::ChaosCheck(options) => chaos::check::check(&options).await?,
     };
     Ok(writeln!(std::io::stdout(), "{figures}")?)
 }
