@@ -33,7 +33,8 @@ test: setup ## Run all tests, on a real Redis and a real Jesse
 bench: build ## Measure backtests against Jesse alone, and the queue against others (needs scripts, see bench/)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
-	$(JESSE_PYTHON) bench/queue.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
+	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
 soak: build ## Run a thousand backtests, then ten thousand jobs while workers and Redis are killed (ten minutes)
 	cargo build --release -p queue-bench

@@ -13,10 +13,6 @@ BINARY is `queue-bench`: its workers sleep instead of computing. All is on serve
 Afterwards every acknowledged job must be there once and have ended once, with one worker's result, and nothing else may be left in
 Redis. Ends with 1 if anything did not hold. Bounded: about five minutes, two with --kill-redis; --quick is chaos alone in one minute.
 """
-import sys
-
-sys.path.pop(0)  # queue.py beside this is not the module of that name, which others import
-
 import argparse
 import asyncio
 import collections
@@ -31,6 +27,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time

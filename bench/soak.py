@@ -6,10 +6,6 @@ Each round runs 200 different one-month backtests from 32 clients. After every r
 as after the first, hardly more memory, and no scratch folder may be left. Then the server is killed with SIGKILL in the middle of a
 round and started again: every job that was accepted must still end well. Bounded: about twenty seconds a round on two cores.
 """
-import sys
-
-sys.path.pop(0)  # queue.py beside this is not the module of that name, which others import
-
 import argparse
 import concurrent.futures
 import http.client
@@ -17,6 +13,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 

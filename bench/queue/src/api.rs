@@ -16,7 +16,7 @@ pub(crate) use jobs::{
     backend::{Assignment, Handled},
 };
 
-/// Keeps the keys apart from those of a real deployment; `bench/queue.py` looks for result records under it.
+/// Keeps the keys apart from those of a real deployment; `bench/queues.py` looks for result records under it.
 const NAME: &str = "bench";
 /// Shared by all calls.
 const CONNECTIONS: usize = 4;

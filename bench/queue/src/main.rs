@@ -1,4 +1,4 @@
-//! Measures the queue through its public API and prints one line of JSON. `bench/queue.py` runs it by turns with
+//! Measures the queue through its public API and prints one line of JSON. `bench/queues.py` runs it by turns with
 //! other queues; every subcommand can also be called by itself, on a Redis that holds nothing else.
 //!
 //! It does not empty the Redis, neither before nor after.

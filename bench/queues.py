@@ -1,6 +1,6 @@
 """How the queue compares with BullMQ, Celery and RQ on the same Redis, and what depth and finished jobs cost.
 
-usage: queue.py BINARY [--only PART ...] [--rounds N] [--quick] [--peers FOLDER]
+usage: queues.py BINARY [--only PART ...] [--rounds N] [--quick] [--peers FOLDER]
 
 BINARY is `queue-bench`. All use one Redis with its defaults and no persistence, and take turns, so that a busy machine slows all;
 figures are medians of the rounds. FOLDER holds the scripts that measure the others (`bullmq.js`, `capp.py`, `cbench.py`, `rbench.py`,
@@ -49,7 +49,7 @@ missed = []
 
 
 def note(text):
-    print(f"queue.py: {text}", file=sys.stderr, flush=True)
+    print(f"queues.py: {text}", file=sys.stderr, flush=True)
 
 
 def run(*command, limit=300, where=None):
@@ -414,7 +414,7 @@ def main():
         queues[0].url = redis.url
         versions = [f"Redis {redis.info('redis_version')}", *(queue.version for queue in queues[1:] if queue.version),
                     f"Python {platform.python_version()}"]
-        command = " ".join(["bench/queue.py", os.path.basename(binary), *sys.argv[2:]])
+        command = " ".join(["bench/queues.py", os.path.basename(binary), *sys.argv[2:]])
         print(f"`{command}` on {machine()}; {', '.join(versions)}.")
         if "throughput" in parts:
             throughput(redis, queues)
