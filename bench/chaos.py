@@ -581,6 +581,7 @@ def taken_back(free):
 
     def again():
         state, now = redis.call("HMGET", PREFIX + run, "state", "fence")
+        state = state.split()[0]
         return (state == b"running" and now != fence) if free else state == b"queued"
     took = until(again, 30, "the run was taken back", 0.02)
     for worker in others.workers:
