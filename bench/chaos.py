@@ -254,14 +254,15 @@ class Follower(threading.Thread):
         for entry, fields in found[0][1] if found else []:
             if fields[0] == b"job" and fields[3].decode() in STATES:
                 self.ends[fields[1].decode()] += 1
-            elif fields[0] == b"run":
-                run, at = fields[1].decode(), int(entry.split(b"-")[0]) / 1000
-                since = self.running.pop(run, None)
-                if fields[3] == b"running":
-                    self.running[run] = at
-                elif fields[3] == b"queued" and since:
-                    # Taken from its worker, or handed back.
-                    self.lost.append((run, since, at))
+            elif fields[0] in (b"run", b"runs"):
+                at = int(entry.split(b"-")[0]) / 1000
+                for run in fields[1].decode().split():
+                    since = self.running.pop(run, None)
+                    if fields[3] == b"running":
+                        self.running[run] = at
+                    elif fields[3] == b"queued" and since:
+                        # Taken from its worker, or handed back.
+                        self.lost.append((run, since, at))
             self.last = entry.decode()
         return bool(found)
 

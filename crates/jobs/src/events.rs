@@ -68,9 +68,9 @@ impl Events {
             let reply: Option<StreamReadReply> = connection.query(&read).await?;
             outage.over();
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
-                for name in ["job", "run"] {
-                    if let Some(id) = entry.get::<String>(name) {
-                        self.announce(&id);
+                for name in ["job", "run", "runs"] {
+                    for id in entry.get::<String>(name).iter().flat_map(|ids| ids.split(' ')) {
+                        self.announce(id);
                     }
                 }
                 *last = entry.id;

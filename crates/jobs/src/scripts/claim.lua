@@ -22,7 +22,23 @@ local heads = {} -- of each ring: the next tenant, its time, the one after, its 
 local tenants = {} -- weight, cap and running runs of those that were charged
 local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
 local popped = {} -- places that may be empty now
+local buffers = {} -- entries that were popped ahead: {entry, seq, entry, seq, ...} and where the next is
+local started = {} -- runs that stand in no queue any more
 local leases, lease_ends = {}, text(now + LEASE_MS)
+
+-- Time that the head of a ring is charged with, not yet written: it stays the head for a while.
+local owed = {}
+local function write_owed(p)
+  local debt = owed[p]
+  if debt then
+    owed[p] = nil
+    add_time(p, debt.tenant, debt.time)
+  end
+end
+local function forget_head(p)
+  write_owed(p)
+  heads[p] = nil
+end
 
 local function charge(place)
   local p, tenant = split_place(place)
@@ -33,19 +49,23 @@ local function charge(place)
     tenants[tenant] = t
   end
   t.new = t.new + 1
-  local vt = tonumber(add_time(p, tenant, estimate[p] / t.weight) or nil)
+  local own = estimate[p] / t.weight
   band[p] = band[p] + estimate[p] / WEIGHTS[p]
   local head = heads[p]
-  if head and head[1] == tenant and vt and (not head[3] or vt < tonumber(head[4])) then
-    head[2] = vt -- still the next
+  if head and head[1] == tenant then
+    head[2] = head[2] + own
+    owed[p] = owed[p] or { tenant = tenant, time = 0 }
+    owed[p].time = owed[p].time + own
+    if head[3] and head[2] >= tonumber(head[4]) then forget_head(p) end -- another is next
   else
-    heads[p] = nil
+    forget_head(p)
+    add_time(p, tenant, own)
   end
   if t.cap and t.running + t.new >= t.cap then
     -- At its running cap: it stands in no ring until one of its runs has ended.
     for q = 0, 2 do
+      forget_head(tostring(q))
       unlink(tostring(q), tenant)
-      heads[tostring(q)] = nil
     end
   end
 end
@@ -58,34 +78,29 @@ local function start(run, place, r, alone, ...)
   leases[#leases + 1] = lease_ends
   leases[#leases + 1] = run
   charge(place)
-  emit('run', run, 'running')
+  started[run] = true
   slots, memory, nothing_held = slots - r.need, memory - r.mem, false
   taken_from_ready = taken_from_ready + 1
   claims[#claims + 1] = { run, fence, r.kind, r.plan, r.req, (r.attempt or 0) + 1, alone and 1 or 0, r.need, r.mem, r.wall }
 end
 
 local function read(run)
-  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'plan', 'attempt', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'plan', 'attempt')
   if not r[1] then return {} end
   local state, seq = string.match(r[1], '^(%S+) (%S+)')
   local v, kind, need, mem = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)')
   local _, wall = limits_of(r[3])
+  local plan, request = string.match(r[4] or '', '^([^\n]*)\n(.*)$')
   return {
-    state = state, seq = seq, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), wants = r[3], plan = r[4],
-    wall = wall, attempt = r[5], job = r[6],
+    state = state, seq = seq, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), wants = r[3], plan = plan,
+    req = request, wall = wall, attempt = r[5],
   }
-end
-
--- All jobs that wait for a run ask for the same.
-local function with_request(run, r)
-  r.req = request_of(call('HGET', key('job', r.job or call('SRANDMEMBER', key('waiters', run))), 'data'))
-  return r
 end
 
 -- Takes a run that was set aside, from a sorted set.
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
-  local r = with_request(run, read(run))
+  local r = read(run)
   start(run, string.match(r.wants, '\n([^\n]+)'), r, alone)
 end
 
@@ -100,7 +115,7 @@ local function start_child(batch, about, place)
     local state, seq, _, flags = parse_state(job[1])
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
-      return plans[plan]
+      return plans[plan] .. '\n' .. request_of(job[2])
     end
     if state == 'queued' then
       local flight = about.mode == 'off' and id or cache_key
@@ -112,9 +127,10 @@ local function start_child(batch, about, place)
       else
         call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. flags)
         call('SET', key('flight', flight), run)
-        local r = { seq = seq, kind = about.kind, plan = planned(), req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }
+        planned()
+        local r = { seq = seq, kind = about.kind, plan = plans[plan], req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }
         start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight,
-          'wants', about.limits .. '\n' .. place, 'plan', r.plan, 'job', id)
+          'wants', about.limits .. '\n' .. place, 'plan', planned(), 'job', id)
         return true
       end
     end
@@ -172,12 +188,16 @@ while slots > 0 and budget > 0 do
   if open then
     entry, seq = open.entry, open.seq
   else
-    local head = call('ZPOPMIN', key('q', place))
-    entry, seq, popped[place] = head[1], head[2], true
+    local buffer = buffers[place]
+    if not buffer or not buffer[buffer.at] then
+      buffer = call('ZPOPMIN', key('q', place), math.min(slots, 16))
+      buffer.at, buffers[place], popped[place] = 1, buffer, true
+    end
+    entry, seq, buffer.at = buffer[buffer.at], buffer[buffer.at + 1], buffer.at + 2
   end
   if not entry then
+    forget_head(p)
     unlink(p, tenant)
-    heads[p] = nil
   elseif string.sub(entry, 1, 1) == 'b' then
     local batch = string.sub(entry, 2)
     local about = open and open.about or read_batch(batch)
@@ -186,7 +206,7 @@ while slots > 0 and budget > 0 do
     if fits and not newer and start_child(batch, about, place) then reached[p], reached_band = vt, time end
     batches[place] = nil
     if call('EXISTS', key('pend', batch)) == 1 then
-      if open or call('EXISTS', key('q', place)) == 0 then
+      if open or (not buffers[place][buffers[place].at] and call('EXISTS', key('q', place)) == 0) then
         batches[place] = { entry = entry, seq = seq, about = about }
       else
         -- It goes to the end: what its tenant submitted meanwhile is not delayed by all of it.
@@ -208,25 +228,40 @@ while slots > 0 and budget > 0 do
       if r.wants ~= string.match(r.wants, '^[^\n]*') .. '\n' .. place then
         each_place(r.wants, function(other)
           if other ~= place then
+            forget_head(string.sub(other, 1, 1))
             displace_entry(other, entry)
-            heads[string.sub(other, 1, 1)] = nil
           end
         end)
       end
       if r.v > known then
         call('ZADD', P .. ':newer', r.v, run)
+        started[run] = true
       else
         reached[p], reached_band = vt, time
-        start(run, place, with_request(run, r), false)
+        start(run, place, r, false)
       end
     end
   end
 end
+for p = 0, 2 do write_owed(tostring(p)) end
+for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', t.new) end
 for place, open in pairs(batches) do call('ZADD', key('q', place), open.seq, open.entry) end
+for place, buffer in pairs(buffers) do -- what was popped ahead and is not wanted now
+  local back = {}
+  for at = buffer.at, #buffer, 2 do
+    if not started[string.sub(buffer[at], 2)] then
+      back[#back + 1] = buffer[at + 1]
+      back[#back + 1] = buffer[at]
+    end
+  end
+  if #back > 0 then
+    call('ZADD', key('q', place), unpack(back))
+    link(split_place(place))
+  end
+end
 for place in pairs(popped) do -- whoever has nothing queued any more leaves its ring
   if call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
 end
-for tenant, t in pairs(tenants) do add(key('tenant', tenant), 'running', t.new) end
 
 if taken_from_ready > 0 then
   count('claims', #claims)
@@ -245,6 +280,11 @@ if taken_from_ready > 0 then
   end
   call('HSET', P .. ':sched', unpack(fields))
   in_parts('ZADD', P .. ':leases', leases)
+  if #claims > 0 then
+    local runs = {}
+    for i, claim in ipairs(claims) do runs[i] = claim[1] end
+    emit('runs', table.concat(runs, ' '), 'running')
+  end
   flush_batches()
   flush()
 end

@@ -33,6 +33,7 @@ end
 
 local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 
+local kept_jobs
 local child_ended -- (batch, state), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
@@ -48,7 +49,8 @@ local function transition(id, to, ended, what, value)
   else
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. flags, 'end', ended)
   end
-  call('EXPIRE', record, kept('jobs'))
+  kept_jobs = kept_jobs or kept('jobs')
+  call('EXPIRE', record, kept_jobs)
   leave_set(key('list', index .. ':' .. from), id)
   join_set(key('list', index .. ':' .. to), seq, id)
   local tenant, kind = string.match(index, '^(.*):(.*)$')

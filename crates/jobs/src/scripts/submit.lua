@@ -24,6 +24,25 @@ end
 local number = (#ARGV - first + 1) / 9
 local seq = call('INCRBY', P .. ':seq', number) - number
 
+-- What is there for all of them is read at once; `flights` also has those that this call begins.
+local function flight_of(at)
+  local profile = profiles[tonumber(ARGV[at + 3])]
+  return profile.mode == 'off' and profile.tenant .. '/' .. ARGV[at + 5] or ARGV[at + 4], profile
+end
+local flights, results, new_flights = {}, {}, {}
+do
+  local keys = {}
+  for at = first, #ARGV, 9 do
+    local flight, profile = flight_of(at)
+    keys[#keys + 1] = key('flight', flight)
+    keys[#keys + 1] = key('result', profile.mode == 'use' and ARGV[at + 4] or '')
+  end
+  local there, i = call('MGET', unpack(keys)), 1
+  for at = first, #ARGV, 9 do
+    flights[flight_of(at)], results[at], i = there[i], there[i + 1], i + 2
+  end
+end
+
 local function submit(at)
   local id, again, run, profile, cache_key, hash, request, plan, rare = unpack(ARGV, at, at + 8)
   profile = profiles[tonumber(profile)]
@@ -51,9 +70,8 @@ local function submit(at)
   end
 
   -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
-  local flight = profile.mode == 'off' and tenant .. '/' .. hash or cache_key
-  local here = call('MGET', key('flight', flight), key('result', profile.mode == 'use' and cache_key or ''))
-  local flying, found = here[1], here[2] and summary_of(here[2])
+  local flight = flight_of(at)
+  local flying, found = flights[flight], results[at] and summary_of(results[at])
   if flying then
     -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
     local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'fixed', 'job')
@@ -99,13 +117,15 @@ local function submit(at)
   if flying then
     joining()(flying, id, {
       seq = arrival, flags = flags, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
-      plan = function() return plan end,
+      plan = function() return plan .. '\n' .. request end,
     })
     return answer(id, 'joined')
   end
   call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival, 'fixed', profile.fixed .. hash .. ' ' .. flight,
-    'wants', profile.wants, 'plan', plan, 'job', id)
-  call('SET', key('flight', flight), run)
+    'wants', profile.wants, 'plan', plan .. '\n' .. request, 'job', id)
+  flights[flight] = run
+  new_flights[#new_flights + 1] = key('flight', flight)
+  new_flights[#new_flights + 1] = run
   if later then
     call('HSET', key('run', run), 'starts', rare.start_at)
     call('ZADD', P .. ':delayed', rare.start_at, run)
@@ -120,6 +140,7 @@ end
 
 local answers = {}
 for at = first, #ARGV, 9 do answers[#answers + 1] = isolated(submit, at) end
+if #new_flights > 0 then call('MSET', unpack(new_flights)) end
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)
