@@ -565,6 +565,10 @@ def run_fields(redis, *names):
     return {key: redis.call("HMGET", PREFIX + key, *names) for key in redis.keys("run:*")}
 
 
+def fence_of(claim):
+    return claim and claim.split()[0]
+
+
 def taken_back(free):
     """Seconds from the death of a worker until its run is queued again, or, with a free slot elsewhere, runs again."""
     redis = Redis()
@@ -572,7 +576,8 @@ def taken_back(free):
     first = Crew(redis.url, 1, 1)
     plain(redis, 1, 0, *endless)
     until(lambda: redis.number("ZCARD", PREFIX + "leases") == 1, 10, "it runs")
-    (run, (fence,)), = run_fields(redis, "fence").items()
+    (run, (claim,)), = run_fields(redis, "claim").items()
+    fence = fence_of(claim)
     others = Crew(redis.url, 3, 1)
     busy = 2 if free else 3
     plain(redis, busy, 0, *endless)
@@ -581,9 +586,9 @@ def taken_back(free):
     kill(first.workers[0])
 
     def again():
-        state, now = redis.call("HMGET", PREFIX + run, "state", "fence")
+        state, now = redis.call("HMGET", PREFIX + run, "state", "claim")
         state = state.split()[0]
-        return (state == b"running" and now != fence) if free else state == b"queued"
+        return (state == b"running" and fence_of(now) != fence) if free else state == b"queued"
     took = until(again, 30, "the run was taken back", 0.02)
     for worker in others.workers:
         kill(worker)
@@ -624,9 +629,10 @@ def contest():
     ids = plain(redis, 1, 0, "--least-ms", seconds * 1000, "--most-ms", seconds * 1000)
     until(lambda: redis.number("ZCARD", PREFIX + "leases") == 1, 10, "it runs")
     second = Crew(redis.url, 1, 1)
-    (run, (fence,)), = run_fields(redis, "fence").items()
+    (run, (claim,)), = run_fields(redis, "claim").items()
+    fence = fence_of(claim)
     first.freeze(seconds + 1)
-    until(lambda: redis.call("HGET", PREFIX + run, "fence") != fence, 20, "another has it")
+    until(lambda: fence_of(redis.call("HGET", PREFIX + run, "claim")) != fence, 20, "another has it")
     until(lambda: first.look_after() or not first.stopped, 20, "the first goes on")
     until(lambda: redis.counters()["late_results"] == 1, 5, "its result is refused")
     until(redis.is_idle, 30, "the second has ended it")

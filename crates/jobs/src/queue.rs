@@ -237,14 +237,13 @@ impl Queue {
             cache.as_str(),
             &format!("{slots} {memory_mb}"),
             &format!("{max_attempts} {timeout_s}"),
-            &details,
             &self.max_open.to_string(),
         ];
         let arguments = vec![
             cache_key.to_string(),
             same_call[..32].to_owned(),
-            request.clone(),
-            plan.clone(),
+            format!("{} {details}\n{request}", self.version),
+            format!("{plan}\n{request}"),
             if rare == Rare::default() { String::new() } else { json(&rare)? },
         ];
         let head = [job.to_string(), u8::from(again).to_string(), run.to_string()];

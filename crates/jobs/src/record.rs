@@ -416,11 +416,12 @@ impl JobView {
         (mut job, mut run, ahead, mut batch): Records,
     ) -> Result<Self, QueueError> {
         let corrupt = |name: &str, text: &str| QueueError::Corrupt(format!("{name} is {text:?}"));
-        // `<state> <place in listings> <run or ->`
+        // `<state> <place in listings> <run or -> <flags> <time>`
         let stored = required(&mut job, "state")?;
         let mut words = stored.split(' ');
         let (name, run_id) = (words.next().unwrap_or_default(), words.nth(1).filter(|run| *run != "-"));
         let run_id = run_id.map(|text| parsed(text, "run")).transpose()?;
+        let created = words.nth(1).unwrap_or_default();
         let stored = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
         // `<state> <seq>`
         let run_state = run.remove("state");
@@ -429,17 +430,16 @@ impl JobView {
         let running = state == JobState::Running;
         let index = required(&mut job, "index")?;
         let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("index", &index))?;
-        // `<version> <time> <details>`, then the request.
+        // `<version> <details>`, then the request.
         let data = required(&mut job, "data")?;
         let (head, request) = data.split_once('\n').ok_or_else(|| corrupt("data", &data))?;
-        let mut head = head.splitn(3, ' ').skip(1);
-        let (created, details) = (head.next().unwrap_or_default(), head.next().unwrap_or_default());
+        let details = head.split_once(' ').map_or("", |(_, details)| details);
         let ended = job.remove("end").unwrap_or_default();
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
         let (started, finished, result) = (ended.next(), ended.next(), ended.next());
         let started = started.flatten().map(str::to_owned).or_else(|| {
-            // `<estimate> <started> <time-out> <place>`
-            run.remove("claim").filter(|_| running)?.split(' ').nth(1).map(str::to_owned)
+            // `<fence> <worker> <estimate> <started> <time-out> <place>`
+            run.remove("claim").filter(|_| running)?.split(' ').nth(3).map(str::to_owned)
         });
         Ok(Self {
             job_id,

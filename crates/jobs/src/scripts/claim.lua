@@ -73,8 +73,8 @@ end
 -- What further arguments say is written with the start; `r` has what the worker needs.
 local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims]
-  local claim = estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
-  call('HSET', key('run', run), 'state', 'running ' .. r.seq, 'worker', worker, 'fence', fence, 'claim', claim, ...)
+  local claim = fence .. ' ' .. worker .. ' ' .. estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
+  call('HSET', key('run', run), 'state', 'running ' .. r.seq, 'claim', claim, ...)
   leases[#leases + 1] = lease_ends
   leases[#leases + 1] = run
   charge(place)
@@ -112,7 +112,7 @@ local function start_child(batch, about, place)
     if not item then return false end
     local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
     local job = call('HMGET', key('job', id), 'state', 'data')
-    local state, seq, _, flags = parse_state(job[1])
+    local state, seq, _, tail = parse_state(job[1])
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
       return plans[plan] .. '\n' .. request_of(job[2])
@@ -123,9 +123,9 @@ local function start_child(batch, about, place)
       if here[2] then
         answer_from_cache(id, cache_key, summary_of(here[2]), batch)
       elseif here[1] then
-        join(here[1], id, { seq = seq, flags = flags, place = place, limits = about.limits, plan = planned })
+        join(here[1], id, { seq = seq, tail = tail, place = place, limits = about.limits, plan = planned })
       else
-        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. flags)
+        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. tail)
         call('SET', key('flight', flight), run)
         planned()
         local r = { seq = seq, kind = about.kind, plan = plans[plan], req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }

@@ -20,14 +20,14 @@ local function finish(at)
     local max, wall = limits_of(record.wants)
     -- It ran out of the time that its first job gave it; another that joined since gives it more.
     if timed_out == '1' and tonumber(record.given) < wall then
-      call('HDEL', key('run', run), 'fence', 'progress')
+      call('HDEL', key('run', run), 'claim', 'progress')
       enqueue(run, record.wants, record.seq)
       return { 'retry', 0 }
     end
     local attempt = call('HINCRBY', key('run', run), 'attempt', 1)
     if second == '1' and attempt < max then
       call('HSET', key('run', run), 'state', 'scheduled ' .. record.seq)
-      call('HDEL', key('run', run), 'fence', 'progress')
+      call('HDEL', key('run', run), 'claim', 'progress')
       call('ZADD', P .. ':delayed', now + third, run)
       emit('run', run, 'scheduled')
       count('retries')

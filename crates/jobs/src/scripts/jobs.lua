@@ -6,18 +6,19 @@ local function opened(tenant, number, before)
   if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
--- A job's `state` is '<state> <seq> <run or -> <flags>': `seq` is its place in all listings, which are in the order of
--- arrival; the flags say which of the fields `batch`, `hook` and `due` it has (b, h, d).
+-- A job's `state` is '<state> <seq> <run or -> <flags> <time>': `seq` is its place in all listings, which are in the order
+-- of arrival; the flags say which of the fields `batch`, `hook` and `due` it has (b, h, d, or -); the time is that of its
+-- creation. The last two never change: `tail`.
 local function parse_state(text)
   if not text then return nil end
-  return string.match(text, '^(%S+) (%S+) (%S+) (%S+)')
+  return string.match(text, '^(%S+) (%S+) (%S+) (.*)$')
 end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
--- A new record. `index` is '<tenant>:<kind>'. `data` is what never changes: '<version> <time> <details>\n<request>'.
-local function create(id, state, index, details, request, seq, run, flags)
-  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags, 'index', index, 'data',
-    VERSION .. ' ' .. now_text .. ' ' .. details .. '\n' .. request)
+-- A new record. `index` is '<tenant>:<kind>'. `data` is '<version> <details>\n<request>', which never changes.
+local function create(id, state, index, data, seq, run, flags)
+  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags .. ' ' .. now_text, 'index', index,
+    'data', data)
   join_set(key('list', index .. ':' .. state), seq, id)
 end
 
@@ -41,13 +42,13 @@ local child_ended -- (batch, state), in the part on batches
 local function transition(id, to, ended, what, value)
   local record = key('job', id)
   local job = call('HMGET', record, 'state', 'index')
-  local from, seq, _, flags = parse_state(job[1])
+  local from, seq, _, tail = parse_state(job[1])
   local index = job[2]
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
-    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. flags, 'end', ended, what, value)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended, what, value)
   else
-    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. flags, 'end', ended)
+    call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended)
   end
   kept_jobs = kept_jobs or kept('jobs')
   call('EXPIRE', record, kept_jobs)
@@ -57,7 +58,7 @@ local function transition(id, to, ended, what, value)
   add(key('tenant', tenant), 'open', -1)
   emit('job', id, to)
   count('jobs_' .. to)
-  if flags == '-' then return true end
+  if string.sub(tail, 1, 1) == '-' then return true end
   local more = call('HMGET', record, 'batch', 'hook', 'due')
   if more[3] then call('ZREM', P .. ':deadlines', id) end
   if more[2] then

@@ -1,5 +1,5 @@
 -- How a job comes to a run that is in flight already.
--- `want` has: seq and flags (of the job), place, limits, call (optional), starts (optional), plan (a function).
+-- `want` has: seq and tail (of the job), place, limits, call (optional), starts (optional), plan (a function).
 
 -- More than this many tenants and priorities do not make a run more urgent.
 local PLACES_MOST = 16
@@ -17,7 +17,7 @@ end
 
 local function join(run, id, want)
   add_waiter(run, id)
-  call('HSET', key('job', id), 'state', 'queued ' .. want.seq .. ' ' .. run .. ' ' .. want.flags)
+  call('HSET', key('job', id), 'state', 'queued ' .. want.seq .. ' ' .. run .. ' ' .. want.tail)
   local record = call('HMGET', key('run', run), 'state', 'wants', 'starts')
   local state, seq = string.match(record[1], '^(%S+) (%S+)')
   local wants = record[2]

@@ -2,8 +2,8 @@
 //!
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
-//! | `:job:<id>` | hash | a job: `state` (with its place in listings and its run), `index` (tenant and kind), `data` (version, time, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` and `fence`, counters, `progress`; deleted when all its jobs are settled |
+//! | `:job:<id>` | hash | a job: `state` (with its place in listings and its run), `index` (tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
+//! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done` | sorted set | fences whose outcome was accepted, an hour long, for workers that did not hear so |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |

@@ -7,14 +7,14 @@ if not about[1] then
   return 0
 end
 local _, tenant = split_place(about[1])
-local pending, index = 0, tenant .. ':' .. about[2]
+local pending, index, data = 0, tenant .. ':' .. about[2], VERSION .. ' ' .. about[4] .. '\n'
 local items = call('LPOP', key('items', batch), CHUNK) or {}
 local seq = call('INCRBY', P .. ':seq', #items) - #items
 for _, item in ipairs(items) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
   seq = seq + 1
-  create(id, 'queued', index, about[4], request, text(seq), '-', 'b')
+  create(id, 'queued', index, data .. request, text(seq), '-', 'b')
   if about[5] ~= '' then tag(id, index, about[5], seq) end
   call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)

@@ -5,7 +5,7 @@ local record = held_run(run, ARGV[4])
 if not record then return 0 end
 take_from_worker(run, record)
 call('HINCRBY', key('run', run), 'interruptions', 1)
-call('HDEL', key('run', run), 'fence', 'progress')
+call('HDEL', key('run', run), 'claim', 'progress')
 count('interruptions')
 if record.cancel then
   conclude(run, record, 'cancelled')

@@ -75,16 +75,16 @@ local function take_from_worker(run, record)
 end
 
 -- `state` is '<state> <seq>'; `fixed`, which never changes, is '<version> <kind> <slots> <memory> <hash of the first
--- call> <flight>'; `claim` is '<estimate> <started> <time-out> <place>'.
+-- call> <flight>'; `claim` is '<fence> <worker> <estimate> <started> <time-out> <place>'.
 local function read_run(run)
-  local r = call('HMGET', key('run', run), 'state', 'fence', 'fixed', 'wants', 'claim', 'worker', 'cancel', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'claim', 'cancel', 'job')
   if not r[1] then return {} end
   local state, seq = string.match(r[1], '^(%S+) (%S+)')
-  local by, estimate, started, given
-  if r[5] then estimate, started, given, by = string.match(r[5], '^(%S+) (%S+) (%S+) (.*)$') end
+  local fence, worker, estimate, started, given, by
+  if r[4] then fence, worker, estimate, started, given, by = string.match(r[4], '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$') end
   return {
-    state = state, seq = seq, fence = r[2], flight = string.match(r[3], '^%S+ %S+ %S+ %S+ %S+ (.*)$'), wants = r[4],
-    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = r[6], cancel = r[7], job = r[8],
+    state = state, seq = seq, fence = fence, flight = string.match(r[2], '^%S+ %S+ %S+ %S+ %S+ (.*)$'), wants = r[3],
+    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = worker, cancel = r[5], job = r[6],
   }
 end
 

@@ -1,10 +1,11 @@
 -- Accepts jobs: attaches each to a live identical call, to a cached result, to a run in flight, or queues a new run.
 -- ARGV: prefix, keep, number of profiles, profiles, and for each job 9 of: job, '1' if it may have been accepted before,
---       run, its profile, cache key, call hash, request (JSON), plan (JSON), and what is rare, as JSON or '': start_at and
+--       run, its profile, cache key, call hash, record, plan, and what is rare, as JSON or '': start_at and
 --       deadline (ms), tags, webhook, idempotency key (once) and fingerprint of what the client sent (of), ended job that
---       this one runs once more (instead_of)
+--       this one runs once more (instead_of). The record is '<version> <details>\n<request>', the plan '<plan>\n<request>',
+--       where details, request and plan are JSON.
 -- A profile is what many jobs have in common, separated by the byte 31: tenant, kind, priority, mode (use|refresh|off),
---       '<slots> <memory in MB>', '<max attempts> <time-out in s>', details (JSON), most open jobs of a tenant
+--       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant
 -- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'} for each; 'known' when
 -- this very job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came
 -- with something else, 'full' when the tenant has too many jobs open.
@@ -13,10 +14,10 @@ local queued = {} -- new entries of each place
 local nothing, profiles = {}, {}
 local first = 4 + ARGV[3]
 for i = 4, first - 1 do
-  local tenant, kind, prio, mode, size, limits, details, most =
-    string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  local tenant, kind, prio, mode, size, limits, most =
+    string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
   profiles[i - 3] = {
-    tenant = tenant, kind = kind, mode = mode, limits = limits, details = details, most = most, place = prio .. ':' .. tenant,
+    tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, place = prio .. ':' .. tenant,
     index = tenant .. ':' .. kind, fixed = VERSION .. ' ' .. kind .. ' ' .. size .. ' ',
     wants = limits .. '\n' .. prio .. ':' .. tenant,
   }
@@ -44,7 +45,7 @@ do
 end
 
 local function submit(at)
-  local id, again, run, profile, cache_key, hash, request, plan, rare = unpack(ARGV, at, at + 8)
+  local id, again, run, profile, cache_key, hash, data, plan, rare = unpack(ARGV, at, at + 8)
   profile = profiles[tonumber(profile)]
   local tenant = profile.tenant
   seq = seq + 1
@@ -95,7 +96,7 @@ local function submit(at)
   end
   local flags = rare == nothing and '-' or (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
   if flags == '' then flags = '-' end
-  create(id, 'queued', profile.index, profile.details, request, arrival, (found or flying) and '-' or run, flags)
+  create(id, 'queued', profile.index, data, arrival, (found or flying) and '-' or run, flags)
   if rare.tags then tag(id, profile.index, rare.tags, arrival) end
   if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
   if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
@@ -116,13 +117,13 @@ local function submit(at)
   local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
     joining()(flying, id, {
-      seq = arrival, flags = flags, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
-      plan = function() return plan .. '\n' .. request end,
+      seq = arrival, tail = flags .. ' ' .. now_text, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
+      plan = function() return plan end,
     })
     return answer(id, 'joined')
   end
   call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival, 'fixed', profile.fixed .. hash .. ' ' .. flight,
-    'wants', profile.wants, 'plan', plan .. '\n' .. request, 'job', id)
+    'wants', profile.wants, 'plan', plan, 'job', id)
   flights[flight] = run
   new_flights[#new_flights + 1] = key('flight', flight)
   new_flights[#new_flights + 1] = run
