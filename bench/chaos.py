@@ -38,7 +38,7 @@ LEASE_S = 10
 TAKEN_BACK_S = LEASE_S + 1.5
 STATES = "succeeded", "failed", "cancelled", "dead", "expired"
 # What may be there when all jobs have ended, as in the tests of the queue; and what may until it expires.
-KEPT = ("job:", "result:", "done", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists", "events", "outbox", "stats",
+KEPT = ("job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists", "events", "outbox", "stats",
         "seq", "sched", "idle", "beat")
 EXPIRING = "items:", "plans:", "calm", "alone:by"
 # Runs that are held all the time while Redis is away.
@@ -409,7 +409,7 @@ def verify(redis, follower, crew, ids, sent):
         summary = json.loads(stored.split(b"\n")[2])
         accepted[summary["run"]].add(summary["fence"])
     runs = list(accepted)
-    done = {fence.decode() for fence in redis.call("ZRANGE", PREFIX + "done", 0, -1)}
+    done = {fence.decode() for key in redis.keys("done:*") for fence in redis.call("HKEYS", PREFIX + key)}
     fences = collections.defaultdict(set)
     for run, fence in computed:
         fences[run].add(fence)

@@ -240,15 +240,23 @@ impl Queue {
             &self.max_open.to_string(),
         ];
         let arguments = vec![
-            cache_key.to_string(),
-            same_call[..32].to_owned(),
             format!("{} {details}\n{request}", self.version),
             format!("{plan}\n{request}"),
             if rare == Rare::default() { String::new() } else { json(&rare)? },
         ];
-        let head = [job.to_string(), u8::from(again).to_string(), run.to_string()];
-        let step = Step { head: head.into(), profile: Some(profile.join("\u{1f}")), arguments };
-        let (id, answer): (String, String) = self.submitting.step(step).await?;
+        let head = format!("{job} {} {run}", u8::from(again));
+        let tail = format!("{} {cache_key}", &same_call[..32]);
+        let step = Step { head: Some((head, profile.join("\u{1f}"), tail)), arguments };
+        // Nearly always it is our own id, which is not sent back.
+        let (id, answer) = match self.submitting.step(step).await? {
+            redis::Value::Array(parts) => {
+                redis::from_redis_value(redis::Value::Array(parts)).map_err(redis::RedisError::from)?
+            }
+            answer => {
+                let answer: String = redis::from_redis_value(answer).map_err(redis::RedisError::from)?;
+                (job.to_string(), answer)
+            }
+        };
         let accepted = match answer.as_str() {
             "joined" => Accepted::Joined,
             "cached" => Accepted::Cached,

@@ -22,10 +22,9 @@ type Answer = Result<Value, QueueError>;
 /// What one step is about.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Its first arguments.
-    pub(crate) head: Vec<String>,
-    /// What it has in common with others: sent once for all of them, and its number for each, after `head`.
-    pub(crate) profile: Option<String>,
+    /// Its first argument, in three parts: what it begins with, what it has in common with others (sent once for all of
+    /// them, and here its number), and what it ends with.
+    pub(crate) head: Option<(String, String, String)>,
     /// Its other arguments.
     pub(crate) arguments: Vec<String>,
 }
@@ -116,21 +115,21 @@ impl Together {
         let mut call = self.redis.script((self.script)(&self.scripts));
         call.arg(&self.kept);
         let mut profiles: Vec<&str> = Vec::new();
-        let mut numbers = Vec::with_capacity(steps.len());
+        let mut heads = Vec::with_capacity(steps.len());
         for Waiting { step, .. } in &steps {
-            numbers.push(step.profile.as_deref().map(|profile| {
-                let known = profiles.iter().position(|other| *other == profile);
-                known.unwrap_or_else(|| {
+            heads.push(step.head.as_ref().map(|(first, profile, last)| {
+                let known = profiles.iter().position(|other| other == profile).unwrap_or_else(|| {
                     profiles.push(profile);
                     profiles.len() - 1
-                }) + 1
+                });
+                format!("{first} {} {last}", known + 1)
             }));
         }
         if !profiles.is_empty() {
             call.arg(profiles.len()).arg(&profiles);
         }
-        for (Waiting { step, .. }, number) in steps.iter().zip(numbers) {
-            call.arg(&step.head).arg(number.as_slice()).arg(&step.arguments);
+        for (Waiting { step, .. }, head) in steps.iter().zip(heads) {
+            call.arg(head.as_slice()).arg(&step.arguments);
         }
         let answers: Result<Vec<Value>, QueueError> = self.redis.invoke(&call).await;
         // Whoever went away does not hear the answer.

@@ -142,7 +142,7 @@ impl Queue {
             third,
             timed_out,
         ];
-        let step = Step { head: Vec::new(), profile: None, arguments };
+        let step = Step { head: None, arguments };
         let (answer, left): (String, u64) = self.finishing.step(step).await?;
         match answer.as_str() {
             "accepted" => {

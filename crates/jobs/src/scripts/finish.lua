@@ -4,13 +4,18 @@
 --       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
 --       'cancelled', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
+-- Fences whose outcome was accepted are kept for this hour and the next.
 local done = {}
+local function was_done(fence)
+  local hour = math.floor(now / 1000 / DONE_KEPT_S)
+  return call('HEXISTS', key('done', text(hour)), fence) == 1 or call('HEXISTS', key('done', text(hour - 1)), fence) == 1
+end
 local function finish(at)
   local run, fence, outcome, what, second, third, timed_out = unpack(ARGV, at, at + 6)
   local record = held_run(run, fence)
   if not record then
     -- The answer to the caller's own earlier try was lost.
-    if call('ZSCORE', P .. ':done', fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
+    if was_done(fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
     count('late_results')
     return { 'refused', 0 }
   end
@@ -35,8 +40,8 @@ local function finish(at)
     end
   end
 
-  done[#done + 1] = now_text
   done[#done + 1] = fence
+  done[#done + 1] = 1
   if outcome == 'succeeded' then
     call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept('results'))
     return { 'accepted', conclude(run, record, 'succeeded', what, second) }
@@ -48,6 +53,10 @@ end
 
 local answers = {}
 for at = 3, #ARGV, 7 do answers[#answers + 1] = isolated(finish, at) end
-in_parts('ZADD', P .. ':done', done)
+if #done > 0 then
+  local hour = key('done', text(math.floor(now / 1000 / DONE_KEPT_S)))
+  call('HSET', hour, unpack(done))
+  call('EXPIRE', hour, 2 * DONE_KEPT_S)
+end
 flush_all()
 return answers

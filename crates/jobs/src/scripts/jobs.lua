@@ -15,11 +15,11 @@ local function parse_state(text)
 end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
--- A new record. `index` is '<tenant>:<kind>'. `data` is '<version> <details>\n<request>', which never changes.
-local function create(id, state, index, data, seq, run, flags)
+-- A new record, in the listing of its state. `index` is '<tenant>:<kind>'. `data` is '<version> <details>\n<request>', which never changes.
+local function create(id, state, index, list, data, seq, run, flags)
   call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags .. ' ' .. now_text, 'index', index,
     'data', data)
-  join_set(key('list', index .. ':' .. state), seq, id)
+  join_set(list, seq, id)
 end
 
 -- Newline-separated tags ('campaign/<name>', 'label/<name>=<value>') of a tenant are listings as well.

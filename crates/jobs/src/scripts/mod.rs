@@ -5,7 +5,7 @@
 //! | `:job:<id>` | hash | a job: `state` (with its place in listings and its run), `index` (tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
 //! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
-//! | `:done` | sorted set | fences whose outcome was accepted, an hour long, for workers that did not hear so |
+//! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
 //! | `:result:<cache key or run>` | string | version and time, receipt, and summary of a result, a line each; the body is in the blob store |
 //! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |

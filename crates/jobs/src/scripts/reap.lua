@@ -62,7 +62,4 @@ for _, id in ipairs(due(P .. ':deadlines')) do
 end
 flush_all()
 call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)
-local old = call('ZRANGEBYSCORE', P .. ':done', '-inf', now - 1000 * DONE_KEPT_S, 'LIMIT', 0, 1000)
-if #old > 0 then call('ZREM', P .. ':done', unpack(old)) end
-if #old == 1000 then more = 1 end
 return { lost, due(P .. ':settling'), due(P .. ':opening'), due(P .. ':closing'), more }

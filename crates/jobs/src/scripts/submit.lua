@@ -1,12 +1,12 @@
 -- Accepts jobs: attaches each to a live identical call, to a cached result, to a run in flight, or queues a new run.
--- ARGV: prefix, keep, number of profiles, profiles, and for each job 9 of: job, '1' if it may have been accepted before,
---       run, its profile, cache key, call hash, record, plan, and what is rare, as JSON or '': start_at and
+-- ARGV: prefix, keep, number of profiles, profiles, and for each job 4 of: '<job> <1 if it may have been accepted before,
+--       else 0> <run> <its profile> <call hash> <cache key>', record, plan, and what is rare, as JSON or '': start_at and
 --       deadline (ms), tags, webhook, idempotency key (once) and fingerprint of what the client sent (of), ended job that
 --       this one runs once more (instead_of). The record is '<version> <details>\n<request>', the plan '<plan>\n<request>',
 --       where details, request and plan are JSON.
 -- A profile is what many jobs have in common, separated by the byte 31: tenant, kind, priority, mode (use|refresh|off),
 --       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant
--- Returns {job id, 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'} for each; 'known' when
+-- Returns {job id, what} for each, and for a job of its own id `what` alone: 'known' | 'repeated' | 'cached' | 'joined' | 'queued' | 'conflict' | 'full'; 'known' when
 -- this very job id was accepted before (the answer to an earlier try was lost), 'conflict' when the idempotency key came
 -- with something else, 'full' when the tenant has too many jobs open.
 local tenants = {} -- open jobs and cap of each
@@ -18,40 +18,41 @@ for i = 4, first - 1 do
     string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
   profiles[i - 3] = {
     tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, place = prio .. ':' .. tenant,
-    index = tenant .. ':' .. kind, fixed = VERSION .. ' ' .. kind .. ' ' .. size .. ' ',
+    index = tenant .. ':' .. kind, list = key('list', tenant .. ':' .. kind .. ':queued'), fixed = VERSION .. ' ' .. kind .. ' ' .. size .. ' ',
     wants = limits .. '\n' .. prio .. ':' .. tenant,
   }
 end
-local number = (#ARGV - first + 1) / 9
+local number = (#ARGV - first + 1) / 4
 local seq = call('INCRBY', P .. ':seq', number) - number
 
 -- What is there for all of them is read at once; `flights` also has those that this call begins.
-local function flight_of(at)
-  local profile = profiles[tonumber(ARGV[at + 3])]
-  return profile.mode == 'off' and profile.tenant .. '/' .. ARGV[at + 5] or ARGV[at + 4], profile
-end
-local flights, results, new_flights = {}, {}, {}
+local heads, flights, results, new_flights = {}, {}, {}, {}
 do
   local keys = {}
-  for at = first, #ARGV, 9 do
-    local flight, profile = flight_of(at)
-    keys[#keys + 1] = key('flight', flight)
-    keys[#keys + 1] = key('result', profile.mode == 'use' and ARGV[at + 4] or '')
+  for at = first, #ARGV, 4 do
+    local id, again, run, profile, hash, cache_key = string.match(ARGV[at], '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+    profile = profiles[tonumber(profile)]
+    -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
+    local flight = profile.mode == 'off' and profile.tenant .. '/' .. hash or cache_key
+    local head = { id, again, run, profile, hash, cache_key, flight, key('flight', flight) }
+    heads[at] = head
+    keys[#keys + 1] = head[8]
+    keys[#keys + 1] = P .. ':result:' .. (profile.mode == 'use' and cache_key or '')
   end
   local there, i = call('MGET', unpack(keys)), 1
-  for at = first, #ARGV, 9 do
-    flights[flight_of(at)], results[at], i = there[i], there[i + 1], i + 2
+  for at = first, #ARGV, 4 do
+    flights[heads[at][7]], results[at], i = there[i], there[i + 1], i + 2
   end
 end
 
 local function submit(at)
-  local id, again, run, profile, cache_key, hash, data, plan, rare = unpack(ARGV, at, at + 8)
-  profile = profiles[tonumber(profile)]
+  local id, again, run, profile, hash, cache_key, flight, flight_key = unpack(heads[at])
+  local data, plan, rare = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local tenant = profile.tenant
   seq = seq + 1
   local arrival = text(seq)
   rare = rare == '' and nothing or cjson.decode(rare)
-  if again == '1' and call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
+  if again == '1' and call('EXISTS', key('job', id)) == 1 then return 'known' end
 
   local idempotent = rare.once and key('idem', tenant .. ':' .. rare.once)
   if idempotent then
@@ -67,11 +68,9 @@ local function submit(at)
       call('HSET', idempotent, 'job', job, 'of', rare.of)
       call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
     end
-    return { job, how }
+    return job == id and how or { job, how }
   end
 
-  -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
-  local flight = flight_of(at)
   local flying, found = flights[flight], results[at] and summary_of(results[at])
   if flying then
     -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
@@ -87,7 +86,7 @@ local function submit(at)
   local t = tenants[tenant]
   if not t then
     local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
-    t = { open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
+    t = { new = 0, open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
     tenants[tenant] = t
   end
   if not found and t.open >= t.most then
@@ -96,14 +95,14 @@ local function submit(at)
   end
   local flags = rare == nothing and '-' or (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
   if flags == '' then flags = '-' end
-  create(id, 'queued', profile.index, data, arrival, (found or flying) and '-' or run, flags)
+  create(id, 'queued', profile.index, profile.list, data, arrival, (found or flying) and '-' or run, flags)
   if rare.tags then tag(id, profile.index, rare.tags, arrival) end
   if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
   if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
     call('HSET', key('job', rare.instead_of), 'again', id)
   end
-  opened(tenant, 1, t.open)
-  count('submitted')
+  if t.open == 0 then opened(tenant, 0, 0) end
+  t.new = t.new + 1
   if found then
     answer_from_cache(id, cache_key, found)
     return answer(id, 'cached')
@@ -125,7 +124,7 @@ local function submit(at)
   call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival, 'fixed', profile.fixed .. hash .. ' ' .. flight,
     'wants', profile.wants, 'plan', plan, 'job', id)
   flights[flight] = run
-  new_flights[#new_flights + 1] = key('flight', flight)
+  new_flights[#new_flights + 1] = flight_key
   new_flights[#new_flights + 1] = run
   if later then
     call('HSET', key('run', run), 'starts', rare.start_at)
@@ -140,8 +139,12 @@ local function submit(at)
 end
 
 local answers = {}
-for at = first, #ARGV, 9 do answers[#answers + 1] = isolated(submit, at) end
+for at = first, #ARGV, 4 do answers[#answers + 1] = isolated(submit, at) end
 if #new_flights > 0 then call('MSET', unpack(new_flights)) end
+for tenant, t in pairs(tenants) do
+  add(key('tenant', tenant), 'open', t.new)
+  count('submitted', t.new)
+end
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)

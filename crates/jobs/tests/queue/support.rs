@@ -167,7 +167,7 @@ impl Bench {
     pub(crate) async fn assert_nothing_left(&self) {
         let mut keys = self.server.keys().await;
         let kept = [
-            "job:", "result:", "done", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
+            "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
             "events", "outbox", "stats", "seq", "sched", "idle", "beat",
         ];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
