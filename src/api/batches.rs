@@ -1,6 +1,6 @@
 //! `/v1/batches`: many backtests in one call.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use ::jobs::TenantId;
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
@@ -10,12 +10,11 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
-    jobs::{Wait, accepted_as, idempotency, parse_id},
-    listing::page_of_batch,
+    jobs::{Wait, accepted_as, idempotency, parse_id, wait_for},
+    listing::{page_limit, page_of_batch},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
-    errors::{Code, ServiceError},
     service::{BatchRequest, LONGEST_PAGE, SubmitOptions},
     views::JobAnswer,
 };
@@ -53,7 +52,7 @@ pub(super) async fn submit(
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
     let tenant = TenantId::default_tenant();
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
-    let answer = JobAnswer::new(api.service.batch(&tenant, batch, Duration::ZERO).await?);
+    let answer = JobAnswer::new(api.service.batch(&tenant, batch).await?);
     Ok(accepted_as(&format!("/v1/batches/{batch}"), &answer))
 }
 
@@ -62,13 +61,10 @@ pub(super) async fn get(
     InPath(id): InPath<String>,
     InQuery(wait): InQuery<Wait>,
 ) -> Result<Json<JobAnswer>, Problem> {
-    let (batch, limit, tenant) = (parse_id(&id)?, wait.limit(&api)?, TenantId::default_tenant());
-    let waited = api.stop.run_until_cancelled(api.service.batch(&tenant, batch, limit)).await;
-    let view = match waited {
-        Some(view) => view?,
-        None => api.service.batch(&tenant, batch, Duration::ZERO).await?,
-    };
-    Ok(Json(JobAnswer::new(view)))
+    let (batch, limit) = (parse_id(&id)?, wait.limit(&api)?);
+    // Another kind of job is refused before it is waited for.
+    api.service.batch(&TenantId::default_tenant(), batch).await?;
+    Ok(Json(wait_for(&api, batch, limit).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,11 +79,7 @@ pub(super) async fn jobs(
     InPath(id): InPath<String>,
     InQuery(Page { cursor, limit }): InQuery<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = limit.unwrap_or(LONGEST_PAGE);
-    if !(1..=LONGEST_PAGE).contains(&limit) {
-        let message = format!("limit: must be from 1 to {LONGEST_PAGE}");
-        return Err(ServiceError::new(Code::InvalidRequest, message).into());
-    }
+    let limit = page_limit(limit, LONGEST_PAGE)?;
     page_of_batch(&api, &TenantId::default_tenant(), parse_id(&id)?, cursor.as_deref(), limit).await
 }
 
@@ -96,6 +88,6 @@ pub(super) async fn cancel(
     InPath(id): InPath<String>,
 ) -> Result<Json<JobAnswer>, Problem> {
     let (batch, tenant) = (parse_id(&id)?, TenantId::default_tenant());
-    api.service.batch(&tenant, batch, Duration::ZERO).await?;
+    api.service.batch(&tenant, batch).await?;
     Ok(Json(JobAnswer::new(api.service.cancel(&tenant, batch).await?)))
 }

@@ -37,11 +37,7 @@ pub(super) struct Query {
 
 impl Query {
     fn limit(&self) -> Result<usize, ServiceError> {
-        let limit = self.limit.unwrap_or(20);
-        if (1..=LONGEST_PAGE).contains(&limit) {
-            return Ok(limit);
-        }
-        Err(invalid(format!("limit: must be from 1 to {LONGEST_PAGE}")))
+        page_limit(self.limit, 20)
     }
 
     fn filter(&self) -> Result<Filter, ServiceError> {
@@ -74,6 +70,15 @@ impl Query {
             |text: &String| text.parse().map_err(|_| invalid("cursor: take it from `next_cursor`".into()));
         self.cursor.as_ref().map(cursor).transpose()
     }
+}
+
+/// How many jobs a page has: as asked for, or by default.
+pub(super) fn page_limit(asked: Option<usize>, default: usize) -> Result<usize, ServiceError> {
+    let limit = asked.unwrap_or(default);
+    if (1..=LONGEST_PAGE).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(invalid(format!("limit: must be from 1 to {LONGEST_PAGE}")))
 }
 
 fn parts(list: Option<&str>) -> impl Iterator<Item = &str> {
@@ -116,7 +121,7 @@ pub(super) async fn page_of_batch(
 ) -> Result<Json<Value>, Problem> {
     let first = cursor.map_or(Ok(0), str::parse::<u32>);
     let first = first.map_err(|_| invalid("cursor: take it from `next_cursor`".into()))? as usize;
-    let view = api.service.batch(tenant, batch, std::time::Duration::ZERO).await?;
+    let view = api.service.batch(tenant, batch).await?;
     let total = view.counts.map_or(0, |counts| usize::try_from(counts.total).unwrap_or(usize::MAX));
     let (_, jobs) = api.service.children(tenant, batch, first, limit).await?;
     let next = first.saturating_add(limit);

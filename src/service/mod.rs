@@ -148,14 +148,9 @@ impl Service {
         Ok(self.inner.queue.list(tenant, filter, before, most).await?)
     }
 
-    /// A batch, once it has ended or `wait` is over.
-    pub async fn batch(
-        &self,
-        tenant: &TenantId,
-        batch: JobId,
-        wait: Duration,
-    ) -> Result<JobView, ServiceError> {
-        let view = self.job(tenant, batch, wait, |_| {}).await?;
+    /// A batch, as it stands.
+    pub async fn batch(&self, tenant: &TenantId, batch: JobId) -> Result<JobView, ServiceError> {
+        let view = self.inner.queue.get(batch, tenant).await?;
         if view.kind != Kind::Batch {
             let message = format!("job {batch} is a {}, not a batch", view.kind.as_str());
             return Err(ServiceError::new(Code::JobNotFound, message));

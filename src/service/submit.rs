@@ -55,23 +55,16 @@ pub struct SubmitOptions {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A batch as a client writes it: its jobs one by one, or a grid of them.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// The jobs of a batch, one by one, or as a grid.
+#[derive(Debug)]
 pub struct BatchRequest {
-    /// The backtests
-    #[serde(default)]
+    /// The backtests.
     pub jobs: Vec<serde_json::Value>,
-    /// Instead of jobs: a list of values for each field, of which every combination is run
-    #[serde(default)]
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    /// Instead of jobs: a list of values for each field, of which every combination is run.
     pub grid: Option<Grid>,
-    /// What all have in common
-    #[serde(default)]
+    /// What all have in common.
     pub base: serde_json::Map<String, serde_json::Value>,
-    /// When one fails: continue (default) or stop the others
-    #[serde(default)]
-    #[schemars(with = "String")]
+    /// What follows when one fails.
     pub on_failure: OnFailure,
 }
 

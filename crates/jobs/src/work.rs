@@ -116,32 +116,24 @@ impl Queue {
 
     /// Hands in the outcome of a run and settles the jobs that wait for it.
     pub async fn finish(&self, claim: &Claim, outcome: &Outcome) -> Result<Finish, QueueError> {
-        let [what, second, third, timed_out] = match outcome {
-            Outcome::Succeeded(result) => {
-                [result.id.clone(), result.summary.clone(), json(&result.receipt)?, String::new()]
-            }
-            Outcome::Failed(error) => [
-                json(error)?,
-                u8::from(error.retryable).to_string(),
-                milliseconds(back_off(claim.attempt)).to_string(),
-                u8::from(error.code == ErrorCode::Timeout).to_string(),
-            ],
-            Outcome::Cancelled => [const { String::new() }; 4],
+        let (outcome, details) = match outcome {
+            Outcome::Succeeded(result) => (
+                "succeeded",
+                [result.id.clone(), result.summary.clone(), json(&result.receipt)?, String::new()],
+            ),
+            Outcome::Failed(error) => (
+                "failed",
+                [
+                    json(error)?,
+                    u8::from(error.retryable).to_string(),
+                    milliseconds(back_off(claim.attempt)).to_string(),
+                    u8::from(error.code == ErrorCode::Timeout).to_string(),
+                ],
+            ),
+            Outcome::Cancelled => ("cancelled", [const { String::new() }; 4]),
         };
-        let outcome = match outcome {
-            Outcome::Succeeded(_) => "succeeded",
-            Outcome::Failed(_) => "failed",
-            Outcome::Cancelled => "cancelled",
-        };
-        let arguments = vec![
-            claim.run.to_string(),
-            claim.fence.to_string(),
-            outcome.to_owned(),
-            what,
-            second,
-            third,
-            timed_out,
-        ];
+        let mut arguments = vec![claim.run.to_string(), claim.fence.to_string(), outcome.to_owned()];
+        arguments.extend(details);
         let step = Step { head: None, arguments };
         let (answer, left): (String, u64) = self.finishing.step(step).await?;
         match answer.as_str() {

@@ -18,11 +18,11 @@ local function relink(tenant)
   end
 end
 
--- Adds to the virtual time of a tenant; in its ring, or where it is kept meanwhile. Answers its score if it is in the ring.
+-- Adds to the virtual time of a tenant; in its ring, or where it is kept meanwhile.
 local function add_time(p, tenant, time)
-  local vt = call('ZADD', key('ring', p), 'XX', 'INCR', time, tenant)
-  if not vt then call('HINCRBYFLOAT', key('tenant', tenant), 'vt' .. p, time) end
-  return vt
+  if not call('ZADD', key('ring', p), 'XX', 'INCR', time, tenant) then
+    call('HINCRBYFLOAT', key('tenant', tenant), 'vt' .. p, time)
+  end
 end
 
 -- The charge for a claim is corrected to the time that the run took, and its slot is given back.
