@@ -8,6 +8,7 @@ import argparse
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ try:
         assert ended["state"] == "cancelled" and ended["jobs"]["cancelled"] == JOBS, ended
         measured("... cancelled, with all its jobs", CANCELLED_S, begin)
         events = " ".join(redis("XREVRANGE", "{jj}:2:events", "+", "-", "COUNT", "25000"))
-        ends = events.count(f"job {batch['job_id']} state cancelled")
+        ends = sum(ids.split().count(batch["job_id"]) for ids in re.findall("job ([0-9a-f -]+) state cancelled", events))
         assert ends == 1, f"{ends} completion events"
     call("POST", "/v1/queue/resume", {})
 

@@ -68,7 +68,7 @@ impl Events {
             let reply: Option<StreamReadReply> = connection.query(&read).await?;
             outage.over();
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
-                for name in ["job", "run", "runs"] {
+                for name in ["job", "run"] {
                     for id in entry.get::<String>(name).iter().flat_map(|ids| ids.split(' ')) {
                         self.announce(id);
                     }

@@ -416,20 +416,20 @@ impl JobView {
         (mut job, mut run, ahead, mut batch): Records,
     ) -> Result<Self, QueueError> {
         let corrupt = |name: &str, text: &str| QueueError::Corrupt(format!("{name} is {text:?}"));
-        // `<state> <place in listings> <run or -> <flags> <time>`
+        // `<state> <place in listings> <run or -> <flags> <time> <tenant>:<kind>`
         let stored = required(&mut job, "state")?;
-        let mut words = stored.split(' ');
+        let mut words = stored.splitn(6, ' ');
         let (name, run_id) = (words.next().unwrap_or_default(), words.nth(1).filter(|run| *run != "-"));
         let run_id = run_id.map(|text| parsed(text, "run")).transpose()?;
         let created = words.nth(1).unwrap_or_default();
-        let stored = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
+        let stored_state = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
         // `<state> <seq>`
         let run_state = run.remove("state");
         let run_state = run_state.as_deref().and_then(|text| RunState::parse(text.split(' ').next()?));
-        let state = stored.of_live(run_state);
+        let state = stored_state.of_live(run_state);
         let running = state == JobState::Running;
-        let index = required(&mut job, "index")?;
-        let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("index", &index))?;
+        let index = words.next().unwrap_or_default();
+        let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("state", &stored))?;
         // `<version> <details>`, then the request.
         let data = required(&mut job, "data")?;
         let (head, request) = data.split_once('\n').ok_or_else(|| corrupt("data", &data))?;

@@ -12,9 +12,6 @@ local now_text = text(now)
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
 local function kept(what) return string.match(ARGV[2], what == 'jobs' and '^%d+' or '%d+$') end
-local function emit(what, id, state)
-  call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, id, 'state', state)
-end
 
 -- Wakes the idle worker that was heard of last: one that was heard of long ago may be dead. Answers whether there is one.
 local function wake()
@@ -25,9 +22,9 @@ local function wake()
   return true
 end
 
--- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, and
--- members that join or leave a sorted set. Nothing reads them in between.
-local sums, joining, leaving = {}, {}, {}
+-- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, members
+-- that join or leave a sorted set, and events. Nothing reads them in between.
+local sums, joining, leaving, events = {}, {}, {}, {}
 local function add(record, field, by)
   local fields = sums[record] or {}
   sums[record] = fields
@@ -46,6 +43,15 @@ local function leave_set(set, id)
   end
   local ids = leaving[set] or {}
   leaving[set] = ids
+  ids[#ids + 1] = id
+end
+
+
+-- An event says that something is new about jobs or runs ('job' or 'run'): their ids, and the state they are in now.
+local function emit(what, id, state)
+  local name = what .. ' ' .. state
+  local ids = events[name] or {}
+  events[name] = ids
   ids[#ids + 1] = id
 end
 
@@ -75,7 +81,11 @@ local function flush()
     end
     in_parts('ZADD', set, members)
   end
-  joining, leaving = {}, {}
+  for name, ids in pairs(events) do
+    local what, state = string.match(name, '^(%S+) (%S+)$')
+    call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, table.concat(ids, ' '), 'state', state)
+  end
+  joining, leaving, events = {}, {}, {}
 end
 
 -- One of several steps of a call: what is wrong with it is its own answer and does not keep the others from theirs.

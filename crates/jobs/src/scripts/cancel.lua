@@ -2,9 +2,8 @@
 -- ARGV: prefix, keep, job, tenant
 -- Returns {state before, 1 for a batch} or nil when there is no such job of this tenant.
 local id = ARGV[3]
-local job = call('HMGET', key('job', id), 'state', 'index')
-local state, _, run = parse_state(job[1])
-if not state or string.match(job[2], '^(.*):') ~= ARGV[4] then return false end
+if owner_of(id) ~= ARGV[4] then return false end
+local state, _, run = parse_state(call('HGET', key('job', id), 'state'))
 if state == 'waiting' then
   if call('HGET', key('batch', id), 'state') ~= 'stopping' then stop_batch(id, 'cancelled') end
   flush_all()

@@ -1,6 +1,6 @@
 -- One page of a batch's children, in the order in which they were given.
 -- ARGV: prefix, keep, batch, tenant, first, most. Returns nil or {total so far, {id, view}, ...}.
-if not belongs(ARGV[3], ARGV[4]) then return false end
+if owner_of(ARGV[3]) ~= ARGV[4] then return false end
 local kids, page = key('kids', ARGV[3]), {}
 for _, id in ipairs(call('LRANGE', kids, ARGV[5], ARGV[5] + ARGV[6] - 1)) do
   if call('EXISTS', key('job', id)) == 1 then page[#page + 1] = { id, view(id) } end

@@ -280,11 +280,7 @@ if taken_from_ready > 0 then
   end
   call('HSET', P .. ':sched', unpack(fields))
   in_parts('ZADD', P .. ':leases', leases)
-  if #claims > 0 then
-    local runs = {}
-    for i, claim in ipairs(claims) do runs[i] = claim[1] end
-    emit('runs', table.concat(runs, ' '), 'running')
-  end
+  for _, claim in ipairs(claims) do emit('run', claim[1], 'running') end
   flush_batches()
   flush()
 end

@@ -6,18 +6,23 @@ local function opened(tenant, number, before)
   if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
 end
 
--- A job's `state` is '<state> <seq> <run or -> <flags> <time>': `seq` is its place in all listings, which are in the order
--- of arrival; the flags say which of the fields `batch`, `hook` and `due` it has (b, h, d, or -); the time is that of its
--- creation. The last two never change: `tail`.
+-- A job's `state` is '<state> <seq> <run or -> <flags> <time> <index>': `seq` is its place in all listings, which are in
+-- the order of arrival; the flags say which of the fields `batch`, `hook` and `due` it has (b, h, d, or -); the time is
+-- that of its creation; `index` is '<tenant>:<kind>'. The last three never change: `tail`.
 local function parse_state(text)
   if not text then return nil end
   return string.match(text, '^(%S+) (%S+) (%S+) (.*)$')
 end
+local function index_of(state) return string.match(state, '^%S+ %S+ %S+ %S+ %S+ (.*)$') end
+local function owner_of(id)
+  local state = call('HGET', key('job', id), 'state')
+  return state and string.match(index_of(state), '^(.*):')
+end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
--- A new record, in the listing of its state. `index` is '<tenant>:<kind>'. `data` is '<version> <details>\n<request>', which never changes.
+-- A new record, in the listing of its state. `data` is '<version> <details>\n<request>', which never changes.
 local function create(id, state, index, list, data, seq, run, flags)
-  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags .. ' ' .. now_text, 'index', index,
+  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags .. ' ' .. now_text .. ' ' .. index,
     'data', data)
   join_set(list, seq, id)
 end
@@ -41,20 +46,19 @@ local child_ended -- (batch, state), in the part on batches
 -- `what` and `value` are a further field. Appends one event, and the entry for webhooks. Returns whether it may be.
 local function transition(id, to, ended, what, value)
   local record = key('job', id)
-  local job = call('HMGET', record, 'state', 'index')
-  local from, seq, _, tail = parse_state(job[1])
-  local index = job[2]
+  local from, seq, _, tail = parse_state(call('HGET', record, 'state'))
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended, what, value)
   else
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended)
   end
+  local tenant, kind = string.match(tail, '^%S+ %S+ (.*):(.*)$')
+  local index = tenant .. ':' .. kind
   kept_jobs = kept_jobs or kept('jobs')
   call('EXPIRE', record, kept_jobs)
   leave_set(key('list', index .. ':' .. from), id)
   join_set(key('list', index .. ':' .. to), seq, id)
-  local tenant, kind = string.match(index, '^(.*):(.*)$')
   add(key('tenant', tenant), 'open', -1)
   emit('job', id, to)
   count('jobs_' .. to)

@@ -59,12 +59,12 @@ local page, last = {}, nil
 for looked, job in ipairs(found) do
   if looked > SCANNED or job.seq < cut then break end
   last = job
-  local record = call('HMGET', key('job', job.id), 'state', 'index', 'tags')
+  local record = call('HMGET', key('job', job.id), 'state', 'tags')
   if record[1] then
-    local owner, kind = string.match(record[2], '^(.*):(.*)$')
+    local owner, kind = string.match(index_of(record[1]), '^(.*):(.*)$')
     local state, _, run = string.match(record[1], '^(%S+) (%S+) (%S+)')
     local fits = owner == tenant and wanted_kinds[kind]
-    local own = '\n' .. (record[3] or '') .. '\n'
+    local own = '\n' .. (record[2] or '') .. '\n'
     for _, tag in ipairs(tags) do fits = fits and string.find(own, '\n' .. tag .. '\n', 1, true) end
     if fits and wanted_states[state_of(state, run)] then
       page[#page + 1] = { job.id, view(job.id) }

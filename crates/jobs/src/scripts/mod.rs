@@ -2,7 +2,7 @@
 //!
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
-//! | `:job:<id>` | hash | a job: `state` (with its place in listings and its run), `index` (tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
+//! | `:job:<id>` | hash | a job: `state` (with its place in listings, its run, tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
 //! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
@@ -27,7 +27,7 @@
 //! | `:inbox:<worker>` | list | `work` and `stop`, for the worker that blocks on it; a minute |
 //! | `:paused` | string | there while nothing may be claimed |
 //! | `:beat`, `:calm` | string | when a reconciler last ran; there while leases are left alone after a gap |
-//! | `:events` | stream | what happened, about the last 20,000 entries |
+//! | `:events` | stream | what happened, about the last 10,000 entries of one or more jobs or runs each |
 //! | `:outbox` | stream | ends of jobs that have a webhook |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
@@ -127,8 +127,9 @@ impl Keys {
     }
 }
 
-/// About how many events the stream keeps.
-const EVENTS_KEPT: u32 = 20_000;
+/// About how many entries the stream of events keeps. One call of a script makes an entry for all that it brought to the same
+/// state, which is up to a hundred.
+const EVENTS_KEPT: u32 = 10_000;
 
 /// What the scripts share with this code, as Lua.
 fn constants(version: u32) -> String {
@@ -219,9 +220,9 @@ scripts! {
     cancel: [base ring places charges jobs batches runs];
     reap: [base ring places charges jobs batches runs];
     sweep: [base];
-    read: [base view];
-    list: [base view];
-    children: [base view];
+    read: [base jobs view];
+    list: [base jobs view];
+    children: [base jobs view];
     tenant: [base ring charges];
     pause: [base];
 }

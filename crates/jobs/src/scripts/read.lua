@@ -1,2 +1,2 @@
 -- Reads a job with what its run knows, in one call. Changes nothing. ARGV: prefix, keep, job, tenant. Returns nil or a view.
-return belongs(ARGV[3], ARGV[4]) and view(ARGV[3]) or false
+return owner_of(ARGV[3]) == ARGV[4] and view(ARGV[3]) or false

@@ -76,7 +76,7 @@ local function submit(at)
     -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
     local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'fixed', 'job')
     local same = live[1] or (live[3] and string.match(live[2], '^%S+ %S+ %S+ %S+ (%S+)') == hash
-      and call('HGET', key('job', live[3]), 'index') == profile.index and live[3])
+      and index_of(call('HGET', key('job', live[3]), 'state') or '') == profile.index and live[3])
     if same and is_live(same) then
       count('repeated')
       return answer(same, 'repeated')
@@ -116,7 +116,7 @@ local function submit(at)
   local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
     joining()(flying, id, {
-      seq = arrival, tail = flags .. ' ' .. now_text, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
+      seq = arrival, tail = flags .. ' ' .. now_text .. ' ' .. profile.index, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
       plan = function() return plan end,
     })
     return answer(id, 'joined')

@@ -16,7 +16,7 @@ end
 
 local function view(id)
   local job = call('HGETALL', key('job', id))
-  local at = call('HMGET', key('job', id), 'state', 'batch', 'index')
+  local at = call('HMGET', key('job', id), 'state', 'batch')
   local state, _, run_id = string.match(at[1], '^(%S+) (%S+) (%S+)')
   local run, ahead, batch = {}, -1, {}
   if run_id ~= '-' then
@@ -28,11 +28,6 @@ local function view(id)
   if at[2] and state == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
     run = { 'state', 'stopping -' }
   end
-  if string.match(at[3], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
+  if string.match(at[1], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
   return { job, run, ahead, batch }
-end
-
-local function belongs(id, tenant)
-  local index = call('HGET', key('job', id), 'index')
-  return index and string.match(index, '^(.*):') == tenant
 end

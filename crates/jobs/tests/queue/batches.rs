@@ -16,7 +16,10 @@ fn keys(prefix: &str, count: usize) -> Vec<String> {
 async fn ends(bench: &Bench, job: jobs::JobId) -> usize {
     let events: redis::streams::StreamRangeReply =
         bench.command(&["XRANGE", &bench.key("events"), "-", "+"]).await;
-    let of_job = events.ids.iter().filter(|event| event.get::<String>("job") == Some(job.to_string()));
+    let job = job.to_string();
+    let of_job = events.ids.iter().filter(|event| {
+        event.get::<String>("job").is_some_and(|ids| ids.split(' ').filter(|id| *id == job).count() == 1)
+    });
     of_job
         .filter(|event| {
             JobState::parse(&event.get::<String>("state").unwrap()).is_some_and(JobState::is_terminal)
