@@ -59,29 +59,15 @@ pub struct Reaped {
 impl Queue {
     /// Claims runs for a worker, as many as it has room for. The flag says that there may be more for it at once.
     pub async fn claim(&self, worker: &WorkerId, free: Free) -> Result<(Vec<Claim>, bool), QueueError> {
-        type Row = (String, String, String, String, String, u32, u8, u32, u32, u32);
         let mut call = self.call(&self.scripts.claim);
         call.arg(worker.as_str()).arg(self.version).arg(free.memory_mb).arg(u8::from(free.idle));
-        for _ in 0..free.slots {
-            call.arg(Fence::generate().to_string());
+        let fences: Vec<_> = (0..free.slots).map(|_| Fence::generate()).collect();
+        for fence in &fences {
+            call.arg(fence.to_string());
         }
-        let (rows, more): (Vec<Row>, u8) = self.redis.invoke(&call).await?;
-        let claim = |(run, fence, kind, plan, request, attempt, alone, slots, memory_mb, timeout_s): Row| {
-            let (run, fence, kind) = (parse(&run)?, parse(&fence)?, kind.parse()?);
-            Ok(Claim {
-                run,
-                fence,
-                kind,
-                attempt,
-                request,
-                plan,
-                alone: alone == 1,
-                slots,
-                memory_mb,
-                timeout_s,
-            })
-        };
-        Ok((rows.into_iter().map(claim).collect::<Result<_, QueueError>>()?, more == 1))
+        let (rows, more): (Vec<String>, u8) = self.redis.invoke(&call).await?;
+        let claims = rows.chunks_exact(3).zip(fences).map(|(row, fence)| claimed(row, fence));
+        Ok((claims.collect::<Result<_, _>>()?, more == 1))
     }
 
     /// Waits until the worker is spoken to, at most for [`LONGEST_BLOCK`].
@@ -215,6 +201,27 @@ impl Queue {
         }
         Ok(())
     }
+}
+
+/// A claim from what the script answered for it: the run, its terms, and its plan with the request.
+fn claimed(row: &[String], fence: Fence) -> Result<Claim, QueueError> {
+    let corrupt = || QueueError::Corrupt(format!("a claim is {row:?}"));
+    let [run, terms, work] = row else { return Err(corrupt()) };
+    let mut terms = terms.split(' ');
+    let mut term = || terms.next().ok_or_else(corrupt);
+    let (plan, request) = work.split_once('\n').ok_or_else(corrupt)?;
+    Ok(Claim {
+        run: parse(run)?,
+        fence,
+        kind: term()?.parse()?,
+        attempt: parse(term()?)?,
+        alone: term()? == "1",
+        slots: parse(term()?)?,
+        memory_mb: parse(term()?)?,
+        timeout_s: parse(term()?)?,
+        plan: plan.to_owned(),
+        request: request.to_owned(),
+    })
 }
 
 fn back_off(attempt: u32) -> Duration {

@@ -11,7 +11,7 @@ local function text(number) return string.format('%d', number) end
 local now_text = text(now)
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
-local function kept(what) return string.match(ARGV[2], what == 'jobs' and '^%d+' or '%d+$') end
+local kept_jobs, kept_results = string.match(ARGV[2], '^(%d+) (%d+)$')
 
 -- Wakes the idle worker that was heard of last: one that was heard of long ago may be dead. Answers whether there is one.
 local function wake()
@@ -23,22 +23,28 @@ local function wake()
 end
 
 -- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, members
--- that join or leave a sorted set, and events. Nothing reads them in between.
-local sums, joining, leaving, events = {}, {}, {}, {}
+-- that join or leave a sorted set, keys that are deleted, and events. Nothing reads them in between.
+local sums, joining, leaving, events, dropped = {}, {}, {}, {}, {}
 local function add(record, field, by)
   local fields = sums[record] or {}
   sums[record] = fields
   fields[field] = (fields[field] or 0) + by
 end
 local function count(name, by) add(P .. ':stats', name, by or 1) end
-local function join_set(set, score, id)
-  local ids = joining[set] or {}
-  joining[set] = ids
-  ids[id] = score
+local function join_set(set, score, id) -- in the order of scores, if it can be: what comes last costs Redis least
+  local members = joining[set] or { at = {} }
+  joining[set] = members
+  members[#members + 1] = score
+  members[#members + 1] = id
+  members.at[id] = #members
 end
 local function leave_set(set, id)
-  if joining[set] and joining[set][id] then
-    joining[set][id] = nil
+  local members = joining[set]
+  local at = members and members.at[id]
+  if at then -- its place is taken by the last
+    members[at - 1], members[at] = members[#members - 1], members[#members]
+    members.at[members[at]] = at
+    members.at[id], members[#members], members[#members - 1] = nil, nil, nil
     return
   end
   local ids = leaving[set] or {}
@@ -55,6 +61,8 @@ local function emit(what, id, state)
   ids[#ids + 1] = id
 end
 
+local function drop(name) dropped[#dropped + 1] = name end
+
 local function flush_sums()
   local written = sums
   sums = {}
@@ -65,27 +73,24 @@ local function flush_sums()
   end
 end
 
--- Calls a command with many arguments; Lua's stack is limited.
+-- Calls a command with many arguments, all behind `set` if there is one; Lua's stack is limited.
 local function in_parts(command, set, all)
-  for first = 1, #all, 1000 do call(command, set, unpack(all, first, math.min(first + 999, #all))) end
+  for first = 1, #all, 1000 do
+    local last = math.min(first + 999, #all)
+    if set then call(command, set, unpack(all, first, last)) else call(command, unpack(all, first, last)) end
+  end
 end
 
 local function flush()
   flush_sums()
   for set, ids in pairs(leaving) do in_parts('ZREM', set, ids) end
-  for set, ids in pairs(joining) do
-    local members = {}
-    for id, score in pairs(ids) do
-      members[#members + 1] = score
-      members[#members + 1] = id
-    end
-    in_parts('ZADD', set, members)
-  end
+  for set, members in pairs(joining) do in_parts('ZADD', set, members) end
   for name, ids in pairs(events) do
     local what, state = string.match(name, '^(%S+) (%S+)$')
     call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, table.concat(ids, ' '), 'state', state)
   end
-  joining, leaving, events = {}, {}, {}
+  in_parts('DEL', nil, dropped)
+  joining, leaving, events, dropped = {}, {}, {}, {}
 end
 
 -- One of several steps of a call: what is wrong with it is its own answer and does not keep the others from theirs.

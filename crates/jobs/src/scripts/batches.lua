@@ -28,8 +28,8 @@ local function finish_batch(batch)
   local state = (why == 'cancelled' and why) or (lost > 0 and 'failed') or 'succeeded'
   call('HSET', record, 'state', 'ended')
   call('UNLINK', key('items', batch), key('pend', batch), key('plans', batch))
-  call('EXPIRE', record, kept('jobs'))
-  call('EXPIRE', key('kids', batch), kept('jobs'))
+  call('EXPIRE', record, kept_jobs)
+  call('EXPIRE', key('kids', batch), kept_jobs)
   call('ZREM', P .. ':closing', batch)
   call('HSET', key('job', batch), 'found', '{' .. table.concat(summary, ',') .. '}')
   local error

@@ -1,8 +1,8 @@
 -- Claims runs for a worker, each under a lease, at most as many as fences are given (one for each free slot).
 -- ARGV: prefix, keep, worker, the record version it knows, memory in MB that it has free, 1 when it holds nothing,
 --       fence, fence, ...
--- Returns {claims, more}: {run, fence, kind, plan, request, attempt, 1 if it must run alone, slots, memory, time-out in s}
--- for each claim, and 1 when the budget of this call was used up before the slots were.
+-- Returns {claims, more}: a run, '<kind> <attempt> <1 if it must run alone> <slots> <memory> <time-out in s>' and
+-- '<plan>\n<request>' for each claim, in the order of the fences, and 1 when the budget of this call was used up before the slots were.
 local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local slots, claims = #ARGV - 6, {}
 
@@ -72,28 +72,28 @@ end
 
 -- What further arguments say is written with the start; `r` has what the worker needs.
 local function start(run, place, r, alone, ...)
-  local fence = ARGV[7 + #claims]
+  local fence = ARGV[7 + #claims / 3]
   local claim = fence .. ' ' .. worker .. ' ' .. estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
-  call('HSET', key('run', run), 'state', 'running ' .. r.seq, 'claim', claim, ...)
+  call('HSET', key('run', run), 'state', 'running ' .. r.seq .. ' ' .. r.waiter, 'claim', claim, ...)
   leases[#leases + 1] = lease_ends
   leases[#leases + 1] = run
   charge(place)
   started[run] = true
   slots, memory, nothing_held = slots - r.need, memory - r.mem, false
   taken_from_ready = taken_from_ready + 1
-  claims[#claims + 1] = { run, fence, r.kind, r.plan, r.req, (r.attempt or 0) + 1, alone and 1 or 0, r.need, r.mem, r.wall }
+  claims[#claims + 1] = run
+  claims[#claims + 1] = r.kind .. ' ' .. (r.attempt or 0) + 1 .. ' ' .. (alone and 1 or 0) .. ' ' .. r.need .. ' ' .. r.mem .. ' ' .. r.wall
+  claims[#claims + 1] = r.plan
 end
 
 local function read(run)
-  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'plan', 'attempt')
+  local r = call('HMGET', key('run', run), 'state', 'terms', 'plan', 'attempt')
   if not r[1] then return {} end
-  local state, seq = string.match(r[1], '^(%S+) (%S+)')
-  local v, kind, need, mem = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)')
-  local _, wall = limits_of(r[3])
-  local plan, request = string.match(r[4] or '', '^([^\n]*)\n(.*)$')
+  local state, seq, waiter = state_of_run(r[1])
+  local v, kind, need, mem, wall, places = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)[^\n]*\n%S+ (%S+)\n(.*)$')
   return {
-    state = state, seq = seq, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem), wants = r[3], plan = plan,
-    req = request, wall = wall, attempt = r[5],
+    state = state, seq = seq, waiter = waiter, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem),
+    places = places, plan = r[3], wall = wall, attempt = r[4],
   }
 end
 
@@ -101,7 +101,7 @@ end
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
   local r = read(run)
-  start(run, string.match(r.wants, '\n([^\n]+)'), r, alone)
+  start(run, string.match(r.places, '^[^\n]+'), r, alone)
 end
 
 -- The next child of a batch that has to be computed is started; answers whether there was one.
@@ -127,10 +127,11 @@ local function start_child(batch, about, place)
       else
         call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. tail)
         call('SET', key('flight', flight), run)
-        planned()
-        local r = { seq = seq, kind = about.kind, plan = plans[plan], req = request_of(job[2]), need = about.need, mem = about.mem, wall = about.wall }
-        start(run, place, r, false, 'fixed', VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight,
-          'wants', about.limits .. '\n' .. place, 'plan', planned(), 'job', id)
+        local r = {
+          seq = seq, waiter = id .. ' ' .. tail, kind = about.kind, plan = planned(), need = about.need, mem = about.mem, wall = about.wall,
+        }
+        start(run, place, r, false, 'plan', r.plan, 'terms',
+          VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight .. '\n' .. about.limits .. '\n' .. place)
         return true
       end
     end
@@ -225,13 +226,13 @@ while slots > 0 and budget > 0 do
       call('ZADD', key('q', place), seq, entry)
       break
     else
-      if r.wants ~= string.match(r.wants, '^[^\n]*') .. '\n' .. place then
-        each_place(r.wants, function(other)
+      if r.places ~= place then
+        for other in string.gmatch(r.places, '[^\n]+') do
           if other ~= place then
             forget_head(string.sub(other, 1, 1))
             displace_entry(other, entry)
           end
-        end)
+        end
       end
       if r.v > known then
         call('ZADD', P .. ':newer', r.v, run)
@@ -264,7 +265,7 @@ for place in pairs(popped) do -- whoever has nothing queued any more leaves its 
 end
 
 if taken_from_ready > 0 then
-  count('claims', #claims)
+  count('claims', #claims / 3)
   add(P .. ':sched', 'ready', -taken_from_ready)
   local fields = {}
   local function field(name, value)
@@ -280,7 +281,7 @@ if taken_from_ready > 0 then
   end
   call('HSET', P .. ':sched', unpack(fields))
   in_parts('ZADD', P .. ':leases', leases)
-  for _, claim in ipairs(claims) do emit('run', claim[1], 'running') end
+  for i = 1, #claims, 3 do emit('run', claims[i], 'running') end
   flush_batches()
   flush()
 end

@@ -27,7 +27,8 @@ if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'in
 call('PERSIST', key('items', id))
 call('PERSIST', key('plans', id))
 local seq = call('INCR', P .. ':seq')
-create(id, 'waiting', tenant .. ':batch', key('list', tenant .. ':batch:waiting'), VERSION .. ' ' .. ARGV[14] .. '\n' .. ARGV[15], seq, '-', hook ~= '' and 'h' or '-')
+create(id, 'waiting', key('list', tenant .. ':batch:waiting'), VERSION .. ' ' .. ARGV[14] .. '\n' .. ARGV[15], seq, '-',
+  (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch')
 if tags ~= '' then tag(id, tenant .. ':batch', tags, seq) end
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
 if idempotency ~= '' then

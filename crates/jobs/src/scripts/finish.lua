@@ -5,17 +5,17 @@
 --       'cancelled', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
 -- Fences whose outcome was accepted are kept for this hour and the next.
-local done = {}
+local done, ended_now = {}, {}
 local function was_done(fence)
   local hour = math.floor(now / 1000 / DONE_KEPT_S)
   return call('HEXISTS', key('done', text(hour)), fence) == 1 or call('HEXISTS', key('done', text(hour - 1)), fence) == 1
 end
 local function finish(at)
   local run, fence, outcome, what, second, third, timed_out = unpack(ARGV, at, at + 6)
-  local record = held_run(run, fence)
+  local record = not ended_now[run] and held_run(run, fence)
   if not record then
     -- The answer to the caller's own earlier try was lost.
-    if was_done(fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
+    if ended_now[run] == fence or was_done(fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
     count('late_results')
     return { 'refused', 0 }
   end
@@ -26,12 +26,12 @@ local function finish(at)
     -- It ran out of the time that its first job gave it; another that joined since gives it more.
     if timed_out == '1' and tonumber(record.given) < wall then
       call('HDEL', key('run', run), 'claim', 'progress')
-      enqueue(run, record.wants, record.seq)
+      enqueue(run, record)
       return { 'retry', 0 }
     end
     local attempt = call('HINCRBY', key('run', run), 'attempt', 1)
     if second == '1' and attempt < max then
-      call('HSET', key('run', run), 'state', 'scheduled ' .. record.seq)
+      set_state(run, record, 'scheduled')
       call('HDEL', key('run', run), 'claim', 'progress')
       call('ZADD', P .. ':delayed', now + third, run)
       emit('run', run, 'scheduled')
@@ -42,8 +42,9 @@ local function finish(at)
 
   done[#done + 1] = fence
   done[#done + 1] = 1
+  ended_now[run] = fence
   if outcome == 'succeeded' then
-    call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept('results'))
+    call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept_results)
     return { 'accepted', conclude(run, record, 'succeeded', what, second) }
   elseif outcome == 'cancelled' then
     return { 'accepted', conclude(run, record, 'cancelled') }

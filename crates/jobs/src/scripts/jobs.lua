@@ -21,9 +21,8 @@ end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
 -- A new record, in the listing of its state. `data` is '<version> <details>\n<request>', which never changes.
-local function create(id, state, index, list, data, seq, run, flags)
-  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. flags .. ' ' .. now_text .. ' ' .. index,
-    'data', data)
+local function create(id, state, list, data, seq, run, tail)
+  call('HSET', key('job', id), 'state', state .. ' ' .. seq .. ' ' .. run .. ' ' .. tail, 'data', data)
   join_set(list, seq, id)
 end
 
@@ -39,14 +38,14 @@ end
 
 local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 
-local kept_jobs
 local child_ended -- (batch, state), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
--- `what` and `value` are a further field. Appends one event, and the entry for webhooks. Returns whether it may be.
-local function transition(id, to, ended, what, value)
+-- `what` and `value` are a further field; `state` is what it has now, if that is known. Appends one event, and the entry
+-- for webhooks. Returns whether it may be.
+local function transition(id, to, ended, what, value, state)
   local record = key('job', id)
-  local from, seq, _, tail = parse_state(call('HGET', record, 'state'))
+  local from, seq, _, tail = parse_state(state or call('HGET', record, 'state'))
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended, what, value)
@@ -55,7 +54,6 @@ local function transition(id, to, ended, what, value)
   end
   local tenant, kind = string.match(tail, '^%S+ %S+ (.*):(.*)$')
   local index = tenant .. ':' .. kind
-  kept_jobs = kept_jobs or kept('jobs')
   call('EXPIRE', record, kept_jobs)
   leave_set(key('list', index .. ':' .. from), id)
   join_set(key('list', index .. ':' .. to), seq, id)

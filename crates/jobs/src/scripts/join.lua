@@ -4,23 +4,18 @@
 -- More than this many tenants and priorities do not make a run more urgent.
 local PLACES_MOST = 16
 
--- One waiting job is a field of the run, several are a set: nearly always it is one.
-local function add_waiter(run, id)
-  local first = call('HGET', key('run', run), 'job')
-  if first then
-    call('SADD', key('waiters', run), first, id)
-    call('HDEL', key('run', run), 'job')
-  else
-    call('SADD', key('waiters', run), id)
-  end
-end
-
 local function join(run, id, want)
-  add_waiter(run, id)
+  local stored = call('HMGET', key('run', run), 'state', 'terms', 'starts')
+  local state, seq, waiter = state_of_run(stored[1])
+  local fixed, wants = string.match(stored[2], '^([^\n]*\n)(.*)$')
+  local record = { seq = seq, waiter = '-', wants = wants }
+  -- One waiting job stands in the run's state, several are a set: nearly always it is one.
+  if waiter ~= '-' then
+    call('SADD', key('waiters', run), string.match(waiter, '^%S+'))
+    set_state(run, record, state)
+  end
+  call('SADD', key('waiters', run), id)
   call('HSET', key('job', id), 'state', 'queued ' .. want.seq .. ' ' .. run .. ' ' .. want.tail)
-  local record = call('HMGET', key('run', run), 'state', 'wants', 'starts')
-  local state, seq = string.match(record[1], '^(%S+) (%S+)')
-  local wants = record[2]
   if want.call then call('HSET', key('run', run), 'c:' .. want.call, id) end
   -- Whoever waits gets at least what it asked for.
   local max, wall = limits_of(wants)
@@ -34,13 +29,13 @@ local function join(run, id, want)
   end)
   local new = not known and n < PLACES_MOST
   if new then places = places .. '\n' .. want.place end
-  wants = math.max(max, own_max) .. ' ' .. math.max(wall, own_wall) .. places
-  if wants ~= record[2] then call('HSET', key('run', run), 'wants', wants) end
+  record.wants = math.max(max, own_max) .. ' ' .. math.max(wall, own_wall) .. places
+  if record.wants ~= wants then call('HSET', key('run', run), 'terms', fixed .. record.wants) end
   if new and state == 'queued' then place_entry(want.place, 'r' .. run, seq) end
-  if record[3] and not want.starts then -- it was to start later, and somebody wants it now
+  if stored[3] and not want.starts then -- it was to start later, and somebody wants it now
     call('ZREM', P .. ':delayed', run)
     call('HDEL', key('run', run), 'starts')
-    enqueue(run, wants, seq)
+    enqueue(run, record)
   end
   count('coalesced')
 end

@@ -26,7 +26,7 @@ local function from(list)
 end
 local function from_runs(set)
   for _, run in ipairs(call('ZRANGE', set, 0, SCANNED - 1)) do
-    local one = call('HGET', key('run', run), 'job')
+    local one = string.match(call('HGET', key('run', run), 'state') or '', '^%S+ %S+ ([^ -]%S+)')
     for _, id in ipairs(one and { one } or call('SRANDMEMBER', key('waiters', run), 100)) do
       local _, seq = string.match(call('HGET', key('job', id), 'state') or '', '^(%S+) (%S+)')
       seq = tonumber(seq)

@@ -3,7 +3,7 @@
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
 //! | `:job:<id>` | hash | a job: `state` (with its place in listings, its run, tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: `state` and place, `fixed` (version, kind, slots, memory, flight), `wants` (limits and places in the queue), `plan`, the `job` that waits, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
+//! | `:run:<id>` | hash | a run: `state` (with place and the job that waits), `terms` (version, kind, slots, memory, flight, limits and places in the queue), `plan`, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |

@@ -8,14 +8,14 @@ if not about[1] then
 end
 local _, tenant = split_place(about[1])
 local pending, index, data = 0, tenant .. ':' .. about[2], VERSION .. ' ' .. about[4] .. '\n'
-local list = key('list', index .. ':queued')
+local list, tail = key('list', index .. ':queued'), 'b ' .. now_text .. ' ' .. index
 local items = call('LPOP', key('items', batch), CHUNK) or {}
 local seq = call('INCRBY', P .. ':seq', #items) - #items
 for _, item in ipairs(items) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
   local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
   seq = seq + 1
-  create(id, 'queued', index, list, data .. request, text(seq), '-', 'b')
+  create(id, 'queued', list, data .. request, text(seq), '-', tail)
   if about[5] ~= '' then tag(id, index, about[5], seq) end
   call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)

@@ -7,7 +7,19 @@ end
 
 local function next_seq() return call('INCR', P .. ':seq') end
 
--- What a run is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
+-- A run's `state` is '<state> <seq> <waiter>': the waiter is '<job> <tail of its state>' while one job waits for the run and
+-- '-' when several do, or none.
+local function state_of_run(text)
+  if not text then return nil end
+  return string.match(text, '^(%S+) (%S+) (.*)$')
+end
+local function set_state(run, record, state)
+  record.state = state
+  call('HSET', key('run', run), 'state', state .. ' ' .. record.seq .. ' ' .. record.waiter)
+end
+
+-- A run's `terms` are '<version> <kind> <slots> <memory> <hash of the first call> <flight>', and on the following lines what
+-- it is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
 local function each_place(wants, does)
   for place in string.gmatch(wants, '\n([^\n]+)') do does(place) end
 end
@@ -17,9 +29,9 @@ local function limits_of(wants)
 end
 
 -- Puts a run into the queue again, at its old place, so that what was interrupted is next.
-local function enqueue(run, wants, seq)
-  call('HSET', key('run', run), 'state', 'queued ' .. seq)
-  each_place(wants, function(place) place_entry(place, 'r' .. run, seq) end)
+local function enqueue(run, record)
+  set_state(run, record, 'queued')
+  each_place(record.wants, function(place) place_entry(place, 'r' .. run, record.seq) end)
   add(P .. ':sched', 'ready', 1)
   wake()
 end

@@ -35,13 +35,13 @@ if call('EXISTS', P .. ':calm') == 0 then
       action = 'dead'
       conclude(run, record, 'dead', nil, nil, ARGV[3])
     elseif stalls == STALLS_TOLERATED - 1 then
-      call('HSET', key('run', run), 'state', 'queued ' .. record.seq)
+      set_state(run, record, 'queued')
       call('ZADD', P .. ':alone', record.seq, run)
       add(P .. ':sched', 'ready', 1)
       emit('run', run, 'queued')
       wake()
     else
-      enqueue(run, record.wants, record.seq)
+      enqueue(run, record)
       emit('run', run, 'queued')
     end
     lost[#lost + 1] = { run, action, record.worker or '' }
@@ -51,7 +51,7 @@ for _, run in ipairs(due(P .. ':delayed')) do
   local record = read_run(run)
   call('ZREM', P .. ':delayed', run)
   call('HDEL', key('run', run), 'starts')
-  enqueue(run, record.wants, record.seq)
+  enqueue(run, record)
   emit('run', run, 'queued')
 end
 for _, id in ipairs(due(P .. ':deadlines')) do

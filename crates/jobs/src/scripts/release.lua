@@ -10,7 +10,7 @@ count('interruptions')
 if record.cancel then
   conclude(run, record, 'cancelled')
 else
-  enqueue(run, record.wants, record.seq)
+  enqueue(run, record)
   emit('run', run, 'queued')
 end
 flush_all()

@@ -12,20 +12,22 @@ local function dequeue(run, state, wants)
   end
 end
 
-local function remove_waiter(run, id)
-  if call('HGET', key('run', run), 'job') == id then
-    call('HDEL', key('run', run), 'job')
+local function remove_waiter(run, record, id)
+  if string.match(record.waiter, '^%S+') == id then
+    record.waiter = '-'
+    set_state(run, record, record.state)
     return 0
   end
   -- What is being settled is in the set no more.
   return call('SREM', key('waiters', run), id) == 0 and 1 or call('SCARD', key('waiters', run))
 end
 
-local function end_job(id, outcome, ended, found, error)
+-- The state of the job is read unless it is known.
+local function end_job(id, outcome, ended, found, error, state)
   if outcome == 'succeeded' then
-    transition(id, outcome, ended, 'found', found)
+    transition(id, outcome, ended, 'found', found, state)
   else
-    transition(id, outcome, ended, error and 'error', error)
+    transition(id, outcome, ended, error and 'error', error, state)
   end
 end
 
@@ -55,13 +57,15 @@ end
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
 local function conclude(run, record, outcome, result, found, error)
   local ended = (record.started or '-') .. ' ' .. now_text .. ' ' .. (result or '-')
-  if record.job then
-    end_job(record.job, outcome, ended, found, error)
-    call('DEL', key('run', run), record.cancel and key('run', run) or key('flight', record.flight))
+  local job, tail = string.match(record.waiter, '^(%S+) (.*)$')
+  if job then
+    end_job(job, outcome, ended, found, error, 'queued ' .. record.seq .. ' ' .. run .. ' ' .. tail)
+    drop(key('run', run))
+    if not record.cancel then drop(key('flight', record.flight)) end
     return 0
   end
   close_flight(record)
-  call('HSET', key('run', run), 'state', 'finished -', 'outcome', outcome, 'ended', ended)
+  call('HSET', key('run', run), 'state', 'finished - -', 'outcome', outcome, 'ended', ended)
   if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
   call('HDEL', key('run', run), 'plan')
   call('ZADD', P .. ':settling', now, run)
@@ -74,17 +78,17 @@ local function take_from_worker(run, record)
   discharge(record.by, record.estimate, record.started)
 end
 
--- `state` is '<state> <seq>'; `fixed`, which never changes, is '<version> <kind> <slots> <memory> <hash of the first
--- call> <flight>'; `claim` is '<fence> <worker> <estimate> <started> <time-out> <place>'.
+-- `claim` is '<fence> <worker> <estimate> <started> <time-out> <place>'.
 local function read_run(run)
-  local r = call('HMGET', key('run', run), 'state', 'fixed', 'wants', 'claim', 'cancel', 'job')
+  local r = call('HMGET', key('run', run), 'state', 'terms', 'claim', 'cancel')
   if not r[1] then return {} end
-  local state, seq = string.match(r[1], '^(%S+) (%S+)')
+  local state, seq, waiter = state_of_run(r[1])
+  local flight, wants = string.match(r[2], '^%S+ %S+ %S+ %S+ %S+ ([^\n]*)\n(.*)$')
   local fence, worker, estimate, started, given, by
-  if r[4] then fence, worker, estimate, started, given, by = string.match(r[4], '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$') end
+  if r[3] then fence, worker, estimate, started, given, by = string.match(r[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$') end
   return {
-    state = state, seq = seq, fence = fence, flight = string.match(r[2], '^%S+ %S+ %S+ %S+ %S+ (.*)$'), wants = r[3],
-    by = by, estimate = tonumber(estimate or 0), started = started, given = given, worker = worker, cancel = r[5], job = r[6],
+    state = state, seq = seq, waiter = waiter, fence = fence, flight = flight, wants = wants, by = by,
+    estimate = tonumber(estimate or 0), started = started, given = given, worker = worker, cancel = r[4],
   }
 end
 
@@ -95,11 +99,10 @@ local function held_run(run, fence)
   if not record.fence or record.fence ~= fence then return nil end
   if record.state == 'queued' then
     dequeue(run, 'queued', record.wants)
-    call('HSET', key('run', run), 'state', 'running ' .. record.seq)
+    set_state(run, record, 'running')
     call('ZADD', P .. ':leases', now + LEASE_MS, run)
     local _, tenant = split_place(record.by)
     add(key('tenant', tenant), 'running', 1)
-    record.state = 'running'
   end
   return record.state == 'running' and record or nil
 end
@@ -108,8 +111,8 @@ end
 local function withdraw(id, to)
   local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
   if not transition(id, to, '- ' .. now_text .. ' -') then return end
-  if run == '-' or remove_waiter(run, id) > 0 then return end
-  local record = read_run(run)
+  local record = run ~= '-' and read_run(run) or {}
+  if not record.state or remove_waiter(run, record, id) > 0 then return end
   if record.state == 'running' then
     close_flight(record)
     call('HSET', key('run', run), 'cancel', 1)

@@ -19,7 +19,7 @@ for i = 4, first - 1 do
   profiles[i - 3] = {
     tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, place = prio .. ':' .. tenant,
     index = tenant .. ':' .. kind, list = key('list', tenant .. ':' .. kind .. ':queued'), fixed = VERSION .. ' ' .. kind .. ' ' .. size .. ' ',
-    wants = limits .. '\n' .. prio .. ':' .. tenant,
+    wants = '\n' .. limits .. '\n' .. prio .. ':' .. tenant, tail = now_text .. ' ' .. tenant .. ':' .. kind,
   }
 end
 local number = (#ARGV - first + 1) / 4
@@ -74,9 +74,9 @@ local function submit(at)
   local flying, found = flights[flight], results[at] and summary_of(results[at])
   if flying then
     -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
-    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'fixed', 'job')
-    local same = live[1] or (live[3] and string.match(live[2], '^%S+ %S+ %S+ %S+ (%S+)') == hash
-      and index_of(call('HGET', key('job', live[3]), 'state') or '') == profile.index and live[3])
+    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'terms', 'state')
+    local first, index = string.match(live[3], '^%S+ %S+ (%S+) %S+ %S+ (.*)$')
+    local same = live[1] or (index == profile.index and string.match(live[2], '^%S+ %S+ %S+ %S+ (%S+)') == hash and first)
     if same and is_live(same) then
       count('repeated')
       return answer(same, 'repeated')
@@ -95,7 +95,8 @@ local function submit(at)
   end
   local flags = rare == nothing and '-' or (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
   if flags == '' then flags = '-' end
-  create(id, 'queued', profile.index, profile.list, data, arrival, (found or flying) and '-' or run, flags)
+  local tail = flags .. ' ' .. profile.tail
+  create(id, 'queued', profile.list, data, arrival, (found or flying) and '-' or run, tail)
   if rare.tags then tag(id, profile.index, rare.tags, arrival) end
   if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
   if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
@@ -116,13 +117,13 @@ local function submit(at)
   local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
     joining()(flying, id, {
-      seq = arrival, tail = flags .. ' ' .. now_text .. ' ' .. profile.index, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
+      seq = arrival, tail = tail, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
       plan = function() return plan end,
     })
     return answer(id, 'joined')
   end
-  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival, 'fixed', profile.fixed .. hash .. ' ' .. flight,
-    'wants', profile.wants, 'plan', plan, 'job', id)
+  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival .. ' ' .. id .. ' ' .. tail,
+    'terms', profile.fixed .. hash .. ' ' .. flight .. profile.wants, 'plan', plan)
   flights[flight] = run
   new_flights[#new_flights + 1] = flight_key
   new_flights[#new_flights + 1] = run
