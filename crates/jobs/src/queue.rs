@@ -244,9 +244,8 @@ impl Queue {
             format!("{plan}\n{request}"),
             if rare == Rare::default() { String::new() } else { json(&rare)? },
         ];
-        let head = format!("{job} {} {run}", u8::from(again));
-        let tail = format!("{} {cache_key}", &same_call[..32]);
-        let step = Step { head: Some((head, profile.join("\u{1f}"), tail)), arguments };
+        let head = format!("{job}{run}{}{}", &same_call[..32], u8::from(again));
+        let step = Step { head: Some((head, profile.join("\u{1f}"), cache_key.to_string())), arguments };
         // Nearly always it is our own id, which is not sent back.
         let (id, answer) = match self.submitting.step(step).await? {
             redis::Value::Array(parts) => {

@@ -438,8 +438,8 @@ impl JobView {
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
         let (started, finished, result) = (ended.next(), ended.next(), ended.next());
         let started = started.flatten().map(str::to_owned).or_else(|| {
-            // `<fence> <worker> <estimate> <started> <time-out> <place>`
-            run.remove("claim").filter(|_| running)?.split(' ').nth(3).map(str::to_owned)
+            // Fence, worker, and `<estimate> <started> <time-out> <place>`, a line each.
+            run.remove("claim").filter(|_| running)?.lines().nth(2)?.split(' ').nth(1).map(str::to_owned)
         });
         Ok(Self {
             job_id,

@@ -23,7 +23,7 @@ type Answer = Result<Value, QueueError>;
 #[derive(Debug)]
 pub(crate) struct Step {
     /// Its first argument, in three parts: what it begins with, what it has in common with others (sent once for all of
-    /// them, and here its number), and what it ends with.
+    /// them, and here its number in three digits), and what it ends with.
     pub(crate) head: Option<(String, String, String)>,
     /// Its other arguments.
     pub(crate) arguments: Vec<String>,
@@ -122,7 +122,7 @@ impl Together {
                     profiles.push(profile);
                     profiles.len() - 1
                 });
-                format!("{first} {} {last}", known + 1)
+                format!("{first}{:03}{last}", known + 1)
             }));
         }
         if !profiles.is_empty() {

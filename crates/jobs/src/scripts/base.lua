@@ -10,6 +10,15 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function text(number) return string.format('%d', number) end
 local now_text = text(now)
 
+-- The three parts that a character divides a text into at its first two places; nothing if they are not there. Much
+-- faster than a pattern.
+local function split3(text, by)
+  local first = string.find(text, by, 1, true)
+  local second = first and string.find(text, by, first + 1, true)
+  if not second then return nil end
+  return string.sub(text, 1, first - 1), string.sub(text, first + 1, second - 1), string.sub(text, second + 1)
+end
+
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
 local kept_jobs, kept_results = string.match(ARGV[2], '^(%d+) (%d+)$')
 

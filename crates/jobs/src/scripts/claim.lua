@@ -73,7 +73,7 @@ end
 -- What further arguments say is written with the start; `r` has what the worker needs.
 local function start(run, place, r, alone, ...)
   local fence = ARGV[7 + #claims / 3]
-  local claim = fence .. ' ' .. worker .. ' ' .. estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
+  local claim = fence .. '\n' .. worker .. '\n' .. estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
   call('HSET', key('run', run), 'state', 'running ' .. r.seq .. ' ' .. r.waiter, 'claim', claim, ...)
   leases[#leases + 1] = lease_ends
   leases[#leases + 1] = run
@@ -89,8 +89,10 @@ end
 local function read(run)
   local r = call('HMGET', key('run', run), 'state', 'terms', 'plan', 'attempt')
   if not r[1] then return {} end
-  local state, seq, waiter = state_of_run(r[1])
-  local v, kind, need, mem, wall, places = string.match(r[2], '^(%S+) (%S+) (%S+) (%S+)[^\n]*\n%S+ (%S+)\n(.*)$')
+  local state, seq, waiter = split3(r[1], ' ')
+  local about, _, wants = split3(r[2], '\n')
+  local v, kind, need, mem = string.match(about, '^(%S+) (%S+) (%S+) (%S+)$')
+  local wall, places = string.match(wants, '^%S+ (%S+)\n(.*)$')
   return {
     state = state, seq = seq, waiter = waiter, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem),
     places = places, plan = r[3], wall = wall, attempt = r[4],
@@ -131,7 +133,7 @@ local function start_child(batch, about, place)
           seq = seq, waiter = id .. ' ' .. tail, kind = about.kind, plan = planned(), need = about.need, mem = about.mem, wall = about.wall,
         }
         start(run, place, r, false, 'plan', r.plan, 'terms',
-          VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. ' - ' .. flight .. '\n' .. about.limits .. '\n' .. place)
+          VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. '\n' .. string.rep('-', 32) .. flight .. '\n' .. about.limits .. '\n' .. place)
         return true
       end
     end

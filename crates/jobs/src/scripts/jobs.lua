@@ -11,12 +11,24 @@ end
 -- that of its creation; `index` is '<tenant>:<kind>'. The last three never change: `tail`.
 local function parse_state(text)
   if not text then return nil end
-  return string.match(text, '^(%S+) (%S+) (%S+) (.*)$')
+  local state, seq, rest = split3(text, ' ')
+  local run = string.match(rest, '^%S+')
+  return state, seq, run, string.sub(rest, #run + 2)
 end
-local function index_of(state) return string.match(state, '^%S+ %S+ %S+ %S+ %S+ (.*)$') end
+local owners = {} -- tenant and kind, by index
+local function split_index(index)
+  local owner = owners[index] or { string.match(index, '^(.*):(.*)$') }
+  owners[index] = owner
+  return owner[1], owner[2]
+end
+local function index_of(state)
+  local _, _, _, tail = parse_state(state)
+  local _, _, index = split3(tail, ' ')
+  return index
+end
 local function owner_of(id)
   local state = call('HGET', key('job', id), 'state')
-  return state and string.match(index_of(state), '^(.*):')
+  return state and (split_index(index_of(state)))
 end
 local function is_live(id) return string.sub(call('HGET', key('job', id), 'state') or '', 1, 7) == 'queued ' end
 
@@ -41,19 +53,22 @@ local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 local child_ended -- (batch, state), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
--- `what` and `value` are a further field; `state` is what it has now, if that is known. Appends one event, and the entry
--- for webhooks. Returns whether it may be.
-local function transition(id, to, ended, what, value, state)
-  local record = key('job', id)
-  local from, seq, _, tail = parse_state(state or call('HGET', record, 'state'))
+-- `what` and `value` are a further field; `seq` and `tail` are those of a job that is known to be queued. Appends one event,
+-- and the entry for webhooks. Returns whether it may be.
+local function transition(id, to, ended, what, value, seq, tail)
+  local record, from = key('job', id), 'queued'
+  if not tail then
+    local _
+    from, seq, _, tail = parse_state(call('HGET', record, 'state'))
+  end
   if not from or not string.find(ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) then return false end
   if what then
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended, what, value)
   else
     call('HSET', record, 'state', to .. ' ' .. seq .. ' - ' .. tail, 'end', ended)
   end
-  local tenant, kind = string.match(tail, '^%S+ %S+ (.*):(.*)$')
-  local index = tenant .. ':' .. kind
+  local _, _, index = split3(tail, ' ')
+  local tenant, kind = split_index(index)
   call('EXPIRE', record, kept_jobs)
   leave_set(key('list', index .. ':' .. from), id)
   join_set(key('list', index .. ':' .. to), seq, id)
@@ -72,7 +87,10 @@ local function transition(id, to, ended, what, value, state)
 end
 
 -- The summary of a stored result, which is '<version> <time>\n<receipt>\n<summary>'.
-local function summary_of(stored) return string.match(stored, '^[^\n]*\n[^\n]*\n(.*)$') end
+local function summary_of(stored)
+  local _, _, summary = split3(stored, '\n')
+  return summary
+end
 
 -- Ends a job with a stored result.
 local function answer_from_cache(id, result, summary, batch)

@@ -6,8 +6,8 @@ local PLACES_MOST = 16
 
 local function join(run, id, want)
   local stored = call('HMGET', key('run', run), 'state', 'terms', 'starts')
-  local state, seq, waiter = state_of_run(stored[1])
-  local fixed, wants = string.match(stored[2], '^([^\n]*\n)(.*)$')
+  local state, seq, waiter = split3(stored[1], ' ')
+  local about, call_and_flight, wants = split3(stored[2], '\n')
   local record = { seq = seq, waiter = '-', wants = wants }
   -- One waiting job stands in the run's state, several are a set: nearly always it is one.
   if waiter ~= '-' then
@@ -30,7 +30,7 @@ local function join(run, id, want)
   local new = not known and n < PLACES_MOST
   if new then places = places .. '\n' .. want.place end
   record.wants = math.max(max, own_max) .. ' ' .. math.max(wall, own_wall) .. places
-  if record.wants ~= wants then call('HSET', key('run', run), 'terms', fixed .. record.wants) end
+  if record.wants ~= wants then call('HSET', key('run', run), 'terms', about .. '\n' .. call_and_flight .. '\n' .. record.wants) end
   if new and state == 'queued' then place_entry(want.place, 'r' .. run, seq) end
   if stored[3] and not want.starts then -- it was to start later, and somebody wants it now
     call('ZREM', P .. ':delayed', run)

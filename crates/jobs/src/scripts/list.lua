@@ -61,7 +61,7 @@ for looked, job in ipairs(found) do
   last = job
   local record = call('HMGET', key('job', job.id), 'state', 'tags')
   if record[1] then
-    local owner, kind = string.match(index_of(record[1]), '^(.*):(.*)$')
+    local owner, kind = split_index(index_of(record[1]))
     local state, _, run = string.match(record[1], '^(%S+) (%S+) (%S+)')
     local fits = owner == tenant and wanted_kinds[kind]
     local own = '\n' .. (record[2] or '') .. '\n'

@@ -9,17 +9,13 @@ local function next_seq() return call('INCR', P .. ':seq') end
 
 -- A run's `state` is '<state> <seq> <waiter>': the waiter is '<job> <tail of its state>' while one job waits for the run and
 -- '-' when several do, or none.
-local function state_of_run(text)
-  if not text then return nil end
-  return string.match(text, '^(%S+) (%S+) (.*)$')
-end
 local function set_state(run, record, state)
   record.state = state
   call('HSET', key('run', run), 'state', state .. ' ' .. record.seq .. ' ' .. record.waiter)
 end
 
--- A run's `terms` are '<version> <kind> <slots> <memory> <hash of the first call> <flight>', and on the following lines what
--- it is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
+-- A run's `terms` are a line '<version> <kind> <slots> <memory>', a line of the first call's hash (32 bytes) and the flight,
+-- and what it is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
 local function each_place(wants, does)
   for place in string.gmatch(wants, '\n([^\n]+)') do does(place) end
 end

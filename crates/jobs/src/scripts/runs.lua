@@ -22,12 +22,11 @@ local function remove_waiter(run, record, id)
   return call('SREM', key('waiters', run), id) == 0 and 1 or call('SCARD', key('waiters', run))
 end
 
--- The state of the job is read unless it is known.
-local function end_job(id, outcome, ended, found, error, state)
+local function end_job(id, outcome, ended, found, error, seq, tail)
   if outcome == 'succeeded' then
-    transition(id, outcome, ended, 'found', found, state)
+    transition(id, outcome, ended, 'found', found, seq, tail)
   else
-    transition(id, outcome, ended, error and 'error', error, state)
+    transition(id, outcome, ended, error and 'error', error, seq, tail)
   end
 end
 
@@ -57,9 +56,9 @@ end
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
 local function conclude(run, record, outcome, result, found, error)
   local ended = (record.started or '-') .. ' ' .. now_text .. ' ' .. (result or '-')
-  local job, tail = string.match(record.waiter, '^(%S+) (.*)$')
-  if job then
-    end_job(job, outcome, ended, found, error, 'queued ' .. record.seq .. ' ' .. run .. ' ' .. tail)
+  if record.waiter ~= '-' then
+    local job = string.match(record.waiter, '^%S+')
+    end_job(job, outcome, ended, found, error, record.seq, string.sub(record.waiter, #job + 2))
     drop(key('run', run))
     if not record.cancel then drop(key('flight', record.flight)) end
     return 0
@@ -78,16 +77,19 @@ local function take_from_worker(run, record)
   discharge(record.by, record.estimate, record.started)
 end
 
--- `claim` is '<fence> <worker> <estimate> <started> <time-out> <place>'.
+-- `claim` is three lines: fence, worker, '<estimate> <started> <time-out> <place>'.
 local function read_run(run)
   local r = call('HMGET', key('run', run), 'state', 'terms', 'claim', 'cancel')
   if not r[1] then return {} end
-  local state, seq, waiter = state_of_run(r[1])
-  local flight, wants = string.match(r[2], '^%S+ %S+ %S+ %S+ %S+ ([^\n]*)\n(.*)$')
-  local fence, worker, estimate, started, given, by
-  if r[3] then fence, worker, estimate, started, given, by = string.match(r[3], '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$') end
+  local state, seq, waiter = split3(r[1], ' ')
+  local _, call_and_flight, wants = split3(r[2], '\n')
+  local fence, worker, charged, estimate, started, given, by
+  if r[3] then
+    fence, worker, charged = split3(r[3], '\n')
+    estimate, started, given, by = string.match(charged, '^(%S+) (%S+) (%S+) (.*)$')
+  end
   return {
-    state = state, seq = seq, waiter = waiter, fence = fence, flight = flight, wants = wants, by = by,
+    state = state, seq = seq, waiter = waiter, fence = fence, flight = string.sub(call_and_flight, 33), wants = wants, by = by,
     estimate = tonumber(estimate or 0), started = started, given = given, worker = worker, cancel = r[4],
   }
 end

@@ -22,7 +22,7 @@ local function view(id)
   if run_id ~= '-' then
     run = shown(key('run', run_id), RUN_SHOWN)
     local terms = call('HGET', key('run', run_id), 'terms')
-    if terms then ahead = call('ZRANK', key('q', string.match(terms, '\n[^\n]*\n([^\n]+)')), 'r' .. run_id) or -1 end
+    if terms then ahead = call('ZRANK', key('q', string.match(terms, '\n[^\n]*\n[^\n]*\n([^\n]+)')), 'r' .. run_id) or -1 end
   end
   -- A batch that was stopped has stopped, though its children are settled in chunks.
   if at[2] and state == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
