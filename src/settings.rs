@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use jesse::rest::{self, RestSettings, Token};
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -120,24 +121,140 @@ pub struct WorkerArgs {
     /// Largest result in megabytes
     #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_result_mb: u32,
+
+    /// See the struct.
+    #[command(flatten)]
+    pub servers: ServerSettings,
+}
+
+/// Which engine backtests are planned for.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct EngineSettings {
+    /// What computes backtests; the same everywhere in a deployment. auto: the runner, and Jesse's servers, if there are any, for
+    /// strategies and candles that only they have
+    #[arg(long, env = "JESSE_JOBS_ENGINE", default_value = "auto")]
+    pub engine: EngineChoice,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// Jesse in processes of the worker's own: fast, all that went into a result is pinned.
+    Runner,
+    /// Jesse's own servers.
+    Rest,
+    /// The runner; and the servers, if there are any, for strategies and candles that only they have.
+    Auto,
+}
+
+/// Jesse's own servers.
+#[derive(Debug, Clone, Args)]
+pub struct ServerSettings {
+    /// Host of a Jesse server
+    #[arg(long, env = "JESSE_HOST")]
+    pub jesse_host: Option<String>,
+
+    /// Its port
+    #[arg(long, env = "JESSE_PORT", default_value_t = 9000)]
+    pub jesse_port: u16,
+
+    /// Whether it is spoken to over TLS
+    #[arg(long, env = "JESSE_USE_HTTPS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub jesse_use_https: bool,
+
+    /// Several servers with the same strategies and candles, instead of host and port, e.g.
+    /// http://10.0.0.1:9000,http://10.0.0.2:9000
+    #[arg(long, env = "JESSE_URLS", value_delimiter = ',')]
+    pub jesse_urls: Vec<String>,
+
+    /// The servers' password; the environment hides it better than a flag
+    #[arg(long, env = "JESSE_PASSWORD", hide_env_values = true)]
+    pub jesse_password: Option<String>,
+
+    /// The token that Jesse's login hands out, instead of the password
+    #[arg(long, env = "JESSE_API_TOKEN", hide_env_values = true)]
+    pub jesse_api_token: Option<String>,
+
+    /// Backtests at once on one server, from one worker process; Jesse itself has no bound
+    #[arg(long, env = "JESSE_CONCURRENCY", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub jesse_concurrency: u32,
+
+    /// Seconds that a result of a server may answer equal requests, since it does not tell what it depends on; 0: never
+    #[arg(long, env = "JESSE_CACHE_TTL", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    pub jesse_cache_ttl: u64,
+}
+
+impl ServerSettings {
+    /// The servers that are named, if any are.
+    fn rest(&self, max_result_bytes: usize) -> Result<Option<RestSettings>, String> {
+        let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let urls: Vec<String> =
+            self.jesse_urls.iter().filter(|url| !url.trim().is_empty()).cloned().collect();
+        let texts = match given(&self.jesse_host) {
+            _ if !urls.is_empty() => urls,
+            Some(host) => {
+                let scheme = if self.jesse_use_https { "https" } else { "http" };
+                vec![format!("{scheme}://{host}:{}", self.jesse_port)]
+            }
+            None => return Ok(None),
+        };
+        let urls = rest::parse_urls(texts.iter().map(String::as_str)).map_err(|error| error.to_string())?;
+        let token = match (given(&self.jesse_api_token), given(&self.jesse_password)) {
+            (Some(token), _) => Token::new(token),
+            (None, Some(password)) => Token::of_password(&password),
+            (None, None) => return Err("Jesse's server asks for JESSE_PASSWORD or JESSE_API_TOKEN".into()),
+        };
+        Ok(Some(RestSettings {
+            urls,
+            token,
+            concurrency: self.jesse_concurrency,
+            cache_ttl: Duration::from_secs(self.jesse_cache_ttl),
+            max_result_bytes,
+        }))
+    }
 }
 
 impl WorkerArgs {
-    /// The worker's settings; `folder` is what it keeps on its disk.
-    pub fn worker_settings(&self, folder: PathBuf, project: Option<PathBuf>) -> workers::WorkerSettings {
+    /// What it computes with.
+    fn engines(&self, engine: EngineChoice) -> Result<workers::Engines, String> {
+        use workers::Engines;
+
+        let servers = self.servers.rest(self.max_result_bytes())?;
+        match (engine, servers) {
+            (EngineChoice::Runner, _) | (EngineChoice::Auto, None) => Ok(Engines::Runner),
+            (EngineChoice::Auto, Some(servers)) => Ok(Engines::Both(servers)),
+            (EngineChoice::Rest, Some(servers)) => Ok(Engines::Servers(servers)),
+            (EngineChoice::Rest, None) => {
+                Err("--engine rest needs a Jesse server: JESSE_HOST or JESSE_URLS".into())
+            }
+        }
+    }
+
+    fn max_result_bytes(&self) -> usize {
+        (self.max_result_mb as usize) << 20
+    }
+
+    /// The worker's settings; `folder` is what it keeps on its disk. An error says what does not fit.
+    pub fn worker_settings(
+        &self,
+        folder: PathBuf,
+        project: Option<PathBuf>,
+        engine: EngineChoice,
+    ) -> Result<workers::WorkerSettings, String> {
         let processors = || {
             let found = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             u32::try_from(found).unwrap_or(u32::MAX)
         };
-        workers::WorkerSettings {
+        Ok(workers::WorkerSettings {
             python: self.python.clone().unwrap_or_else(default_python),
             folder,
             project,
             slots: self.slots.unwrap_or_else(processors).max(1),
             memory_mb: self.worker_memory_mb.unwrap_or_else(machine_memory_mb),
             grace: Duration::from_secs(self.grace),
-            max_result_bytes: (self.max_result_mb as usize) << 20,
-        }
+            max_result_bytes: self.max_result_bytes(),
+            engines: self.engines(engine)?,
+        })
     }
 }
 

@@ -65,6 +65,6 @@ pub(super) async fn live() -> &'static str {
 /// A backtest that is sent now would be accepted.
 pub(super) async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     api.service.queue().redis().ping().await?;
-    api.service.catalogue().await?;
+    api.service.check_runnable().await?;
     Ok("ready\n")
 }

@@ -52,6 +52,9 @@ pub enum RoleError {
          done: {0}"
     )]
     Jesse(JobError),
+    /// No Jesse server answers.
+    #[error("no Jesse server can be used; see JESSE_HOST, JESSE_URLS and JESSE_PASSWORD: {0}")]
+    JesseServer(JobError),
     /// Candles.
     #[error(transparent)]
     Candles(#[from] candles::CandlesError),

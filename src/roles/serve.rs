@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
-use jesse::{plan::Limits, strategies::publish::Publisher};
+use jesse::plan::Limits;
 use jobs::{Events, Queue, blobs::Blobs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,8 @@ use super::{RoleError, data, open_shared_queue};
 use crate::{
     api::{self, Api, check_address},
     metrics::Metrics,
-    service::Service,
-    settings::{ApiSettings, LimitSettings, StorageSettings},
+    service::{PlannedEngines, Service},
+    settings::{ApiSettings, EngineSettings, LimitSettings, StorageSettings},
 };
 
 /// The settings of `serve`.
@@ -28,6 +28,9 @@ pub struct ServeSettings {
     /// See the struct.
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub engine: EngineSettings,
 }
 
 /// Listens where the settings say.
@@ -45,7 +48,7 @@ pub(super) async fn listen_on(address: SocketAddr) -> Result<TcpListener, RoleEr
 pub(super) fn api(
     queue: Queue,
     blobs: Blobs,
-    publisher: Option<Arc<Publisher>>,
+    engines: PlannedEngines,
     (api, limits): (&ApiSettings, &LimitSettings),
     metrics: Metrics,
     stop: CancellationToken,
@@ -54,7 +57,7 @@ pub(super) fn api(
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, publisher, limits);
+    let service = Service::new(queue, events, blobs, engines, limits);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }
@@ -66,6 +69,7 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");
-    let api = api(queue, blobs, None, (&settings.api, &settings.limits), Metrics::new()?, stop);
+    let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
+    let api = api(queue, blobs, engines, (&settings.api, &settings.limits), Metrics::new()?, stop);
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     api,
     metrics::Metrics,
-    settings::{ApiSettings, LimitSettings, StorageSettings, WorkerArgs},
+    service::PlannedEngines,
+    settings::{ApiSettings, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WorkerArgs},
 };
 
 /// The settings of `up`.
@@ -27,6 +28,9 @@ pub struct UpSettings {
     /// See the struct.
     #[command(flatten)]
     pub worker: WorkerArgs,
+    /// See the struct.
+    #[command(flatten)]
+    pub engine: EngineSettings,
     /// See the struct.
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -76,14 +80,16 @@ async fn run_on(
     let blobs = data::blobs(data.path())?;
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
-    let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project));
+    let engine = settings.engine.engine;
+    let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project), engine);
+    let worker_settings = worker_settings.map_err(RoleError::Setting)?;
     let metrics = Metrics::new()?;
     let runs = RunMetrics::new(metrics.registry())?;
     let worker = Worker::start(worker_settings, queue.clone(), blobs.clone(), runs)?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let limits = (&settings.api, &settings.limits);
-    let api = serve::api(queue, blobs, worker.publisher(), limits, metrics, stop.clone());
-    let publisher = worker.publisher();
+    let engines = PlannedEngines { choice: engine, publisher: worker.publisher(), offers: worker.offers() };
+    let api = serve::api(queue, blobs, engines, limits, metrics, stop.clone());
 
     let starting = async {
         match stop.run_until_cancelled(worker.ready()).await {
@@ -91,15 +97,17 @@ async fn run_on(
             // Later it may end and be started again; that it cannot be started at all is a mistake to be mended.
             Some(Err(error)) => {
                 stop.cancel();
-                return Err(RoleError::Jesse(error));
+                return Err(if engine == EngineChoice::Rest {
+                    RoleError::JesseServer(error)
+                } else {
+                    RoleError::Jesse(error)
+                });
             }
             Some(Ok(())) => {}
         }
         let first_catalogue = async {
-            while let Some(publisher) = &publisher
-                && publisher.refresh().await.is_err()
-            {
-                // The worker logs why.
+            // The worker logs why it takes longer.
+            while !first_catalogue(&worker).await {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
@@ -124,6 +132,19 @@ async fn run_on(
     };
     let (started, served, worker_outcome) = tokio::join!(starting, serving, working);
     started.and(served).and(worker_outcome)
+}
+
+/// Whether something can be run: with several engines, by one of them.
+async fn first_catalogue(worker: &Worker) -> bool {
+    let (publisher, offers) = (worker.publisher(), worker.offers());
+    let mut published = publisher.is_none() && offers.is_none();
+    if let Some(publisher) = publisher {
+        published |= publisher.refresh().await.is_ok();
+    }
+    if let Some(offers) = offers {
+        published |= offers.refresh().await.is_ok();
+    }
+    published
 }
 
 /// The project named, or the one in the current folder, or an empty one to be filled.

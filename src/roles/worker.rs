@@ -10,7 +10,7 @@ use super::{RoleError, data, open_shared_queue, serve::listen_on};
 use crate::{
     api,
     metrics::Metrics,
-    settings::{StorageSettings, WorkerArgs},
+    settings::{EngineSettings, StorageSettings, WorkerArgs},
 };
 
 /// The settings of `worker`.
@@ -19,6 +19,9 @@ pub struct WorkerSettings {
     /// See the struct.
     #[command(flatten)]
     pub worker: WorkerArgs,
+    /// See the struct.
+    #[command(flatten)]
+    pub engine: EngineSettings,
     /// See the struct.
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -47,7 +50,9 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
         Some(address) => Some(listen_on(address).await?),
         None => None,
     };
-    let worker = Worker::start(settings.worker.worker_settings(folder, project), queue.clone(), blobs, runs)?;
+    let worker_settings = settings.worker.worker_settings(folder, project, settings.engine.engine);
+    let worker_settings = worker_settings.map_err(RoleError::Setting)?;
+    let worker = Worker::start(worker_settings, queue.clone(), blobs, runs)?;
     let done = CancellationToken::new();
     let serving = async {
         match listener {

@@ -1,5 +1,6 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod engines;
 mod submit;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -8,12 +9,12 @@ use jesse::{
     candles::store::{CandleStore, SeriesView, manifests},
     catalogue::{self, Catalogue, Hyperparameter},
     plan::{Limits, Planner},
-    strategies::publish::Publisher,
+    rest::Offer,
 };
 use jobs::{
     Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId,
     blobs::{BlobId, BlobStore, Blobs},
-    documents::{Document, Documents},
+    documents::Documents,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::errors::{Code, ServiceError};
 
+pub use engines::PlannedEngines;
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 
 /// The most jobs on one page of a listing.
@@ -66,29 +68,24 @@ struct Inner {
     planner: Planner,
     candles: CandleStore,
     catalogue: Documents<Catalogue>,
-    publisher: Option<Arc<Publisher>>,
+    offers: Documents<Offer>,
+    engines: PlannedEngines,
     limits: Limits,
 }
 
 impl Service {
-    /// A service over this queue and these blobs. `publisher` is there when the worker is in the same process: then an edited strategy is
-    /// noticed by the very next submit.
-    pub fn new(
-        queue: Queue,
-        events: Events,
-        blobs: Blobs,
-        publisher: Option<Arc<Publisher>>,
-        limits: Limits,
-    ) -> Self {
+    /// A service over this queue and these blobs.
+    pub fn new(queue: Queue, events: Events, blobs: Blobs, engines: PlannedEngines, limits: Limits) -> Self {
         let redis = queue.redis();
         let inner = Inner {
             planner: Planner::new(manifests(redis.clone())),
             candles: CandleStore::new(redis.clone(), blobs.inputs),
             catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
+            offers: Documents::new(redis.clone(), jesse::rest::COLLECTION),
             events,
             results: blobs.results,
             queue,
-            publisher,
+            engines,
             limits,
         };
         Self { inner: Arc::new(inner) }
@@ -97,26 +94,6 @@ impl Service {
     /// The queue underneath.
     pub fn queue(&self) -> &Queue {
         &self.inner.queue
-    }
-
-    /// Whether a worker has ever said what it can run.
-    pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
-        Ok(self.inner.catalogue.get(catalogue::DOCUMENT).await?.is_some())
-    }
-
-    /// What exists. With the worker in this process what is on its disk right now, else what was last published.
-    pub async fn catalogue(&self) -> Result<Arc<Document<Catalogue>>, ServiceError> {
-        if let Some(publisher) = &self.inner.publisher
-            && let Err(error) = publisher.refresh().await
-        {
-            // What was published before stays valid; the worker logs why it cannot be refreshed.
-            tracing::debug!(error = jobs::chain(&error), "the catalogue was not refreshed");
-        }
-        let found = self.inner.catalogue.get(catalogue::DOCUMENT).await?;
-        found.ok_or_else(|| {
-            let message = "no worker has said yet what it can run: it is starting, or none is running; try again in a moment";
-            ServiceError::new(Code::EngineStarting, message)
-        })
     }
 
     /// A job, once it has ended or `wait` is over; `seen` is told what happens on the way.
@@ -193,18 +170,6 @@ impl Service {
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);
         Ok(ResultBody { blob: receipt.blob, fields })
-    }
-
-    /// All strategies, by name.
-    pub async fn strategies(&self) -> Result<Vec<StrategyView>, ServiceError> {
-        let catalogue = self.catalogue().await?;
-        let view = |(name, strategy): (&String, &catalogue::Strategy)| StrategyView {
-            name: name.clone(),
-            doc: strategy.doc.clone(),
-            hyperparameters: strategy.hyperparameters.clone(),
-            error: strategy.error.as_ref().map(|error| error.message.clone()),
-        };
-        Ok(catalogue.value.strategies.iter().map(view).collect())
     }
 
     /// All candles that are stored.

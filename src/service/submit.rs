@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use jesse::{
     grid::Grid,
-    plan::{Limits, Planned},
-    spec::{BacktestRequest, BacktestSpec},
+    plan::{BacktestPlan, Limits, Planned},
+    spec::BacktestRequest,
 };
 use jiff::Timestamp;
 use jobs::{
@@ -116,10 +116,8 @@ impl Service {
         let Window { run_at, deadline } = window.check()?;
         let limits = self.limits(options)?;
         let treatment = treatment(options, Priority::Normal, limits)?;
-        let catalogue = self.catalogue().await?;
-        let spec = BacktestSpec::check(request, &catalogue.value)?;
-        let mut planned = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
-        planned.plan.shared = options.cache != CacheMode::Off;
+        let mut planned = self.plan(request, limits).await?;
+        planned.plan.shared = is_shared(&planned.plan, options.cache);
         let submission = Submission {
             tenant: tenant.clone(),
             kind: Kind::Backtest,
@@ -145,34 +143,25 @@ impl Service {
     ) -> Result<(JobId, Accepted), ServiceError> {
         let limits = self.limits(options)?;
         let treatment = treatment(options, Priority::Batch, limits)?;
-        let catalogue = self.catalogue().await?;
         let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
         let mut mistakes = Mistakes::default();
-        let mut specs = Vec::new();
+        let mut backtests = Vec::new();
         for (number, request) in requests(request)?.into_iter().enumerate() {
-            let request = serde_json::from_value::<BacktestRequest>(request);
-            match request.map_err(|error| error.to_string()) {
-                Ok(request) => match BacktestSpec::check(&request, &catalogue.value) {
-                    Ok(spec) => specs.push(spec),
-                    Err(error) => mistakes.note(number, &error.message),
-                },
-                Err(error) => mistakes.note(number, &error),
-            }
-            // Thousands take a moment, in which other calls want to be served too.
-            if number % 200 == 199 {
-                tokio::task::yield_now().await;
+            match serde_json::from_value::<BacktestRequest>(request) {
+                Ok(request) => backtests.push(request),
+                Err(error) => mistakes.note(number, &error.to_string()),
             }
         }
         mistakes.check()?;
         let mut mistakes = Mistakes::default();
         let (mut plans, mut known, mut children) =
-            (Vec::new(), HashMap::new(), Vec::with_capacity(specs.len()));
-        let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
+            (Vec::new(), HashMap::new(), Vec::with_capacity(backtests.len()));
+        let planned = self.plan_all(&backtests, limits).await?;
         for (number, planned) in planned.into_iter().enumerate() {
             match planned {
                 Ok(Planned { spec, mut plan, cache_key }) => {
-                    plan.shared = options.cache != CacheMode::Off;
+                    plan.shared = is_shared(&plan, options.cache);
                     let plan = json_text(&plan)?;
                     let index = *known.entry(plan.clone()).or_insert(plans.len());
                     if index == plans.len() {
@@ -244,6 +233,11 @@ impl Service {
         }
         Ok(Limits { wall_s, cpu_s: wall_s, ..most })
     }
+}
+
+/// Whether the result may answer others: not that of a server whose results are never to be used again.
+fn is_shared(plan: &BacktestPlan, cache: CacheMode) -> bool {
+    cache != CacheMode::Off && plan.server.as_ref().is_none_or(|server| server.cache_ttl_s > 0)
 }
 
 fn treatment(options: &SubmitOptions, priority: Priority, limits: Limits) -> Result<Treatment, ServiceError> {

@@ -13,6 +13,7 @@ use jesse::{
     },
     catalogue::{Engine, Market},
     plan::{BacktestPlan, cache_key},
+    rest::RestEngine,
     runner::{Runner, TaskError, TaskRequest, TaskResult},
     spec::{BacktestSpec, DataRoute, Route},
     strategies::{bundle, publish},
@@ -62,7 +63,10 @@ const SUMMARY_METRICS: [&str; 20] = [
 pub(crate) struct Backtests {
     pub(crate) queue: Queue,
     pub(crate) blobs: Blobs,
-    pub(crate) runner: Arc<Runner>,
+    /// Not there when all is computed on Jesse's server.
+    pub(crate) runner: Option<Arc<Runner>>,
+    /// Jesse's own servers, if there are any.
+    pub(crate) rest: Option<Arc<RestEngine>>,
     pub(crate) chunks: ChunkFiles,
     /// Unpacked bundles, by hash.
     pub(crate) bundles: PathBuf,
@@ -106,7 +110,11 @@ impl Backtests {
         };
         let spec: BacktestSpec = serde_json::from_str(&claim.request).map_err(unreadable)?;
         let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(unreadable)?;
-        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
+        if let Some(server) = &plan.server {
+            return self.compute_on_server(claim, (&spec, &plan, server), stop).await;
+        }
+        let runner = self.runner.as_ref().ok_or_else(no_runner)?;
+        let ready = runner.ready().await.map_err(TaskError::NoEngine)?;
         let engine = publish::engine(&ready);
         let bundle =
             self.unpack(&plan.bundles).await.map_err(|error| self.unavailable(claim, "code", &*error))?;
@@ -120,7 +128,7 @@ impl Backtests {
             limits: plan.limits,
             progress: Some(&sender),
         };
-        let running = self.runner.run(request, stop);
+        let running = runner.run(request, stop);
         let result = tokio::select! {
             result = running => result?,
             never = self.record_progress(claim, receiver) => match never {},
@@ -129,7 +137,7 @@ impl Backtests {
     }
 
     /// Records progress for as long as it is polled.
-    async fn record_progress(
+    pub(crate) async fn record_progress(
         &self,
         claim: &Claim,
         mut steps: mpsc::Receiver<Progress>,
@@ -188,6 +196,17 @@ impl Backtests {
             .retryable()
     }
 
+    /// Stores a body; answers its place and its size.
+    pub(crate) async fn store_body(
+        &self,
+        claim: &Claim,
+        body: bytes::Bytes,
+    ) -> Result<(BlobId, u64), JobError> {
+        let bytes = body.len() as u64;
+        let blob = self.blobs.results.put(body).await;
+        Ok((blob.map_err(|error| self.unavailable(claim, "blob store", &error))?, bytes))
+    }
+
     /// Stores the body, then says under which key: that of what was really run.
     async fn store(
         &self,
@@ -196,14 +215,7 @@ impl Backtests {
         engine: Engine,
         result: TaskResult,
     ) -> Result<StoredResult, TaskError> {
-        let body = result.body.unwrap_or_default();
-        let bytes = body.len() as u64;
-        let blob = self
-            .blobs
-            .results
-            .put(body)
-            .await
-            .map_err(|error| self.unavailable(claim, "blob store", &error))?;
+        let (blob, bytes) = self.store_body(claim, result.body.unwrap_or_default()).await?;
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
         let cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
         let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
@@ -267,7 +279,12 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     })
 }
 
-fn summary(plan: &BacktestPlan, value: &Value) -> Value {
+fn no_runner() -> TaskError {
+    let message = "this worker runs backtests on Jesse's server only (--engine rest), and this one was planned for the runner";
+    TaskError::NoEngine(JobError::new(ErrorCode::Internal, message).retryable())
+}
+
+pub(crate) fn summary(plan: &BacktestPlan, value: &Value) -> Value {
     let metrics = &value["metrics"];
     let chosen: serde_json::Map<_, _> = SUMMARY_METRICS
         .into_iter()

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod metrics;
+mod on_server;
 mod run_folder;
 mod runner_files;
 
@@ -11,6 +12,7 @@ use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
     candles::store::ChunkFiles,
+    rest::{OfferPublisher, RestEngine, RestError, RestSettings},
     runner::{Runner, RunnerSettings},
     strategies::publish::Publisher,
 };
@@ -36,6 +38,30 @@ const OVERTIME: Duration = Duration::from_mins(5);
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
+/// What a worker computes backtests with.
+#[derive(Debug, Clone)]
+pub enum Engines {
+    /// Jesse in processes of its own: whatever is planned for it.
+    Runner,
+    /// Jesse's own servers.
+    Servers(RestSettings),
+    /// Both, each for what is planned for it.
+    Both(RestSettings),
+}
+
+impl Engines {
+    fn servers(&self) -> Option<&RestSettings> {
+        match self {
+            Self::Runner => None,
+            Self::Servers(settings) | Self::Both(settings) => Some(settings),
+        }
+    }
+
+    fn has_runner(&self) -> bool {
+        !matches!(self, Self::Servers(_))
+    }
+}
+
 /// How a worker is set up.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -53,6 +79,8 @@ pub struct WorkerSettings {
     pub grace: Duration,
     /// The largest result.
     pub max_result_bytes: usize,
+    /// What it computes with.
+    pub engines: Engines,
 }
 
 /// Why a worker cannot start or go on.
@@ -61,6 +89,9 @@ pub enum WorkerError {
     /// Its folders cannot be prepared.
     #[error("the worker's folders cannot be prepared")]
     Io(#[from] std::io::Error),
+    /// The REST engine cannot be set up.
+    #[error(transparent)]
+    Rest(#[from] RestError),
     /// The apalis worker ended.
     #[error("the worker ended")]
     Worker(#[source] BoxDynError),
@@ -73,6 +104,7 @@ pub struct Worker {
     queue: Queue,
     handler: Arc<Backtests>,
     publisher: Option<Arc<Publisher>>,
+    offers: Option<Arc<OfferPublisher>>,
     metrics: RunMetrics,
     /// Holds what the runner needs for as long as it may be started again.
     _folder: RunFolder,
@@ -87,36 +119,53 @@ impl Worker {
         metrics: RunMetrics,
     ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
-        let package = folder.path().join("python");
-        runner_files::write(&package)?;
-        let runner = Arc::new(Runner::start(RunnerSettings {
-            python: settings.python.clone(),
-            package,
-            folder: folder.path().to_owned(),
-            max_result_bytes: settings.max_result_bytes,
-        })?);
-        let publisher = settings.project.clone().map(|project| {
+        let runner =
+            if settings.engines.has_runner() { Some(start_runner(&settings, &folder)?) } else { None };
+        let rest = settings.engines.servers().cloned().map(RestEngine::new).transpose()?.map(Arc::new);
+        let publisher = settings.project.clone().zip(runner.clone()).map(|(project, runner)| {
             let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
+            Arc::new(Publisher::new(project, work, runner, blobs.inputs.clone(), redis))
         });
+        let offers = rest.clone().map(|rest| Arc::new(OfferPublisher::new(rest, queue.redis().clone())));
         let handler = Arc::new(Backtests {
             queue: queue.clone(),
             chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
             bundles: settings.folder.join("bundles"),
             blobs,
             runner,
+            rest,
         });
-        Ok(Self { settings, queue, handler, publisher, metrics, _folder: folder })
+        Ok(Self { settings, queue, handler, publisher, offers, metrics, _folder: folder })
     }
 
-    /// Ends when Jesse has been imported, or with why it cannot be.
+    /// Ends when there is an engine: Jesse has been imported, or a server answers; or with why there is none.
     pub async fn ready(&self) -> Result<(), JobError> {
-        self.handler.runner.ready().await.map(|_| ())
+        let Backtests { runner, rest, .. } = &*self.handler;
+        match (runner, rest) {
+            (Some(runner), None) => runner.ready().await.map(|_| ()),
+            (None, Some(rest)) => rest.ready().await,
+            (Some(runner), Some(rest)) => match runner.ready().await {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "Jesse cannot be imported here; its servers compute alone"
+                    );
+                    rest.ready().await
+                }
+            },
+            (None, None) => Err(JobError::new(ErrorCode::Internal, "no engine is set up")),
+        }
     }
 
     /// What publishes the catalogue, if this worker has a project.
     pub fn publisher(&self) -> Option<Arc<Publisher>> {
         self.publisher.clone()
+    }
+
+    /// What publishes what Jesse's servers can run, if there are any.
+    pub fn offers(&self) -> Option<Arc<OfferPublisher>> {
+        self.offers.clone()
     }
 
     /// Claims and computes runs until `stop`, then drains.
@@ -127,10 +176,16 @@ impl Worker {
                 None => stop.cancelled().await,
             }
         };
+        let asking = async {
+            match &self.offers {
+                Some(offers) => offers.watch(&stop).await,
+                None => stop.cancelled().await,
+            }
+        };
         let working = async {
             // Without Jesse there is nothing to claim for.
             loop {
-                match stop.run_until_cancelled(self.handler.runner.ready()).await {
+                match stop.run_until_cancelled(self.ready()).await {
                     None => return Ok(()),
                     Some(Ok(_)) => break,
                     Some(Err(error)) => {
@@ -144,8 +199,10 @@ impl Worker {
             }
             self.work(&stop).await
         };
-        let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
-        self.handler.runner.stop().await;
+        let ((), (), (), outcome) = tokio::join!(watching, asking, self.sweep(&stop), working);
+        if let Some(runner) = &self.handler.runner {
+            runner.stop().await;
+        }
         outcome
     }
 
@@ -207,6 +264,18 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+fn start_runner(settings: &WorkerSettings, folder: &RunFolder) -> Result<Arc<Runner>, WorkerError> {
+    let package = folder.path().join("python");
+    runner_files::write(&package)?;
+    let runner = Runner::start(RunnerSettings {
+        python: settings.python.clone(),
+        package,
+        folder: folder.path().to_owned(),
+        max_result_bytes: settings.max_result_bytes,
+    })?;
+    Ok(Arc::new(runner))
 }
 
 async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {

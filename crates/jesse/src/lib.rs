@@ -4,6 +4,7 @@ pub mod candles;
 pub mod catalogue;
 pub mod grid;
 pub mod plan;
+pub mod rest;
 pub mod runner;
 pub mod spec;
 pub mod strategies;

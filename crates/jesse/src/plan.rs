@@ -38,6 +38,20 @@ pub struct BacktestPlan {
     pub limits: Limits,
     /// Whether the result is stored under its key for others, rather than for this run alone.
     pub shared: bool,
+    /// Of a backtest for Jesse's server; the runner's has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerPlan>,
+}
+
+/// What a backtest on Jesse's server is planned with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerPlan {
+    /// The candles that the servers had.
+    pub candles: Vec<crate::rest::Coverage>,
+    /// How long a result may answer equal requests, in seconds. 0: not at all.
+    pub cache_ttl_s: u64,
+    /// Which period of that length this belongs to: only requests of one period share a result.
+    pub period: u64,
 }
 
 /// A backtest that was planned.
@@ -215,7 +229,8 @@ fn plan(
     }
     let engine = catalogue.engine.clone();
     let cache_key = cache_key(&spec, &bundles, &planned, &engine);
-    let plan = BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true };
+    let plan =
+        BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true, server: None };
     Ok(Planned { spec, plan, cache_key })
 }
 
