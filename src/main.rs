@@ -35,6 +35,7 @@ fn main() -> ExitCode {
 }
 
 async fn become_role(role: Role) -> Result<(), RoleError> {
+    jesse::rest::choose_tls();
     if let Role::Candles(command) = role {
         return roles::candles::run(command).await;
     }

@@ -12,7 +12,7 @@ use jobs::Queue;
 use serde_json::json;
 
 use super::{Api, Problem};
-use crate::{errors::ServiceError, metrics::Metrics};
+use crate::{errors::ServiceError, metrics::Metrics, settings::EngineChoice};
 
 /// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
 pub(super) async fn health(State(api): State<Api>) -> Response {
@@ -28,7 +28,11 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         .map(|depth| json!({"ready": depth.ready, "running": depth.running, "delayed": depth.delayed}));
     let body = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
-        "jesse_api": if engine { "embedded" } else { "disconnected" },
+        "jesse_api": match (engine, api.service.plans_for()) {
+            (false, _) => "disconnected",
+            (true, EngineChoice::Rest) => "connected",
+            (true, EngineChoice::Runner | EngineChoice::Auto) => "embedded",
+        },
         "timestamp": jiff::Timestamp::now().to_string(),
         "redis": if depth.is_ok() { "connected" } else { "disconnected" },
         "queue": queue,

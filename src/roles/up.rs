@@ -137,14 +137,14 @@ async fn run_on(
 /// Whether something can be run: with several engines, by one of them.
 async fn first_catalogue(worker: &Worker) -> bool {
     let (publisher, offers) = (worker.publisher(), worker.offers());
-    let mut published = publisher.is_none() && offers.is_none();
+    let mut told = publisher.is_none() && offers.is_none();
     if let Some(publisher) = publisher {
-        published |= publisher.refresh().await.is_ok();
+        told |= publisher.refresh().await.is_ok();
     }
     if let Some(offers) = offers {
-        published |= offers.refresh().await.is_ok();
+        told |= offers.refresh().await.is_ok();
     }
-    published
+    told
 }
 
 /// The project named, or the one in the current folder, or an empty one to be filled.

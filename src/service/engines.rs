@@ -39,6 +39,11 @@ struct Runnable {
 }
 
 impl Service {
+    /// Which engines backtests are planned for.
+    pub fn plans_for(&self) -> EngineChoice {
+        self.inner.engines.choice
+    }
+
     /// Whether a worker has said what it can run.
     pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
         if self.offer().await?.is_some() {

@@ -19,6 +19,8 @@ pub const SEED: u64 = 7;
 pub const LIMIT: Duration = Duration::from_mins(2);
 
 pub fn binary() -> Command {
+    // Whoever makes a client has started a process before.
+    jesse::rest::choose_tls();
     let mut command = Command::new(env!("CARGO_BIN_EXE_jesse-jobs"));
     command.env("JESSE_PYTHON", python()).env_remove("REDIS_URL").env("LOG_LEVEL", "warn");
     command
@@ -211,7 +213,7 @@ pub fn copy(from: &Path, to: &Path) {
 
 /// Statics are not dropped when the test process ends: a shell waits for our end of its standard input to close, then
 /// stops the server and removes its data.
-fn tie_to_this_process(server: u32, data: &Path) {
+pub fn tie_to_this_process(server: u32, data: &Path) {
     let script =
         r#"cat >/dev/null; kill -TERM "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2""#;
     let mut watch = Command::new("sh");

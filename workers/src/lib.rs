@@ -187,7 +187,7 @@ impl Worker {
             loop {
                 match stop.run_until_cancelled(self.ready()).await {
                     None => return Ok(()),
-                    Some(Ok(_)) => break,
+                    Some(Ok(())) => break,
                     Some(Err(error)) => {
                         tracing::warn!(
                             error = chain(&error),

@@ -64,9 +64,10 @@ fn out_of_range(spec: &BacktestSpec, found: &Coverage) -> JobError {
     );
     if *first > day(from) && *first <= spec.start_date {
         let warm_up = spec.warm_up_candles;
-        message.push_str(&format!(
+        let why = format!(
             ". The {warm_up} warm_up_candles before start_date count: start later, or lower warm_up_candles"
-        ));
+        );
+        message.push_str(&why);
     }
     JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({
         "needed_from_ms": from, "needed_to_ms": to, "available_from": first, "available_to": last, "engine": "rest",

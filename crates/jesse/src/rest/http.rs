@@ -16,7 +16,7 @@ use super::{breaker::Breaker, settings::Token};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The longest silence within a call. A result of years takes Jesse some seconds to write.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 /// How often a call is made at most.
 const ATTEMPTS: u32 = 5;
 /// The wait before the next one is a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).
@@ -85,7 +85,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(url: Url, token: Token) -> Result<Self, reqwest::Error> {
-        install_tls();
+        choose_tls();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
@@ -225,8 +225,9 @@ impl Client {
     }
 }
 
-/// The parts of TLS that are chosen by the whole process. Somebody may have chosen before.
-fn install_tls() {
+/// Chooses the cryptography of TLS for this process, unless somebody has. reqwest panics without: whoever makes a client of its own
+/// calls this first.
+pub fn choose_tls() {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         let _chosen = rustls::crypto::ring::default_provider().install_default();

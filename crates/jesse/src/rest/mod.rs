@@ -40,9 +40,11 @@ use uuid::Uuid;
 
 pub use coverage::Coverage;
 use coverage::needed;
+pub use http::choose_tls;
 pub use offer::{COLLECTION, DOCUMENT, Offer, SEMANTICS, cache_key};
 pub use publish::{OfferError, OfferPublisher};
 pub use result::REALISED;
+pub use session::id as session_id;
 pub use settings::{InvalidServer, RestSettings, Token, parse_urls};
 
 use crate::{
@@ -231,7 +233,7 @@ impl RestEngine {
             match swept {
                 Ok(found) => used.extend(found),
                 Err(error) => {
-                    tracing::debug!(error = jobs::chain(&error), "a server was not searched for orphans")
+                    tracing::debug!(error = jobs::chain(&error), "a server was not searched for orphans");
                 }
             }
         }

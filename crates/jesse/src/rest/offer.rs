@@ -61,7 +61,7 @@ impl Offer {
         let mut bundles: Vec<BlobId> = spec.strategies().into_iter().filter_map(known).collect();
         bundles.sort_unstable();
         bundles.dedup();
-        let period = if self.cache_ttl_s == 0 { 0 } else { now_ms() / 1000 / self.cache_ttl_s };
+        let period = (now_ms() / 1000).checked_div(self.cache_ttl_s).unwrap_or(0);
         let server = ServerPlan { candles, cache_ttl_s: self.cache_ttl_s, period };
         let engine = self.catalogue.engine.clone();
         let cache_key = cache_key(&spec, &bundles, &server, &engine);

@@ -40,7 +40,7 @@ const STARTS_AT_ONCE: u32 = 4;
 const NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_30a4_5b0e_5c1c_9f0e_7a6c_8f52_3b11);
 
 /// The id of an attempt's session. A successor works out the same and finds what its predecessor left.
-pub(super) fn id(run: &str, attempt: u32, start: u32) -> Uuid {
+pub fn id(run: &str, attempt: u32, start: u32) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{run}/{attempt}/{start}").as_bytes())
 }
 
@@ -48,14 +48,15 @@ pub(super) fn id(run: &str, attempt: u32, start: u32) -> Uuid {
 #[derive(Debug, Deserialize)]
 struct Status {
     session_id: Uuid,
-    status: String,
+    #[serde(rename = "status")]
+    state: String,
     #[serde(default)]
     heartbeat_age_seconds: Option<f64>,
 }
 
 impl Status {
     fn is_open(&self) -> bool {
-        matches!(self.status.as_str(), "running" | "queued" | "draft")
+        matches!(self.state.as_str(), "running" | "queued" | "draft")
     }
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn sweep(client: &Client, run: &str, attempt: u32) -> Result<Ha
         attempts.iter().flat_map(|attempt| (0..STARTS).map(|start| id(run, *attempt, start))).collect();
     let mut used = HashSet::new();
     for found in statuses(client, &ids).await? {
-        match found.status.as_str() {
+        match found.state.as_str() {
             "not_found" => continue,
             _ if found.is_open() => {
                 tracing::info!(session.id = %found.session_id, server = client.name(), "an orphaned session is cancelled");
@@ -231,7 +232,7 @@ impl Session {
         spec: &BacktestSpec,
         limit: usize,
     ) -> Result<Option<Finished>, TaskError> {
-        match status.status.as_str() {
+        match status.state.as_str() {
             "finished" => {
                 let session = self.read(limit).await?;
                 // What was said of the candles may still be on its way through the socket.
