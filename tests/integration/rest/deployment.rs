@@ -74,7 +74,7 @@ async fn auto_takes_the_runner_where_it_can_and_the_server_where_only_that_can()
     let code = std::fs::read_to_string(server.folder.join("strategies/NoTrades/__init__.py")).unwrap();
     add_strategy(&server.folder, "OnlyThere", &code.replace("NoTrades", "OnlyThere"));
     let arguments = ["--jesse-urls", &server.url, "--jesse-password", &server.password];
-    let both = runner_on_the_same_candles(server, &arguments).await;
+    let both = runner_on_the_same_candles(server, &arguments);
     let tuned = both.backtest(&with(month("SmaCross"), &json!({"hyperparameters": {"fast": 5}}))).await;
     assert_eq!(tuned["state"], "succeeded", "{tuned}");
     assert_eq!(semantics(&both, &tuned).await, "runner/1");

@@ -10,7 +10,7 @@ use crate::harness::{Deployment, SYMBOL, month, with};
 #[tokio::test]
 async fn in_metrics_and_trades_to_the_last_digit() {
     let (Some(server), Some(on_server)) = (JesseServer::shared(), shared()) else { return };
-    let on_runner = runner_on_the_same_candles(server, &["--engine", "runner"]).await;
+    let on_runner = runner_on_the_same_candles(server, &["--engine", "runner"]);
     let two_routes = json!({"strategy": null, "symbol": null, "timeframe": null, "routes": [
         {"strategy": "SmaCross", "symbol": SYMBOL, "timeframe": "1h"},
         {"strategy": "Breakout", "symbol": ETH, "timeframe": "30m"},

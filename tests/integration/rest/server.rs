@@ -155,18 +155,13 @@ pub fn deployment(server: &JesseServer, arguments: &[&str]) -> Deployment {
     Deployment { process, data, project, client: reqwest::Client::new() }
 }
 
-/// `up` with the runner, on the very rows that the server has: exported by it, and imported as anybody would.
-pub async fn runner_on_the_same_candles(server: &JesseServer, arguments: &[&str]) -> Deployment {
+/// `up` with the runner, on the very rows that the server has, imported as anybody would.
+pub fn runner_on_the_same_candles(server: &JesseServer, arguments: &[&str]) -> Deployment {
     let data = tempfile::tempdir().unwrap();
     let project = data.path().join("a-project");
     copy(&fixtures().join("project"), &project);
-    for (exchange, symbol, ..) in series() {
-        let token = token(server).await;
-        let form = [("token", token.as_str()), ("exchange", exchange), ("symbol", symbol)];
-        let export = reqwest::Client::new().post(format!("{}/candles/export", server.url)).form(&form);
-        let rows = export.send().await.unwrap().error_for_status().unwrap().bytes().await.unwrap();
-        let file = data.path().join("export.csv");
-        std::fs::write(&file, rows).unwrap();
+    for (number, (exchange, symbol, ..)) in series().into_iter().enumerate() {
+        let file = server.folder.join(format!("{number}.csv"));
         let mut import = binary();
         import.args(["candles", "import"]).arg(&file);
         import.args(["--exchange", exchange, "--symbol", symbol, "--data"]).arg(data.path());

@@ -41,7 +41,11 @@ pub(super) fn needed(spec: &BacktestSpec, stored: &[Coverage]) -> Result<Vec<Cov
         }
         needed.push(found.clone());
     }
-    Ok(needed)
+    // Of several symbols it will not be told later either.
+    match needed.iter().find(|found| needed.len() > 1 && is_uncertain(spec, found)) {
+        Some(found) => Err(uncertain(spec, found)),
+        None => Ok(needed),
+    }
 }
 
 fn nothing_stored(spec: &BacktestSpec, symbol: &str, stored: &[Coverage]) -> JobError {
@@ -74,38 +78,46 @@ fn out_of_range(spec: &BacktestSpec, found: &Coverage) -> JobError {
     }))
 }
 
-/// Makes sure that a finished run saw all of its candles. `heard` is what the server said it had found for the run's only
-/// symbol. Where that is not known and a symbol's candles begin or end within a day of the range, they are looked at
-/// themselves.
-pub(super) async fn verify(
-    client: &Client,
+/// Makes sure that a finished run saw all of its candles. `heard` is what the server said it had found, of the one symbol of
+/// which it says that. Of others it tells days alone, so they must reach a day further; the route that would tell minutes
+/// (`/candles/export`) leaves the server's threads in open transactions, in which what is written later is lost.
+pub(super) fn verify(
     spec: &BacktestSpec,
     stored: &[Coverage],
     heard: Option<(i64, i64)>,
-) -> Result<Result<(), JobError>, CallError> {
+) -> Result<(), JobError> {
     let (start, finish) = spec.range_ms();
-    if spec.symbols().len() == 1
+    if stored.len() == 1
         && let Some((from, to)) = heard
     {
         let whole = from <= start && to >= finish;
-        return Ok(if whole { Ok(()) } else { Err(truncated(spec, &spec.routes[0].symbol, from, to)) });
+        return if whole { Ok(()) } else { Err(truncated(spec, &spec.routes[0].symbol, from, to)) };
     }
-    for found in stored {
-        let at_the_end = found.last < spec.finish_date;
-        // Missing warm-up is an error of Jesse's own.
-        let at_the_start = spec.warm_up_candles == 0 && found.first == spec.start_date;
-        if !(at_the_end || at_the_start) {
-            continue;
-        }
-        match bounds(client, found).await? {
-            Some((first, last)) if first <= start && last + MINUTE_MS >= finish => {}
-            Some((first, last)) => {
-                return Ok(Err(truncated(spec, &found.symbol, first.max(start), last + MINUTE_MS)));
-            }
-            None => return Ok(Err(truncated(spec, &found.symbol, start, start))),
-        }
+    match stored.iter().find(|found| is_uncertain(spec, found)) {
+        None => Ok(()),
+        // Of a single symbol the server usually tells: another attempt may hear it.
+        Some(found) if stored.len() == 1 => Err(uncertain(spec, found).retryable()),
+        Some(found) => Err(uncertain(spec, found)),
     }
-    Ok(Ok(()))
+}
+
+/// Whether some of it may be missing within the first or the last day. Of several symbols this is known before the run.
+fn is_uncertain(spec: &BacktestSpec, found: &Coverage) -> bool {
+    // Missing warm-up is an error of Jesse's own.
+    found.last < spec.finish_date || (spec.warm_up_candles == 0 && found.first == spec.start_date)
+}
+
+fn uncertain(spec: &BacktestSpec, found: &Coverage) -> JobError {
+    let Coverage { exchange, symbol, first, last } = found;
+    let message = format!(
+        "Jesse's server has candles of {exchange} {symbol} from {first} to {last}, but does not tell whether those of the first and \
+         the last of these days are complete, and would leave out what is missing without a word; choose a range within, or \
+         import a day more there"
+    );
+    let (from, to) = spec.range_ms();
+    JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({
+        "needed_from_ms": from, "needed_to_ms": to, "available_from": first, "available_to": last, "engine": "rest",
+    }))
 }
 
 fn truncated(spec: &BacktestSpec, symbol: &str, from: i64, to: i64) -> JobError {
@@ -122,55 +134,6 @@ fn truncated(spec: &BacktestSpec, symbol: &str, from: i64, to: i64) -> JobError 
     JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({
         "needed_from_ms": start, "needed_to_ms": finish, "available_from_ms": from, "available_to_ms": to, "engine": "rest",
     }))
-}
-
-/// The first and the last minute of a symbol, from its export: the one route that tells them. It is read as it comes, and
-/// nothing of it is kept.
-async fn bounds(client: &Client, of: &Coverage) -> Result<Option<(i64, i64)>, CallError> {
-    let form = [("exchange", of.exchange.as_str()), ("symbol", of.symbol.as_str())];
-    let mut response = client.export("candles/export", &form).await?;
-    let mut lines = Lines::default();
-    let broken =
-        |error: reqwest::Error| CallError::Unreachable(client.name().to_owned(), error.without_url().into());
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        lines.push(&chunk);
-    }
-    Ok(lines.bounds())
-}
-
-/// Finds the first and the last timestamp among the lines of a CSV file that arrives in parts.
-#[derive(Default)]
-struct Lines {
-    line: Vec<u8>,
-    first: Option<i64>,
-    last: Option<i64>,
-}
-
-impl Lines {
-    fn push(&mut self, chunk: &[u8]) {
-        for byte in chunk {
-            if *byte == b'\n' {
-                self.end_line();
-            } else if self.line.len() < 32 {
-                // The timestamp stands first.
-                self.line.push(*byte);
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = std::str::from_utf8(&self.line).ok();
-        // The header is no number.
-        let time = line.and_then(|line| line.split(',').next()?.parse().ok());
-        self.first = self.first.or(time);
-        self.last = time.or(self.last);
-        self.line.clear();
-    }
-
-    fn bounds(mut self) -> Option<(i64, i64)> {
-        self.end_line();
-        self.first.zip(self.last)
-    }
 }
 
 fn day(ms: i64) -> Date {
@@ -209,13 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_found_in_whatever_parts_an_export_comes() {
-        let text = b"timestamp,open\n60000,1.5\n120000,2\n180000,3.25\n";
-        for size in [1, 3, 7, 100] {
-            let mut lines = Lines::default();
-            text.chunks(size).for_each(|chunk| lines.push(chunk));
-            assert_eq!(lines.bounds(), Some((60_000, 180_000)), "{size}");
-        }
-        assert_eq!(Lines::default().bounds(), None);
+    fn what_cannot_be_known_to_be_whole_is_refused() {
+        let (spec, candles) = (spec("A"), stored("2023-01-01", "2023-02-28"));
+        let (start, finish) = spec.range_ms();
+        assert!(verify(&spec, &candles, Some((start, finish))).is_ok());
+        let short = verify(&spec, &candles, Some((start, finish - 60_000))).unwrap_err();
+        assert!(short.message.contains("to 2023-02-28 23:59 only"), "{}", short.message);
+        assert!(verify(&spec, &candles, None).unwrap_err().retryable);
+        let longer = stored("2023-01-01", "2023-03-01");
+        assert!(verify(&spec, &longer, None).is_ok());
+        let both = [candles, longer].concat();
+        assert!(!verify(&spec, &both, Some((start, finish))).unwrap_err().retryable);
     }
 }

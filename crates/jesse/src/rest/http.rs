@@ -161,13 +161,6 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| CallError::Answer(error.into()))
     }
 
-    /// The answer to a form, as it comes. Jesse takes the token from the form here.
-    pub(super) async fn export(&self, path: &str, form: &[(&str, &str)]) -> Result<Response, CallError> {
-        let mut all = vec![("token", self.token.secret())];
-        all.extend_from_slice(form);
-        self.send(self.request(Method::POST, path)?.form(&all)).await
-    }
-
     /// A failed statement leaves one of the server's threads in a transaction that fails all that it is asked later.
     /// This call opens a nested one, at whose end the thread is well again: it helps if it meets the same thread, which
     /// is usually the one that was free last.

@@ -52,6 +52,8 @@ struct Status {
     state: String,
     #[serde(default)]
     heartbeat_age_seconds: Option<f64>,
+    #[serde(default)]
+    progress: Value,
 }
 
 impl Status {
@@ -179,6 +181,17 @@ impl Session {
                     heard = Instant::now();
                     if let Some(finished) = self.judge(&status, spec, limit).await? {
                         return Ok(finished);
+                    }
+                    // Every 15 s at most; better than nothing where no events are heard.
+                    if let Some(percent) =
+                        status.progress["percent"].as_f64().filter(|_| !self.events.is_connected())
+                    {
+                        let fraction = (percent / 100.0).clamp(0.0, 1.0);
+                        self.take(
+                            Event::Progress { fraction, message: String::new(), eta_s: None },
+                            spec,
+                            progress,
+                        )?;
                     }
                 }
                 Err(error) if error.is_transient() && heard.elapsed() < AWAY_LIMIT => {
