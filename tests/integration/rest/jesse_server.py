@@ -110,7 +110,10 @@ class Jesse:
         program = os.path.join(os.path.dirname(sys.executable), "jesse")
         # A session of its own: what it starts goes with it.
         self.process = subprocess.Popen([sys.executable, program, "run", "--skip-lsp", "--skip-agent-rules"], cwd=self.folder,
-                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
+                                        # Jesse adds up several routes in the order of a set, which this fixes: the runner has the
+                                        # same. Without it the last digits of ratios differ from one run of the server to the next.
+                                        env={**os.environ, "PYTHONHASHSEED": "0"})
 
     def wait(self):
         end = time.monotonic() + 240

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::server::{ETH, JesseServer, SPOT, runner_on_the_same_candles, shared};
 use crate::harness::{Deployment, SYMBOL, month, with};
 
-/// Every figure of every metric and trade, to the last digit: the server's candles are numbers of 32 bits, but both engines read
+/// Every figure of every metric and trade, to the last digit. The server keeps candles as numbers of 32 bits, but both engines read
 /// the same decimal text of them into 64.
 #[tokio::test]
 async fn in_metrics_and_trades_to_the_last_digit() {

@@ -218,7 +218,7 @@ impl RestEngine {
         };
         session.close().await;
         coverage::verify(request.spec, &candles, finished.candles)?;
-        let task = result::map(request.spec, &finished.session, limit)?;
+        let task = result::map(request.spec, request.exchange, &finished.session, limit)?;
         let bundles = bundles(request.spec, &finished.session["strategy_codes"]);
         Ok(RestResult { task, bundles, candles, session: id })
     }

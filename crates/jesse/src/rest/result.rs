@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failures::too_large;
-use crate::{runner::TaskResult, spec::BacktestSpec};
+use crate::{catalogue::Exchange, runner::TaskResult, spec::BacktestSpec};
 
 const DAY_S: i64 = 86_400;
+/// Jesse's own default.
+const DAYS_A_YEAR: u32 = 365;
 
 /// What the equity curve of this engine is made of. Jesse's server stores none.
 pub const REALISED: &str = "realised";
@@ -32,16 +34,24 @@ struct Point {
 }
 
 /// The task's result from what `/backtest/sessions/{id}` says of a finished session.
-pub(super) fn map(spec: &BacktestSpec, session: &Value, limit: usize) -> Result<TaskResult, JobError> {
+pub(super) fn map(
+    spec: &BacktestSpec,
+    exchange: &Exchange,
+    session: &Value,
+    limit: usize,
+) -> Result<TaskResult, JobError> {
     let unexpected = |what: &str| {
         JobError::new(ErrorCode::Internal, format!("Jesse's server finished the run without {what}"))
             .retryable()
     };
-    let metrics = &session["metrics"];
-    if !metrics.is_object() {
-        return Err(unexpected("metrics"));
-    }
     let trades = session["trades"].as_array().ok_or_else(|| unexpected("trades"))?;
+    let none = without_trades(exchange);
+    let metrics = match &session["metrics"] {
+        // The server stores none without trades; the runner gets these.
+        Value::Null if trades.is_empty() => &none,
+        metrics if metrics.is_object() => metrics,
+        _ => return Err(unexpected("metrics")),
+    };
     let equity_curve = realised(spec, trades);
     let points = equity_curve.len();
     let body = Body {
@@ -63,6 +73,12 @@ pub(super) fn map(spec: &BacktestSpec, session: &Value, limit: usize) -> Result<
         "compute_s": session["execution_duration"],
     });
     Ok(TaskResult { value, body: Some(Bytes::from(body)) })
+}
+
+/// What `jesse.research.backtest` says of a run without trades.
+fn without_trades(exchange: &Exchange) -> Value {
+    let annualization = exchange.annualization.unwrap_or(DAYS_A_YEAR);
+    json!({"total": 0, "win_rate": 0, "net_profit_percentage": 0, "annualization": annualization})
 }
 
 /// The balance at the start of every day, from the profits of the trades that were closed by then; as with the runner there is
@@ -97,7 +113,7 @@ fn realised(spec: &BacktestSpec, trades: &[Value]) -> Vec<Point> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::rest::testing::spec;
+    use crate::rest::testing::{exchange, spec};
 
     #[test]
     fn the_curve_steps_where_trades_are_closed() {
@@ -117,10 +133,16 @@ mod tests {
     #[test]
     fn a_result_without_metrics_is_none_and_a_large_one_is_refused() {
         let spec = spec("SmaCross");
-        assert!(map(&spec, &json!({"metrics": null, "trades": []}), 1 << 20).unwrap_err().retryable);
+        assert!(
+            map(&spec, &exchange(), &json!({"metrics": null, "trades": [{}]}), 1 << 20)
+                .unwrap_err()
+                .retryable
+        );
+        let idle = map(&spec, &exchange(), &json!({"metrics": null, "trades": []}), 1 << 20).unwrap();
+        assert_eq!(idle.value["metrics"]["total"], 0);
         let session = json!({"metrics": {"total": 0}, "trades": [], "execution_duration": 0.5});
-        assert_eq!(map(&spec, &session, 10).unwrap_err().code, ErrorCode::ResultTooLarge);
-        let body = map(&spec, &session, 1 << 20).unwrap().body.unwrap();
+        assert_eq!(map(&spec, &exchange(), &session, 10).unwrap_err().code, ErrorCode::ResultTooLarge);
+        let body = map(&spec, &exchange(), &session, 1 << 20).unwrap().body.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["equity_curve_basis"], REALISED);
     }

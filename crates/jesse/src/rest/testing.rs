@@ -3,7 +3,10 @@
 
 use serde_json::json;
 
-use crate::spec::BacktestSpec;
+use crate::{
+    catalogue::{Exchange, Market},
+    spec::BacktestSpec,
+};
 
 /// A backtest of February 2023.
 pub(super) fn spec(strategy: &str) -> BacktestSpec {
@@ -15,4 +18,16 @@ pub(super) fn spec(strategy: &str) -> BacktestSpec {
         "warm_up_candles": 240, "fast_mode": true, "benchmark": false,
     }))
     .unwrap()
+}
+
+/// Its exchange.
+pub(super) fn exchange() -> Exchange {
+    let leverage_modes = vec!["cross".into(), "isolated".into()];
+    Exchange {
+        market: Market::Futures,
+        fee: 0.0004,
+        leverage_modes,
+        simulation_model: None,
+        annualization: None,
+    }
 }
