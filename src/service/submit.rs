@@ -145,22 +145,24 @@ impl Service {
         let treatment = treatment(options, Priority::Batch, limits)?;
         let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
-        let mut mistakes = Mistakes::default();
-        let mut backtests = Vec::new();
-        for (number, request) in requests(request)?.into_iter().enumerate() {
-            match serde_json::from_value::<BacktestRequest>(request) {
-                Ok(request) => backtests.push(request),
-                Err(error) => mistakes.note(number, &error.to_string()),
-            }
+        let mut readable = Vec::new();
+        let mut numbers = Vec::new();
+        for request in requests(request)? {
+            let request =
+                serde_json::from_value::<BacktestRequest>(request).map_err(|error| error.to_string());
+            numbers.push(request.map(|request| readable.push(request)));
         }
-        mistakes.check()?;
         let mut mistakes = Mistakes::default();
         let (mut plans, mut known, mut children) =
-            (Vec::new(), HashMap::new(), Vec::with_capacity(backtests.len()));
-        let planned = self.plan_all(&backtests, limits).await?;
-        for (number, planned) in planned.into_iter().enumerate() {
-            match planned {
-                Ok(Planned { spec, mut plan, cache_key }) => {
+            (Vec::new(), HashMap::new(), Vec::with_capacity(readable.len()));
+        let mut planned = self.plan_all(&readable, limits).await?.into_iter();
+        for (number, read) in numbers.into_iter().enumerate() {
+            let outcome = match read {
+                Ok(()) => planned.next().map(|planned| planned.map_err(|error| error.message)),
+                Err(message) => Some(Err(message)),
+            };
+            match outcome {
+                Some(Ok(Planned { spec, mut plan, cache_key })) => {
                     plan.shared = is_shared(&plan, options.cache);
                     let plan = json_text(&plan)?;
                     let index = *known.entry(plan.clone()).or_insert(plans.len());
@@ -169,7 +171,8 @@ impl Service {
                     }
                     children.push(Child { cache_key, request: json_text(&spec)?, plan: index });
                 }
-                Err(error) => mistakes.note(number, &error.message),
+                Some(Err(message)) => mistakes.note(number, &message),
+                None => mistakes.note(number, "was not planned"),
             }
         }
         mistakes.check()?;
