@@ -215,7 +215,7 @@ async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
     let handling = async {
         match kind {
             Kind::Backtest => backtests.handle(assignment).await,
-            Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
+            Kind::Optimize | Kind::WalkForward | Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };
     // Whoever computes keeps to the time-out by itself; this is for the one that hangs in doing so.

@@ -22,17 +22,23 @@ pub enum Kind {
     Backtest,
     /// Many jobs under one id. It waits for them and holds no slot.
     Batch,
+    /// A search for hyperparameters: rounds of backtests, for which it waits without holding a slot.
+    Optimize,
+    /// Optimisations over a sliding window, each judged on what comes after it.
+    WalkForward,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Backtest, Self::Batch];
+    pub const ALL: [Self; 4] = [Self::Backtest, Self::Batch, Self::Optimize, Self::WalkForward];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
             Self::Batch => "batch",
+            Self::Optimize => "optimize",
+            Self::WalkForward => "walk_forward",
         }
     }
 }
@@ -254,6 +260,13 @@ pub enum Outcome {
     Succeeded(StoredResult),
     /// It failed.
     Failed(JobError),
+    /// Its next step needs the results of this batch: it is queued again, with another plan, once that has ended.
+    Awaits {
+        /// What it waits for.
+        batch: JobId,
+        /// The plan of the next step (JSON).
+        plan: String,
+    },
     /// It was stopped because nobody waits for it any more.
     Cancelled,
 }
@@ -328,6 +341,8 @@ pub struct JobView {
     pub tags: Tags,
     /// The batch that it belongs to.
     pub batch: Option<JobId>,
+    /// The batch that its run waits for, or waited for last.
+    pub awaits: Option<JobId>,
     /// How the jobs of a batch stand, if it is one.
     pub counts: Option<Counts>,
     /// How its run fared so far.
@@ -450,7 +465,7 @@ impl JobView {
             started_ms: started.map(|text| parsed(&text, "started")).transpose()?,
             finished_ms: finished.flatten().map(|text| parsed(text, "finished")).transpose()?,
             progress: match run.remove("progress") {
-                Some(text) if running => Some(json(&text, "progress")?),
+                Some(text) if running || state == JobState::Waiting => Some(json(&text, "progress")?),
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),
@@ -461,6 +476,7 @@ impl JobView {
             run: run_id,
             details: json(details, "details")?,
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
+            awaits: run.remove("awaits").map(|text| parsed(&text, "awaits")).transpose()?,
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,
             counts: batch.contains_key("total").then(|| Counts::from_fields(&mut batch)).transpose()?,
             requeued_as: job.remove("again").map(|text| parsed(&text, "again")).transpose()?,

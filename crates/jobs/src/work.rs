@@ -116,6 +116,10 @@ impl Queue {
                     u8::from(error.code == ErrorCode::Timeout).to_string(),
                 ],
             ),
+            Outcome::Awaits { batch, plan } => {
+                let next = format!("{plan}\n{}", claim.request);
+                ("awaits", [batch.to_string(), next, String::new(), String::new()])
+            }
             Outcome::Cancelled => ("cancelled", [const { String::new() }; 4]),
         };
         let mut arguments = vec![claim.run.to_string(), claim.fence.to_string(), outcome.to_owned()];

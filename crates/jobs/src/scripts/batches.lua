@@ -15,6 +15,17 @@ local function stop_batch(batch, why)
   emit('job', batch, 'stopping')
 end
 
+-- A run that waited for a batch goes on: it is queued again at its old place.
+local function resume(run)
+  local stored = call('HMGET', key('run', run), 'state', 'terms')
+  if not stored[1] then return end
+  local state, seq, waiter = split3(stored[1], ' ')
+  if state ~= 'waiting' then return end
+  local _, _, wants = split3(stored[2], '\n')
+  enqueue(run, { seq = seq, waiter = waiter, wants = wants })
+  emit('run', run, 'queued')
+end
+
 local function finish_batch(batch)
   local record = key('batch', batch)
   local names = { 'total', 'succeeded', 'failed', 'dead', 'expired', 'cancelled', 'cached' }
@@ -23,7 +34,7 @@ local function finish_batch(batch)
     counts[name] = tonumber(values[i] or 0)
     summary[i] = '"' .. name .. '":' .. counts[name]
   end
-  local why = call('HGET', record, 'why')
+  local why, parent = unpack(call('HMGET', record, 'why', 'parent'))
   local lost = counts.failed + counts.dead + counts.expired
   local state = (why == 'cancelled' and why) or (lost > 0 and 'failed') or 'succeeded'
   call('HSET', record, 'state', 'ended')
@@ -38,6 +49,7 @@ local function finish_batch(batch)
       .. (why == 'failure' and ', so the rest was cancelled as asked' or '; the results of the others are there') .. '"}'
   end
   transition(batch, state, '- ' .. now_text .. ' -', error and 'error', error)
+  if parent then resume(parent) end
 end
 
 local ended = {} -- children of each batch, in this call

@@ -2,6 +2,7 @@
 -- ARGV: prefix, keep, and for each run 7 of: run, fence, then
 --       'succeeded', result id, summary (JSON), receipt (JSON, one line), ''
 --       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
+--       'awaits', a batch, '<plan>\n<request>' of the next step, '', ''
 --       'cancelled', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
 -- Fences whose outcome was accepted are kept for this hour and the next.
@@ -43,7 +44,22 @@ local function finish(at)
   done[#done + 1] = fence
   done[#done + 1] = 1
   ended_now[run] = fence
-  if outcome == 'succeeded' then
+  if outcome == 'awaits' and record.cancel then
+    abandon(what)
+    outcome = 'cancelled'
+  end
+  if outcome == 'awaits' then
+    call('HDEL', key('run', run), 'claim')
+    call('HSET', key('run', run), 'plan', second, 'awaits', what)
+    if call('HGET', key('batch', what), 'state') == 'open' then
+      set_state(run, record, 'waiting')
+      call('HSET', key('batch', what), 'parent', run)
+      emit('run', run, 'waiting')
+    else
+      enqueue(run, record) -- they have ended already
+    end
+    return { 'accepted', 0 }
+  elseif outcome == 'succeeded' then
     call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept_results)
     return { 'accepted', conclude(run, record, 'succeeded', what, second) }
   elseif outcome == 'cancelled' then

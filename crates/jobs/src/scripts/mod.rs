@@ -3,7 +3,7 @@
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
 //! | `:job:<id>` | hash | a job: `state` (with its place in listings, its run, tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: `state` (with place and the job that waits), `terms` (version, kind, slots, memory, flight, limits and places in the queue), `plan`, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
+//! | `:run:<id>` | hash | a run: `state` (with place and the job that waits), `terms` (version, kind, slots, memory, flight, limits and places in the queue), `plan`, the batch that it `awaits`, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
@@ -17,7 +17,7 @@
 //! | `:alone` | sorted set | runs that were lost twice and wait for an idle worker; `:alone:by` is the worker that makes room |
 //! | `:newer` | sorted set | runs that an older worker left to those who know their version |
 //! | `:settling` | sorted set | finished runs whose jobs are not all settled |
-//! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record |
+//! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record, and the run that waits for it (`parent`) |
 //! | `:items:<batch>`, `:pend:<batch>`, `:kids:<batch>` | list | children that have no record yet; that wait for their turn; ids of all that have a record |
 //! | `:plans:<batch>` | hash | what a batch's children share of their plans |
 //! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |

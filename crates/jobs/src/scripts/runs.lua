@@ -109,6 +109,11 @@ local function held_run(run, fence)
   return record.state == 'running' and record or nil
 end
 
+-- Nobody waits for what a run wanted its children for.
+local function abandon(batch)
+  if call('HGET', key('batch', batch), 'state') == 'open' then stop_batch(batch, 'cancelled') end
+end
+
 -- One job does not wait any more: it was cancelled, or its deadline passed. The run goes on while another waits.
 local function withdraw(id, to)
   local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
@@ -125,6 +130,10 @@ local function withdraw(id, to)
   elseif record.state == 'queued' or record.state == 'scheduled' then
     close_flight(record)
     dequeue(run, record.state, record.wants)
+    call('DEL', key('run', run))
+  elseif record.state == 'waiting' then
+    close_flight(record)
+    abandon(call('HGET', key('run', run), 'awaits'))
     call('DEL', key('run', run))
   end
 end

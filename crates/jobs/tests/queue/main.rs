@@ -6,6 +6,7 @@ mod connections;
 mod fairness;
 mod jobs;
 mod listing;
+mod parents;
 mod server;
 mod support;
 mod upgrades;
