@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use jesse::spec::BacktestRequest;
-use jobs::{ErrorCode, InvalidId, JobId};
+use jobs::{InvalidId, JobId, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     errors::{Code, ServiceError},
-    service::SubmitOptions,
+    service::{SubmitOptions, Wanted},
 };
 
 /// Clients give up a call after 60 s.
@@ -48,18 +47,18 @@ pub(super) struct Wait {
     wait_seconds: Option<f64>,
 }
 
-/// The arguments of `backtest`, which belong to three concerns but lie side by side for the client.
+/// The arguments of a tool that submits a job, which belong to three concerns but lie side by side for the client.
 #[derive(Debug)]
-pub(super) struct Backtest {
-    pub(super) request: BacktestRequest,
+pub(super) struct Submitting {
+    pub(super) wanted: Wanted,
     pub(super) options: SubmitOptions,
     pub(super) wait: Duration,
 }
 
-impl Backtest {
+impl Submitting {
     const OPTIONS: [&str; 6] = ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels"];
 
-    pub(super) fn parse(arguments: Value) -> Result<Self, ServiceError> {
+    pub(super) fn parse(kind: Kind, arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {
             return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
         };
@@ -71,9 +70,8 @@ impl Backtest {
         };
         let options = parse(take(&Self::OPTIONS))?;
         let Wait { wait_seconds } = parse(take(&["wait_seconds"]))?;
-        let request = serde_json::from_value(Value::Object(request))
-            .map_err(|error| ServiceError::new(Code::Job(ErrorCode::InvalidSpec), error.to_string()))?;
-        Ok(Self { request, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+        let wanted = Wanted::parse(kind, Value::Object(request))?;
+        Ok(Self { wanted, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
     }
 }
 

@@ -8,7 +8,7 @@ mod tools;
 
 use std::{sync::Arc, time::Duration};
 
-use jobs::{Accepted, JobId, JobView, TenantId};
+use jobs::{Accepted, JobId, JobView, Kind, TenantId};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -30,7 +30,7 @@ use crate::{
     service::{Service, Window},
     views::JobAnswer,
 };
-use arguments::{Backtest, Job, Waiting};
+use arguments::{Job, Submitting, Waiting};
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
@@ -123,15 +123,9 @@ impl Handler {
     ) -> Result<CallToolResult, ServiceError> {
         let tenant = TenantId::default_tenant();
         match tool {
-            tools::BACKTEST => {
-                let Backtest { request, options, wait } = Backtest::parse(arguments)?;
-                let (job, accepted) = self
-                    .service
-                    .submit_backtest(&tenant, &request, &options, Window::default(), None)
-                    .await?;
-                let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-                answer(self.wait(&tenant, job, wait, context).await?)
-            }
+            tools::BACKTEST => self.submit(Kind::Backtest, arguments, context).await,
+            tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
+            tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
             tools::JOB_GET => {
                 let Waiting { job_id, wait_seconds } = arguments::parse(arguments)?;
                 let (job, wait) = (arguments::job_id(&job_id)?, arguments::wait(wait_seconds, 0.0)?);
@@ -151,6 +145,21 @@ impl Handler {
             }
             other => Err(ServiceError::new(Code::Internal, format!("the tool {other:?} has no code"))),
         }
+    }
+
+    /// Submits a job and waits a little for its result.
+    async fn submit(
+        &self,
+        kind: Kind,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let tenant = TenantId::default_tenant();
+        let Submitting { wanted, options, wait } = Submitting::parse(kind, arguments)?;
+        let (job, accepted) =
+            self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
+        let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
+        answer(self.wait(&tenant, job, wait, context).await?)
     }
 
     /// Waits for a job; tells the client how far it is, if it gave a token for that.

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use jesse::{candles::store::SeriesView, spec::BacktestRequest};
+use jesse::{
+    candles::store::SeriesView,
+    optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
+    spec::BacktestRequest,
+};
 use rmcp::{
     handler::server::tool::schema_for_type,
     model::{JsonObject, Tool, ToolAnnotations},
@@ -18,6 +22,8 @@ use crate::{
 };
 
 pub(super) const BACKTEST: &str = "backtest";
+pub(super) const OPTIMIZE: &str = "optimize";
+pub(super) const WALK_FORWARD: &str = "walk_forward";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
@@ -47,6 +53,7 @@ pub(super) fn all() -> Vec<Tool> {
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
+    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -74,6 +81,21 @@ pub(super) fn all() -> Vec<Tool> {
             Effect::Submits,
         ),
         tool::<JobAnswer>(
+            OPTIMIZE,
+            "Search hyperparameters",
+            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the              rest, which the search never sees. Takes backtest's arguments and these. Runs many backtests; mostly answers with a              job_id to call job_get with.",
+            &search,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            WALK_FORWARD,
+            "Walk-forward analysis",
+            "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
+             estimate of what optimizing this strategy is worth. Takes optimize's arguments (but no test_*) and these.",
+            &windows,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
             JOB_GET,
             "Get a job",
             "State, progress and, once it has succeeded, metrics of a job.",
@@ -88,6 +110,21 @@ pub(super) fn all() -> Vec<Tool> {
             Effect::Cancels,
         ),
     ]
+}
+
+/// The arguments that say what is traded and when, and further ones. The others of a backtest, and how it is treated, are
+/// accepted too; they are not said again, as every word is paid for.
+fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
+    let mut request = (*schema_for_type::<BacktestRequest>()).clone();
+    if let Some(Value::Object(properties)) = request.get_mut("properties") {
+        const SAID: [&str; 6] = ["strategy", "exchange", "symbol", "timeframe", "start_date", "finish_date"];
+        properties.retain(|name, _| SAID.contains(&name.as_str()));
+    }
+    request.remove("$defs");
+    request.remove("additionalProperties");
+    let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
+    all.remove("additionalProperties");
+    all
 }
 
 fn tool<Output: JsonSchema + 'static>(

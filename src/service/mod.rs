@@ -1,6 +1,7 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
 mod submit;
+mod wanted;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 use crate::errors::{Code, ServiceError};
 
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
+pub use wanted::Wanted;
 
 /// The most jobs on one page of a listing.
 pub(crate) const LONGEST_PAGE: usize = 100;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jesse::{
+    catalogue::Catalogue,
     grid::Grid,
     plan::{Limits, Planned},
     spec::{BacktestRequest, BacktestSpec},
@@ -16,11 +17,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Service;
+use super::{
+    Service,
+    wanted::{Checked, Prepared, Wanted},
+};
 use crate::errors::{Code, ServiceError};
 
 /// After how many failed attempts a job is given up, unless it says otherwise.
-const MAX_ATTEMPTS: u32 = 3;
+pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// The most jobs of one batch.
 pub const MOST_CHILDREN: usize = 50_000;
 /// How many mistakes of a batch are told at once.
@@ -92,22 +96,24 @@ impl Window {
 }
 
 impl Service {
-    /// Accepts a backtest: in milliseconds it is either refused with what is wrong, or durable under its id.
-    pub async fn submit_backtest(
+    /// Accepts a job: in milliseconds it is either refused with what is wrong, or durable under its id.
+    pub async fn submit(
         &self,
         tenant: &TenantId,
-        request: &BacktestRequest,
+        wanted: &Wanted,
         options: &SubmitOptions,
         window: Window,
         idempotency: Option<Idempotency>,
     ) -> Result<(JobId, Accepted), ServiceError> {
-        self.submit_again(tenant, request, options, window, idempotency, None).await
+        let catalogue = self.catalogue().await?;
+        let checked = Checked::of(wanted, &catalogue.value)?;
+        self.submit_checked(tenant, (checked, &catalogue.value), options, window, idempotency, None).await
     }
 
-    async fn submit_again(
+    async fn submit_checked(
         &self,
         tenant: &TenantId,
-        request: &BacktestRequest,
+        (checked, catalogue): (Checked, &Catalogue),
         options: &SubmitOptions,
         window: Window,
         idempotency: Option<Idempotency>,
@@ -115,18 +121,17 @@ impl Service {
     ) -> Result<(JobId, Accepted), ServiceError> {
         let Window { run_at, deadline } = window.check()?;
         let limits = self.limits(options)?;
-        let treatment = treatment(options, Priority::Normal, limits)?;
-        let catalogue = self.catalogue().await?;
-        let spec = BacktestSpec::check(request, &catalogue.value)?;
-        let mut planned = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
-        planned.plan.shared = options.cache != CacheMode::Off;
+        let mut treatment = treatment(options, Priority::Normal, limits)?;
+        let Prepared { kind, request, plan, cache_key, memory_mb } =
+            self.prepare(tenant, checked, catalogue, options, limits).await?;
+        treatment.memory_mb = memory_mb;
         let submission = Submission {
             tenant: tenant.clone(),
-            kind: Kind::Backtest,
+            kind,
             treatment,
-            request: json_text(&planned.spec)?,
-            plan: json_text(&planned.plan)?,
-            cache_key: planned.cache_key,
+            request,
+            plan,
+            cache_key,
             start_at_ms: run_at.map(Timestamp::as_millisecond),
             deadline_ms: deadline.map(Timestamp::as_millisecond),
             idempotency,
@@ -211,11 +216,8 @@ impl Service {
             );
             return refused(message);
         }
-        if view.kind == Kind::Batch {
-            return refused("a batch is not run again as a whole; list its jobs and requeue those".into());
-        }
-        let request: BacktestRequest = serde_json::from_str(view.request.get())
-            .map_err(|error| ServiceError::internal("a stored request cannot be read", &error))?;
+        let catalogue = self.catalogue().await?;
+        let checked = Checked::of_job(view.kind, view.request.get(), &catalogue.value)?;
         let details = view.details;
         let options = SubmitOptions {
             cache: details.cache,
@@ -228,8 +230,9 @@ impl Service {
         };
         // No client can choose such a key.
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
-        let again = self.submit_again(tenant, &request, &options, Window::default(), Some(once), Some(job));
-        Ok(again.await?.0)
+        let again = (checked, &catalogue.value);
+        let window = Window::default();
+        Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
     }
 
     fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {
@@ -315,6 +318,6 @@ impl Mistakes {
     }
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a plan cannot be written", &error))
 }

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod metrics;
+mod parents;
 mod run_folder;
 mod runner_files;
 
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::RunMetrics;
 
 use backtest::Backtests;
+use parents::Parents;
 use run_folder::RunFolder;
 
 /// How long handing back may take, as when Redis is away.
@@ -71,7 +73,7 @@ pub enum WorkerError {
 pub struct Worker {
     settings: WorkerSettings,
     queue: Queue,
-    handler: Arc<Backtests>,
+    handlers: Arc<Handlers>,
     publisher: Option<Arc<Publisher>>,
     metrics: RunMetrics,
     /// Holds what the runner needs for as long as it may be started again.
@@ -99,19 +101,25 @@ impl Worker {
             let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
             Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
         });
-        let handler = Arc::new(Backtests {
+        let parents = Parents {
+            queue: queue.clone(),
+            blobs: blobs.clone(),
+            max_result_bytes: settings.max_result_bytes,
+        };
+        let backtests = Backtests {
             queue: queue.clone(),
             chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
             bundles: settings.folder.join("bundles"),
             blobs,
             runner,
-        });
-        Ok(Self { settings, queue, handler, publisher, metrics, _folder: folder })
+        };
+        let handlers = Arc::new(Handlers { backtests, parents });
+        Ok(Self { settings, queue, handlers, publisher, metrics, _folder: folder })
     }
 
     /// Ends when Jesse has been imported, or with why it cannot be.
     pub async fn ready(&self) -> Result<(), JobError> {
-        self.handler.runner.ready().await.map(|_| ())
+        self.handlers.backtests.runner.ready().await.map(|_| ())
     }
 
     /// What publishes the catalogue, if this worker has a project.
@@ -130,7 +138,7 @@ impl Worker {
         let working = async {
             // Without Jesse there is nothing to claim for.
             loop {
-                match stop.run_until_cancelled(self.handler.runner.ready()).await {
+                match stop.run_until_cancelled(self.handlers.backtests.runner.ready()).await {
                     None => return Ok(()),
                     Some(Ok(_)) => break,
                     Some(Err(error)) => {
@@ -145,7 +153,7 @@ impl Worker {
             self.work(&stop).await
         };
         let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
-        self.handler.runner.stop().await;
+        self.handlers.backtests.runner.stop().await;
         outcome
     }
 
@@ -154,7 +162,7 @@ impl Worker {
         // A body is stored before its record, so it goes a little later.
         let age = self.queue.retention().results + SWEEP_EVERY;
         while !stop.is_cancelled() {
-            match self.handler.blobs.results.remove_older_than(age).await {
+            match self.handlers.backtests.blobs.results.remove_older_than(age).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "expired results were removed"),
                 Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
@@ -171,10 +179,10 @@ impl Worker {
         while !stop.is_cancelled() {
             let backend = LeaseBackend::new(self.queue.clone(), worker_id(), self.capacity());
             let drain = backend.drain_handle();
-            let handler = self.handler.clone();
+            let handlers = self.handlers.clone();
             let handle = move |assignment: Assignment| {
-                let handler = handler.clone();
-                async move { Ok::<Handled, BoxDynError>(dispatch(&handler, assignment).await) }
+                let handlers = handlers.clone();
+                async move { Ok::<Handled, BoxDynError>(dispatch(&handlers, assignment).await) }
             };
             let worker = WorkerBuilder::new("runs")
                 .backend(backend)
@@ -209,13 +217,22 @@ impl Worker {
     }
 }
 
-async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
+/// One handler for each kind of run.
+#[derive(Debug)]
+struct Handlers {
+    backtests: Backtests,
+    parents: Parents,
+}
+
+async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
     let claim = &assignment.claim;
     let (run, kind, limit) = (claim.run, claim.kind, Duration::from_secs(claim.timeout_s.into()) + OVERTIME);
     let handling = async {
         match kind {
-            Kind::Backtest => backtests.handle(assignment).await,
-            Kind::Optimize | Kind::WalkForward | Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
+            Kind::Backtest => handlers.backtests.handle(assignment).await,
+            Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
+            Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
+            Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };
     // Whoever computes keeps to the time-out by itself; this is for the one that hangs in doing so.
