@@ -63,9 +63,9 @@ async fn a_search_learns_judges_the_best_on_unseen_days_and_is_cached_as_a_whole
 
 #[tokio::test]
 async fn the_same_seed_finds_the_same_however_many_slots_compute_it() {
-    let (one, two) = (Deployment::start(&["--slots", "1"]), Deployment::start(&["--slots", "2"]));
+    let (one, two) = (Deployment::start(&["--workers", "1"]), Deployment::start(&["--workers", "2"]));
     // More rounds than the random ones it begins with, so that the model speaks too.
-    let spec = search(&json!({"trials": 28, "round": 7, "timeframe": "4h", "prune_share": 0.5}));
+    let spec = search(&json!({"trials": 28, "round": 7, "timeframe": "2h", "prune_share": 0.5}));
     let (first, second) = tokio::join!(ended(&one, "optimize", &spec), ended(&two, "optimize", &spec));
     assert_eq!(
         (&first["state"], &second["state"]),
@@ -86,10 +86,10 @@ async fn the_same_seed_finds_the_same_however_many_slots_compute_it() {
 
 #[tokio::test]
 async fn cancelling_a_search_cancels_its_trials() {
-    let deployment = Deployment::start(&["--slots", "1"]);
+    let deployment = Deployment::start(&["--workers", "1"]);
     let spec = with(month("LoopsForever"), &json!({"trials": 4}));
     let (status, problem) = deployment.post("/v1/jobs", &json!({"kind": "optimize", "spec": spec})).await;
-    assert_eq!((status, &problem["code"]), (400, &json!("invalid_spec")), "{problem}");
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_spec")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("no hyperparameters"), "{problem}");
 
     let spec = search(&json!({"trials": 200, "round": 100, "timeframe": "1m", "fast_mode": false}));
@@ -192,7 +192,7 @@ async fn a_search_survives_the_death_of_a_worker_without_losing_or_repeating_a_t
     let server = Process::serving(role("serve", &["--listen", &format!("127.0.0.1:{port}")]), port);
     let project = fixtures().join("project");
     let worker =
-        || Process::serving(role("worker", &["--project", project.to_str().unwrap(), "--slots", "1"]), 0);
+        || Process::serving(role("worker", &["--project", project.to_str().unwrap(), "--workers", "1"]), 0);
     let (doomed, survivor) = (worker(), worker());
     let client = reqwest::Client::new();
     let get = async |path: &str| -> Value {

@@ -347,19 +347,17 @@ fn summary_of(view: JobView) -> Result<Result<Value, String>, JobError> {
     }
 }
 
-fn warning(spec: &OptimizeSpec, summary: &Value) -> Option<String> {
+fn warning(spec: &OptimizeSpec, summary: &Value) -> String {
     if summary["best"].is_null() {
-        return Some(
-            "no trial was of use: all had fewer than 6 trades, a negative ratio, or an error".into(),
-        );
+        return "no trial was of use: all had fewer than 6 trades, a negative ratio, or an error".into();
     }
     let trials = &summary["trials"];
-    Some(match &spec.test {
+    match &spec.test {
         Some(_) => format!(
             "the best of {trials} trials looks good on its training period by selection alone; \"test\" is what counts"
         ),
         None => format!("the best of {trials} trials on the data it was chosen by, without a test period"),
-    })
+    }
 }
 
 fn readable<T: DeserializeOwned>(claim: &Claim, text: &str) -> Result<T, JobError> {

@@ -65,12 +65,12 @@ pub fn ask(
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     // Each round has a stream of its own.
     random.set_stream(tried.len() as u64);
-    let mut seen: HashSet<String> = tried.iter().map(spelled).collect();
+    let mut taken: HashSet<String> = tried.iter().map(spelled).collect();
     let size = space.iter().try_fold(1_u64, |size, dimension| size.checked_mul(dimension.values.count()?));
     let startup = method == Method::Random || told.len() < STARTUP_MOST;
     let mut models = if startup { Vec::new() } else { models(space, told) };
     let mut asked = Vec::with_capacity(count);
-    while asked.len() < count && size.is_none_or(|size| (seen.len() as u64) < size) {
+    while asked.len() < count && size.is_none_or(|size| (taken.len() as u64) < size) {
         let mut drawn = None;
         for attempt in 0..2 * REDRAWN {
             let coordinates = if models.is_empty() || attempt >= REDRAWN {
@@ -79,13 +79,13 @@ pub fn ask(
                 modelled(space, &mut models, &mut random)
             };
             let point = point(space, &coordinates);
-            if seen.insert(spelled(&point)) {
+            if taken.insert(spelled(&point)) {
                 drawn = Some(Asked { coordinates, point });
                 break;
             }
         }
         // In a nearly exhausted space luck no longer helps.
-        match drawn.or_else(|| first_unseen(space, &mut seen)) {
+        match drawn.or_else(|| first_untaken(space, &mut taken)) {
             Some(next) => asked.push(next),
             None => break,
         }
@@ -140,10 +140,10 @@ fn modelled(space: &[Dimension], models: &mut [Option<TpeOptimizer>], random: &m
 }
 
 /// Of a finite space, the first point that was not tried.
-fn first_unseen(space: &[Dimension], seen: &mut HashSet<String>) -> Option<Asked> {
+fn first_untaken(space: &[Dimension], taken: &mut HashSet<String>) -> Option<Asked> {
     let counts: Vec<u64> = space.iter().map(|dimension| dimension.values.count()).collect::<Option<_>>()?;
     // Among more points than were tried there is one that was not.
-    for number in 0..=seen.len() as u64 {
+    for number in 0..=taken.len() as u64 {
         let mut rest = number;
         #[expect(clippy::cast_precision_loss, reason = "an index of at most 2^32")]
         let coordinates: Vec<f64> = counts
@@ -158,7 +158,7 @@ fn first_unseen(space: &[Dimension], seen: &mut HashSet<String>) -> Option<Asked
             return None;
         }
         let point = point(space, &coordinates);
-        if seen.insert(spelled(&point)) {
+        if taken.insert(spelled(&point)) {
             return Some(Asked { coordinates, point });
         }
     }

@@ -13,7 +13,7 @@ const OPTIONS_MOST: usize = 1000;
 
 /// A narrower range of one hyperparameter: a list of values, or bounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "space: each must be a list of values, or an object of min, max and step")]
 pub enum Narrowed {
     /// These values alone.
     Options(Vec<Value>),
@@ -232,13 +232,14 @@ fn numbers(parameter: &Hyperparameter, narrowed: Option<&Narrowed>) -> Result<Va
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
     fn parameter(of: Value) -> Hyperparameter {
-        serde_json::from_value(of).unwrap_or_else(|error| panic!("{error}"))
+        serde_json::from_value(of).unwrap()
     }
 
     fn known() -> Vec<Hyperparameter> {
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn each_hyperparameter_is_a_dimension_unless_it_is_fixed() {
         let fixed = BTreeMap::from([("mode".to_owned(), json!("b"))]);
-        let space = space(&known(), &fixed, &BTreeMap::new()).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        let space = space(&known(), &fixed, &BTreeMap::new()).unwrap();
         assert_eq!(names(&space), ["fast", "risk", "stop", "long"]);
         let counts: Vec<_> = space.iter().map(|dimension| dimension.values.count()).collect();
         assert_eq!(counts, [Some(16), Some(3), None, Some(2)]);
@@ -276,7 +277,7 @@ mod tests {
         let with = |of: Value| space(&known(), &BTreeMap::new(), &narrowed(of));
         let fine =
             with(json!({"fast": {"min": 6, "max": 10, "step": 2}, "stop": [1.5, 2, 2.0], "long": [true]}));
-        let fine = fine.unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        let fine = fine.unwrap();
         assert_eq!(fine[0].values, Values::Int { min: 6, step: 2, count: 3 });
         assert_eq!(fine[2].values, Values::Options(vec![json!(1.5), json!(2.0)]), "2 and 2.0 are one value");
         for (of, expected) in [
