@@ -23,7 +23,7 @@ use crate::errors::{Code, ServiceError};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wanted {
     /// One backtest.
-    Backtest(BacktestRequest),
+    Backtest(Box<BacktestRequest>),
     /// A search for hyperparameters.
     Optimize(Box<OptimizeRequest>),
     /// Searches over a sliding window.
@@ -52,9 +52,9 @@ impl Wanted {
             _ => Err(invalid("must be an object".into())),
         };
         match kind {
-            Kind::Backtest => {
-                serde_json::from_value(spec).map(Self::Backtest).map_err(|error| invalid(error.to_string()))
-            }
+            Kind::Backtest => serde_json::from_value(spec)
+                .map(|request| Self::Backtest(Box::new(request)))
+                .map_err(|error| invalid(error.to_string())),
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
             Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
             Kind::Batch => Err(invalid("a batch has a call of its own".into())),
@@ -65,7 +65,7 @@ impl Wanted {
 /// What was checked already.
 pub(super) enum Checked {
     Backtest(BacktestSpec),
-    Optimize(OptimizeSpec),
+    Optimize(Box<OptimizeSpec>),
     WalkForward(WalkForwardSpec),
 }
 
@@ -73,7 +73,7 @@ impl Checked {
     pub(super) fn of(wanted: &Wanted, catalogue: &Catalogue) -> Result<Self, ServiceError> {
         Ok(match wanted {
             Wanted::Backtest(request) => Self::Backtest(BacktestSpec::check(request, catalogue)?),
-            Wanted::Optimize(request) => Self::Optimize(OptimizeSpec::check(request, catalogue)?),
+            Wanted::Optimize(request) => Self::Optimize(Box::new(OptimizeSpec::check(request, catalogue)?)),
             Wanted::WalkForward(request) => Self::WalkForward(WalkForwardSpec::check(request, catalogue)?),
         })
     }
@@ -87,7 +87,7 @@ impl Checked {
                 let request: BacktestRequest = serde_json::from_str(request).map_err(unreadable)?;
                 Self::Backtest(BacktestSpec::check(&request, catalogue)?)
             }
-            Kind::Optimize => Self::Optimize(serde_json::from_str(request).map_err(unreadable)?),
+            Kind::Optimize => Self::Optimize(Box::new(serde_json::from_str(request).map_err(unreadable)?)),
             Kind::WalkForward => Self::WalkForward(serde_json::from_str(request).map_err(unreadable)?),
             Kind::Batch => {
                 let message = "a batch is not run again as a whole; list its jobs and requeue those";
