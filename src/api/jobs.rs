@@ -47,6 +47,7 @@ enum NewKind {
     Backtest,
     Optimize,
     WalkForward,
+    MonteCarlo,
 }
 
 impl NewKind {
@@ -55,6 +56,7 @@ impl NewKind {
             Self::Backtest => Kind::Backtest,
             Self::Optimize => Kind::Optimize,
             Self::WalkForward => Kind::WalkForward,
+            Self::MonteCarlo => Kind::MonteCarlo,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jesse::{
     candles::store::SeriesView,
+    monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
     spec::BacktestRequest,
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(super) const BACKTEST: &str = "backtest";
 pub(super) const OPTIMIZE: &str = "optimize";
 pub(super) const WALK_FORWARD: &str = "walk_forward";
+pub(super) const MONTE_CARLO: &str = "monte_carlo";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
@@ -54,6 +56,7 @@ pub(super) fn all() -> Vec<Tool> {
         schema_for_type::<Wait>(),
     ]);
     let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
+    let histories = with_backtest::<ScenariosRequest>();
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -93,6 +96,14 @@ pub(super) fn all() -> Vec<Tool> {
             "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
              estimate of what optimizing this strategy is worth. Takes optimize's arguments (but no test_*) and these.",
             &windows,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            MONTE_CARLO,
+            "Monte Carlo on candles",
+            "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
+             backtest's arguments and these.",
+            &histories,
             Effect::Submits,
         ),
         tool::<JobAnswer>(

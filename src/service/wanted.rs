@@ -2,11 +2,13 @@
 
 use jesse::{
     catalogue::Catalogue,
+    monte_carlo::{MonteCarloPlan, MonteCarloRequest, MonteCarloSpec},
     optimize::{
-        plan::{ForChildren, OptimizePlan},
+        plan::OptimizePlan,
         spec::{OptimizeRequest, OptimizeSpec},
         walk_forward::{WalkForwardPlan, WalkForwardRequest, WalkForwardSpec},
     },
+    parent::ForChildren,
     plan::{BacktestPlan, Limits, Planned},
     spec::{BacktestRequest, BacktestSpec},
 };
@@ -28,6 +30,8 @@ pub enum Wanted {
     Optimize(Box<OptimizeRequest>),
     /// Searches over a sliding window.
     WalkForward(Box<WalkForwardRequest>),
+    /// A backtest on altered histories.
+    MonteCarlo(Box<MonteCarloRequest>),
 }
 
 /// A job as the queue takes it.
@@ -57,6 +61,7 @@ impl Wanted {
                 .map_err(|error| invalid(error.to_string())),
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
             Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
+            Kind::MonteCarlo => Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields(spec)?)?))),
             Kind::Batch => Err(invalid("a batch has a call of its own".into())),
         }
     }
@@ -67,6 +72,7 @@ pub(super) enum Checked {
     Backtest(BacktestSpec),
     Optimize(Box<OptimizeSpec>),
     WalkForward(WalkForwardSpec),
+    MonteCarlo(Box<MonteCarloSpec>),
 }
 
 impl Checked {
@@ -75,6 +81,9 @@ impl Checked {
             Wanted::Backtest(request) => Self::Backtest(BacktestSpec::check(request, catalogue)?),
             Wanted::Optimize(request) => Self::Optimize(Box::new(OptimizeSpec::check(request, catalogue)?)),
             Wanted::WalkForward(request) => Self::WalkForward(WalkForwardSpec::check(request, catalogue)?),
+            Wanted::MonteCarlo(request) => {
+                Self::MonteCarlo(Box::new(MonteCarloSpec::check(request, catalogue)?))
+            }
         })
     }
 
@@ -89,6 +98,9 @@ impl Checked {
             }
             Kind::Optimize => Self::Optimize(Box::new(serde_json::from_str(request).map_err(unreadable)?)),
             Kind::WalkForward => Self::WalkForward(serde_json::from_str(request).map_err(unreadable)?),
+            Kind::MonteCarlo => {
+                Self::MonteCarlo(Box::new(serde_json::from_str(request).map_err(unreadable)?))
+            }
             Kind::Batch => {
                 let message = "a batch is not run again as a whole; list its jobs and requeue those";
                 return Err(ServiceError::new(Code::NotRequeueable, message));
@@ -130,6 +142,13 @@ impl Service {
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
                 Ok(Prepared { kind: Kind::WalkForward, request, plan, cache_key, memory_mb: STEP_MB })
+            }
+            Checked::MonteCarlo(spec) => {
+                let backtest = self.plan(spec.backtest.clone(), catalogue, limits, shared).await?.plan;
+                let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
+                let cache_key = plan.cache_key(&spec);
+                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                Ok(Prepared { kind: Kind::MonteCarlo, request, plan, cache_key, memory_mb: STEP_MB })
             }
         }
     }

@@ -9,6 +9,6 @@ mod batches;
 mod harness;
 mod lifecycle;
 mod mcp;
-mod optimize;
+mod parents;
 mod same_as_jesse;
 mod scaled_out;

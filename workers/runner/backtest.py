@@ -8,6 +8,8 @@ from typing import Any, Iterable, Iterator
 import jesse.helpers
 import numpy as np
 from jesse import exceptions
+from jesse.candle_pipelines.gaussian_noise import GaussianNoiseCandlesPipeline
+from jesse.candle_pipelines.moving_block_bootstrap import MovingBlockBootstrapCandlesPipeline
 from jesse.modes import backtest_mode
 from jesse.research import backtest as jesse_backtest
 from jesse.services import candle_service, charts
@@ -51,6 +53,7 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
             benchmark=benchmark,
             hyperparameters=args["hyperparameters"],
             fast_mode=bool(args["fast_mode"]),
+            **_altered(args.get("scenario")),
         )
     compute_s = time.perf_counter() - began
 
@@ -64,6 +67,20 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
         body["benchmark_curve"] = {route["symbol"]: curve for route, curve in zip(args["routes"], others)}
     summary = {"metrics": metrics, "trades": len(trades), "equity_points": len(portfolio), "compute_s": compute_s}
     return summary, dumps(body)
+
+
+def _altered(scenario: dict | None) -> dict:
+    """What makes Jesse alter the candles: an alternative history, the same for the same seed."""
+    if scenario is None:
+        return {}
+    pipeline, seed = dict(scenario["pipeline"]), int(scenario["seed"])
+    kind, options = pipeline.pop("type"), {"batch_size": int(pipeline.pop("batch_minutes"))}
+    if kind == "moving_block_bootstrap":
+        return {"candles_pipeline_class": MovingBlockBootstrapCandlesPipeline, "candles_pipeline_kwargs": {**options, "seed": seed}}
+    if kind == "gaussian_noise":
+        np.random.seed(seed)  # what it draws from
+        return {"candles_pipeline_class": GaussianNoiseCandlesPipeline, "candles_pipeline_kwargs": {**options, **pipeline}}
+    raise TaskError("invalid_spec", f"unknown pipeline {kind!r}")
 
 
 @contextmanager

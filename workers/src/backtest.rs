@@ -219,7 +219,7 @@ impl Backtests {
         })?;
         Ok(StoredResult {
             id,
-            summary: summary(plan, &result.value).to_string(),
+            summary: summary(spec, plan, &result.value).to_string(),
             receipt: Receipt { blob, bytes, provenance },
         })
     }
@@ -263,11 +263,12 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
         "hyperparameters": (!spec.hyperparameters.is_empty()).then_some(&spec.hyperparameters),
         "fast_mode": spec.fast_mode,
         "benchmark": spec.benchmark,
+        "scenario": spec.scenario,
         "seed": SEED,
     })
 }
 
-fn summary(plan: &BacktestPlan, value: &Value) -> Value {
+fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
     let metrics = &value["metrics"];
     let chosen: serde_json::Map<_, _> = SUMMARY_METRICS
         .into_iter()
@@ -276,6 +277,8 @@ fn summary(plan: &BacktestPlan, value: &Value) -> Value {
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
     if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
         summary["warning"] = "computed on synthetic candles, which no market made".into();
+    } else if spec.scenario.is_some() {
+        summary["warning"] = "computed on altered candles, to see what might have happened".into();
     }
     summary
 }

@@ -232,6 +232,7 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             Kind::Backtest => handlers.backtests.handle(assignment).await,
             Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
             Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
+            Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };

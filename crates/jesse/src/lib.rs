@@ -3,7 +3,9 @@
 pub mod candles;
 pub mod catalogue;
 pub mod grid;
+pub mod monte_carlo;
 pub mod optimize;
+pub mod parent;
 pub mod plan;
 pub mod runner;
 pub mod spec;

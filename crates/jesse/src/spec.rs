@@ -86,6 +86,75 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub benchmark: Option<bool>,
+    /// Run on candles that Jesse alters: see monte_carlo, which runs many
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub scenario: Option<Scenario>,
+}
+
+/// How Jesse alters candles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Pipeline {
+    /// Blocks of the real minutes' moves in another order.
+    MovingBlockBootstrap {
+        /// Minutes within which blocks are drawn; a block has a tenth of them.
+        #[serde(default = "default_batch_minutes")]
+        batch_minutes: u32,
+    },
+    /// Noise on each candle, in the quote asset.
+    GaussianNoise {
+        /// Standard deviation of the close.
+        close_sigma: f64,
+        /// Of the high.
+        high_sigma: f64,
+        /// Of the low.
+        low_sigma: f64,
+        /// Minutes that are altered at a time.
+        #[serde(default = "default_batch_minutes")]
+        batch_minutes: u32,
+    },
+}
+
+/// A week.
+fn default_batch_minutes() -> u32 {
+    7 * 1440
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::MovingBlockBootstrap { batch_minutes: default_batch_minutes() }
+    }
+}
+
+impl Pipeline {
+    /// Whether Jesse can run it.
+    pub fn check(&self) -> Result<(), String> {
+        let (Self::MovingBlockBootstrap { batch_minutes } | Self::GaussianNoise { batch_minutes, .. }) = self;
+        if !(20..=527_040).contains(batch_minutes) {
+            return Err("batch_minutes: must be from 20 to 527040".into());
+        }
+        if let Self::GaussianNoise { close_sigma, high_sigma, low_sigma, .. } = self {
+            for (name, sigma) in
+                [("close_sigma", close_sigma), ("high_sigma", high_sigma), ("low_sigma", low_sigma)]
+            {
+                if !(sigma.is_finite() && (0.0..=1e9).contains(sigma)) {
+                    return Err(format!("{name}: must be from 0 to 1e9"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An altered history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// How it is made.
+    pub pipeline: Pipeline,
+    /// Which one of all that can be made so.
+    pub seed: u32,
 }
 
 /// One strategy on one symbol.
@@ -142,6 +211,9 @@ pub struct BacktestSpec {
     pub fast_mode: bool,
     /// Buy and hold as well.
     pub benchmark: bool,
+    /// On altered candles.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scenario: Option<Scenario>,
 }
 
 /// What is wrong with a request, field by field.
@@ -212,6 +284,9 @@ impl BacktestSpec {
         if warm_up_candles > MAX_WARM_UP_CANDLES {
             findings.add("warm_up_candles", format!("must be at most {MAX_WARM_UP_CANDLES}"));
         }
+        if let Some(Err(message)) = request.scenario.as_ref().map(|scenario| scenario.pipeline.check()) {
+            findings.add("scenario.pipeline", message);
+        }
         let (leverage, leverage_mode) = leverage(request, known_exchange, &mut findings);
         // A strategy that is missing or broken is said with its own code, unless more is wrong.
         if findings.0.is_empty() {
@@ -233,6 +308,7 @@ impl BacktestSpec {
                 hyperparameters,
                 fast_mode: request.fast_mode.unwrap_or(true),
                 benchmark: request.benchmark.unwrap_or(false),
+                scenario: request.scenario.clone(),
             }),
             _ => Err(findings.into_error()),
         }

@@ -26,11 +26,14 @@ pub enum Kind {
     Optimize,
     /// Optimisations over a sliding window, each judged on what comes after it.
     WalkForward,
+    /// One backtest on many altered histories.
+    MonteCarlo,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Backtest, Self::Batch, Self::Optimize, Self::WalkForward];
+    pub const ALL: [Self; 5] =
+        [Self::Backtest, Self::Batch, Self::Optimize, Self::WalkForward, Self::MonteCarlo];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Batch => "batch",
             Self::Optimize => "optimize",
             Self::WalkForward => "walk_forward",
+            Self::MonteCarlo => "monte_carlo",
         }
     }
 }

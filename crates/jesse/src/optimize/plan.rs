@@ -1,7 +1,7 @@
 //! An optimisation on its way: what was pinned when it was submitted, and how far the search is. It looks at no clock and
 //! no network, so that the same results always lead to the same next step.
 
-use jobs::{CacheKey, CacheMode, Kind, Priority};
+use jobs::{CacheKey, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -11,24 +11,10 @@ use super::{
     spec::OptimizeSpec,
 };
 use crate::{
+    parent::{ForChildren, key},
     plan::{BacktestPlan, KEY_VERSION, cache_key},
     spec::BacktestSpec,
 };
-
-/// How the backtests of a parent are to be treated.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ForChildren {
-    /// Whose they are.
-    pub tenant: String,
-    /// How urgent they are.
-    pub priority: Priority,
-    /// How they use earlier results.
-    pub cache: CacheMode,
-    /// After how many failed attempts one is given up.
-    pub max_attempts: u32,
-    /// What they are grouped under.
-    pub campaign: Option<String>,
-}
 
 /// What a worker needs for the next step of an optimisation, beside its spec.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -293,12 +279,4 @@ impl OptimizePlan {
             "space": spec.space,
         })
     }
-}
-
-/// The hash of a canonical form.
-pub(super) fn key(of: &impl Serialize) -> CacheKey {
-    let mut hasher = blake3::Hasher::new();
-    // Writing into a hasher cannot fail, and all of these types have a JSON form.
-    let _written = serde_json::to_writer(&mut hasher, of);
-    CacheKey::new(hasher.finalize().to_hex().as_str())
 }

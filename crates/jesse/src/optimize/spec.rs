@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{ToSpan as _, civil::Date};
-use jobs::{ErrorCode, JobError};
+use jobs::JobError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     objective::Objective,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     catalogue::Catalogue,
+    parent::{invalid, read, split},
     spec::{BacktestRequest, BacktestSpec},
 };
 
@@ -111,17 +112,6 @@ impl OptimizeRequest {
     }
 }
 
-/// The fields with these names, and the others.
-pub(super) fn split(fields: Map<String, Value>, names: &[&str]) -> (Value, Value) {
-    let (own, others): (Map<_, _>, Map<_, _>) =
-        fields.into_iter().partition(|(name, _)| names.contains(&name.as_str()));
-    (own.into(), others.into())
-}
-
-pub(super) fn read<T: serde::de::DeserializeOwned>(fields: Value) -> Result<T, JobError> {
-    serde_json::from_value(fields).map_err(|error| JobError::new(ErrorCode::InvalidSpec, error.to_string()))
-}
-
 /// An optimisation that can be run, in its one spelling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OptimizeSpec {
@@ -197,13 +187,6 @@ impl OptimizeSpec {
     pub fn periods(&self) -> impl Iterator<Item = &BacktestSpec> {
         [Some(&self.train), self.test.as_ref(), self.trial_run.as_ref()].into_iter().flatten()
     }
-}
-
-pub(super) fn invalid(wrong: &[(String, String)]) -> JobError {
-    let text: Vec<_> = wrong.iter().map(|(field, message)| format!("{field}: {message}")).collect();
-    let errors: Vec<_> =
-        wrong.iter().map(|(field, message)| json!({"field": field, "message": message})).collect();
-    JobError::new(ErrorCode::InvalidSpec, text.join("; ")).with_detail(json!({ "errors": errors }))
 }
 
 fn searched(

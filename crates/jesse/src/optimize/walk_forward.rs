@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    plan::{ForChildren, OptimizePlan, key},
-    spec::{OptimizeRequest, OptimizeSpec, invalid, read, split},
+    plan::OptimizePlan,
+    spec::{OptimizeRequest, OptimizeSpec},
 };
-use crate::{catalogue::Catalogue, plan::KEY_VERSION};
+use crate::{
+    catalogue::Catalogue,
+    parent::{ForChildren, invalid, key, read, split},
+    plan::KEY_VERSION,
+};
 
 /// The most windows.
 pub const WINDOWS_MOST: usize = 60;

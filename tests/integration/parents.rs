@@ -1,4 +1,4 @@
-//! Optimisation and walk-forward analysis, on a real Jesse.
+//! Jobs that are made of other jobs, on a real Jesse.
 
 use std::{collections::HashSet, process::Stdio};
 
@@ -235,4 +235,57 @@ async fn a_search_survives_the_death_of_a_worker_without_losing_or_repeating_a_t
     assert_eq!(killed["trials"].as_array().unwrap().len(), 40);
     drop(server);
     redis.stop().await;
+}
+
+#[tokio::test]
+async fn a_monte_carlo_analysis_says_where_the_real_history_lies_among_others() {
+    let deployment = Deployment::start(&[]);
+    let spec = with(month("SmaCross"), &json!({"scenarios": 12, "seed": 3}));
+    let job = ended(&deployment, "monte_carlo", &spec).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!((&job["summary"]["scenarios"], &job["summary"]["failed"]), (&json!(12), &json!(0)), "{job}");
+    let profit = &job["summary"]["metrics"]["net_profit_percentage"];
+    let original = deployment.backtest(&month("SmaCross")).await;
+    assert_eq!(original["cached"], true, "it is one of the backtests: {original}");
+    assert_eq!(profit["original"], original["summary"]["metrics"]["net_profit_percentage"]);
+    assert!(
+        profit["p5"].as_f64() < profit["p50"].as_f64() && profit["p50"].as_f64() < profit["p95"].as_f64(),
+        "{profit}"
+    );
+
+    // A history by itself is a backtest like any other, the same for the same seed, and says what it is.
+    let history = |seed: u32, pipeline: Value| {
+        with(month("SmaCross"), &json!({"scenario": {"pipeline": pipeline, "seed": seed}}))
+    };
+    let blocks = || json!({"type": "moving_block_bootstrap"});
+    let known = deployment.backtest(&history(5, blocks())).await;
+    assert_eq!((&known["cached"], &known["state"]), (&json!(true), &json!("succeeded")), "{known}");
+    assert!(known["summary"]["warning"].is_string(), "{known}");
+    let noise = || json!({"type": "gaussian_noise", "close_sigma": 5, "high_sigma": 2, "low_sigma": 2});
+    let mut found = Vec::new();
+    for cache in ["off", "off"] {
+        let job = json!({"kind": "backtest", "cache": cache, "spec": history(9, noise())});
+        let (_, view) = deployment.post("/v1/jobs?wait=120", &job).await;
+        assert_eq!(view["state"], "succeeded", "{view}");
+        found.push(view["summary"]["metrics"].clone());
+    }
+    assert_eq!(found[0], found[1]);
+    assert_ne!(found[0]["net_profit"], original["summary"]["metrics"]["net_profit"]);
+
+    for (changes, words) in [
+        (json!({"scenarios": 0}), "scenarios: must be from 1 to 5000"),
+        (json!({"pipeline": {"type": "magic"}}), "unknown variant `magic`"),
+        (
+            json!({"pipeline": {"type": "moving_block_bootstrap", "batch_minutes": 3}}),
+            "batch_minutes: must be from 20",
+        ),
+        (
+            json!({"pipeline": {"type": "gaussian_noise", "close_sigma": -1, "high_sigma": 0, "low_sigma": 0}}),
+            "close_sigma",
+        ),
+    ] {
+        let job = json!({"kind": "monte_carlo", "spec": with(month("SmaCross"), &changes)});
+        let (status, problem) = deployment.post("/v1/jobs", &job).await;
+        assert!((400..500).contains(&status) && problem.to_string().contains(words), "{changes}: {problem}");
+    }
 }
