@@ -4,7 +4,7 @@
 //! expire, are evicted when all together grow too large (least recently used first, never what an open batch used), and
 //! can be invalidated. An invalidation holds from the moment it is recorded: results that it means answer no job any more,
 //! although they are removed in chunks after that; a run that had begun before hands its result to those who wait for
-//! it, but to nobody else, and is not joined any more. Whoever invalidates goes through the chunks; workers go on with what
+//! it, but to nobody else, and is not joined any more (in the same millisecond of Redis's clock counts as before). Whoever invalidates goes through the chunks; workers go on with what
 //! it could not.
 //!
 //! Results have no index by strategy, symbol and so on: that would cost every finished run several writes and some
