@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::arguments::{Job, Nothing, Wait, Waiting};
+use crate::service::{Invalidate, Invalidated};
 use crate::{
     service::{StrategyView, SubmitOptions},
     views::JobAnswer,
@@ -21,6 +22,7 @@ pub(super) const BACKTEST: &str = "backtest";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
+pub(super) const CACHE_INVALIDATE: &str = "cache_invalidate";
 pub(super) const CANDLES_LIST: &str = "candles_list";
 
 #[derive(Serialize, JsonSchema)]
@@ -85,6 +87,14 @@ pub(super) fn all() -> Vec<Tool> {
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
             &schema_for_type::<Job>(),
+            Effect::Cancels,
+        ),
+        tool::<Invalidated>(
+            CACHE_INVALIDATE,
+            "Invalidate results",
+            "Remove stored results that have all that is named. Seldom needed: edits, new candles and upgrades miss by \
+             themselves, and cache \"refresh\" recomputes one.",
+            &schema_for_type::<Invalidate>(),
             Effect::Cancels,
         ),
     ]

@@ -1,5 +1,6 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod cache;
 mod submit;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,8 +20,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::errors::{Code, ServiceError};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
+pub use cache::{CacheView, Invalidate, Invalidated};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 
 /// The most jobs on one page of a listing.
@@ -68,6 +73,7 @@ struct Inner {
     catalogue: Documents<Catalogue>,
     publisher: Option<Arc<Publisher>>,
     limits: Limits,
+    scope: CacheScope,
 }
 
 impl Service {
@@ -79,6 +85,7 @@ impl Service {
         blobs: Blobs,
         publisher: Option<Arc<Publisher>>,
         limits: Limits,
+        scope: CacheScope,
     ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
@@ -90,6 +97,7 @@ impl Service {
             queue,
             publisher,
             limits,
+            scope,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -185,7 +193,7 @@ impl Service {
         let body = self
             .inner
             .results
-            .get(&receipt.blob)
+            .get_as(receipt.file.as_deref().unwrap_or(receipt.blob.as_str()), &receipt.blob)
             .await
             .map_err(jobs::QueueError::from)?
             .ok_or_else(evicted)?;

@@ -17,7 +17,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Service;
-use crate::errors::{Code, ServiceError};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
 /// After how many failed attempts a job is given up, unless it says otherwise.
 const MAX_ATTEMPTS: u32 = 3;
@@ -118,7 +121,7 @@ impl Service {
         let treatment = treatment(options, Priority::Normal, limits)?;
         let catalogue = self.catalogue().await?;
         let spec = BacktestSpec::check(request, &catalogue.value)?;
-        let mut planned = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
+        let mut planned = self.scoped(self.inner.planner.plan(spec, &catalogue.value, limits).await?, tenant);
         planned.plan.shared = options.cache != CacheMode::Off;
         let submission = Submission {
             tenant: tenant.clone(),
@@ -171,7 +174,8 @@ impl Service {
         let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
         for (number, planned) in planned.into_iter().enumerate() {
             match planned {
-                Ok(Planned { spec, mut plan, cache_key }) => {
+                Ok(planned) => {
+                    let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
                     plan.shared = options.cache != CacheMode::Off;
                     let plan = json_text(&plan)?;
                     let index = *known.entry(plan.clone()).or_insert(plans.len());
@@ -230,6 +234,14 @@ impl Service {
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
         let again = self.submit_again(tenant, &request, &options, Window::default(), Some(once), Some(job));
         Ok(again.await?.0)
+    }
+
+    /// With results and runs in flight shared by as many as the deployment wants.
+    fn scoped(&self, planned: Planned, tenant: &TenantId) -> Planned {
+        match self.inner.scope {
+            CacheScope::Deployment => planned,
+            CacheScope::Tenant => planned.of_tenant(tenant),
+        }
     }
 
     fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {

@@ -80,8 +80,7 @@ impl Selector {
     fn to_text(&self) -> String {
         let Self { strategy, symbol, exchange, tenant } = self;
         let tenant = tenant.as_ref().map(|tenant| tenant.as_str().to_owned());
-        let named =
-            [("exchange", exchange), ("strategy", strategy), ("symbol", symbol), ("tenant", &tenant)];
+        let named = [("exchange", exchange), ("strategy", strategy), ("symbol", symbol), ("tenant", &tenant)];
         let facets = named.into_iter().filter_map(|(name, value)| Some(facet(name, value.as_ref()?)));
         facets.collect::<Vec<_>>().join(&SEPARATOR.to_string())
     }

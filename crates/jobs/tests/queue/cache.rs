@@ -1,7 +1,7 @@
 //! The cache of results: bounded, evicted least recently used first, invalidated, and never stale.
 use jobs::{
-    Accepted, CacheKey, CacheMode, CacheStats, Claim, Facets, Finish, JobId, JobState, Outcome, Queue, QueueError,
-    Retention, Selector, TenantId, blobs::BlobStore, collect_garbage,
+    Accepted, CacheKey, CacheMode, CacheStats, Claim, Facets, Finish, JobId, JobState, Outcome, Queue,
+    QueueError, Retention, Selector, TenantId, blobs::BlobStore, collect_garbage,
 };
 
 use crate::support::{Bench, key_of, success, success_about};
@@ -133,7 +133,10 @@ async fn what_an_open_batch_used_stays_until_the_batch_has_ended() {
     bench.finish(&bench.claim().await, &success("last")).await;
     assert_eq!(bench.state(batch).await, JobState::Succeeded);
     bench.queue.evict(0).await.unwrap();
-    assert_eq!(stats(&bench).await, CacheStats { entries: 0, bytes: 0, oldest_use_s: None, ..stats(&bench).await });
+    assert_eq!(
+        stats(&bench).await,
+        CacheStats { entries: 0, bytes: 0, oldest_use_s: None, ..stats(&bench).await }
+    );
     bench.assert_nothing_left().await;
 }
 
@@ -203,7 +206,10 @@ async fn an_invalidation_means_those_that_have_all_that_is_named() {
         ("k3", about("Smart", &["BTC-USDT"], "Binance")),
         ("k4", about("Rsi", &["ETH-USDT"], "Bybit")),
     ];
-    let selector = |strategy: Option<&str>, symbol: Option<&str>, exchange: Option<&str>, tenant: Option<&str>| Selector {
+    let selector = |strategy: Option<&str>,
+                    symbol: Option<&str>,
+                    exchange: Option<&str>,
+                    tenant: Option<&str>| Selector {
         strategy: strategy.map(str::to_owned),
         symbol: symbol.map(str::to_owned),
         exchange: exchange.map(str::to_owned),
@@ -268,8 +274,7 @@ async fn thousands_of_results_are_invalidated_in_chunks() {
 /// Takes the first step of an invalidation and no other, as one who dies then.
 async fn begin(bench: &Bench, selector: &str) {
     let now = bench.now_ms().await.to_string();
-    let _new: u64 =
-        bench.command(&["HSET", &bench.key("purging"), selector, &format!("{now} 0 0")]).await;
+    let _new: u64 = bench.command(&["HSET", &bench.key("purging"), selector, &format!("{now} 0 0")]).await;
     let _new: u64 = bench.command(&["ZADD", &bench.key("purges"), &now, selector]).await;
 }
 

@@ -1,8 +1,8 @@
 //! A queue of its own for each test, and short names for what tests do again and again.
 use jobs::{
-    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Facets, Free, JobError, JobId, JobState, JobView,
-    Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, Stored, StoredResult, Submission, TenantId,
-    Treatment, WorkerId, blobs::BlobId,
+    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Facets, Free, JobError, JobId, JobState,
+    JobView, Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, Stored, StoredResult,
+    Submission, TenantId, Treatment, WorkerId, blobs::BlobId,
 };
 use serde_json::value::RawValue;
 
