@@ -83,7 +83,7 @@ async fn every_change_of_what_a_result_depends_on_misses_and_no_other_does() {
         json!({"warm_up_candles": 241}),
         json!({"fast_mode": false}),
         json!({"benchmark": true}),
-        json!({"timeframe": "30m"}),
+        json!({"timeframe": "5m"}),
         json!({"finish_date": "2023-01-11"}),
     ] {
         assert!(!is_hit(&deployment, &with(spec.clone(), &change)).await, "{change}");
@@ -162,7 +162,7 @@ async fn an_edit_that_races_with_submits_never_stores_a_result_under_another_key
         std::fs::write(&aside, &variants[variant]).unwrap();
         std::fs::rename(&aside, &file).unwrap();
     };
-    let spec = |fee: f64| with(month("SmaCross"), &json!({"fee": fee, "timeframe": "4h"}));
+    let spec = |fee: f64| with(month("SmaCross"), &json!({"fee": fee, "timeframe": "2h"}));
     let fees = [0.0001, 0.0002, 0.0003, 0.0004];
 
     // What each variant finds at rest, and the code that it is.
@@ -173,6 +173,7 @@ async fn an_edit_that_races_with_submits_never_stores_a_result_under_another_key
         for fee in fees {
             let job = json!({"kind": "backtest", "spec": spec(fee), "cache": "off"});
             let (_, ended) = deployment.post("/v1/jobs?wait=120", &job).await;
+            assert_eq!(ended["state"], "succeeded", "{ended}");
             let path = format!("/v1/jobs/{}/result", ended["job_id"].as_str().unwrap());
             let (_, body) = deployment.get(&path).await;
             found.push(body["metrics"].clone());
@@ -197,6 +198,7 @@ async fn an_edit_that_races_with_submits_never_stores_a_result_under_another_key
             let cache = if round % 3 == 0 { "use" } else { "refresh" };
             let job = json!({"kind": "backtest", "spec": spec(fees[round % 4]), "cache": cache});
             let (_, accepted) = deployment.post("/v1/jobs", &job).await;
+            assert!(accepted["job_id"].is_string(), "{accepted}");
             jobs.push((round % 4, accepted["job_id"].as_str().unwrap().to_owned()));
         }
         jobs
