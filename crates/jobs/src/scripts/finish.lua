@@ -17,8 +17,11 @@ local function was_stored(fence, id)
   return head and head.file == fence
 end
 
--- Whether an invalidation since then means a result with these facets.
+-- Whether an invalidation since then means a result with these facets. Nearly always there was none.
+local last_invalidation
 local function invalidated_since(then_ms, facets)
+  last_invalidation = last_invalidation or tonumber(call('ZRANGE', P .. ':purges', -1, -1, 'WITHSCORES')[2] or 0)
+  if last_invalidation < tonumber(then_ms) then return false end
   for _, selector in ipairs(call('ZRANGEBYSCORE', P .. ':purges', then_ms, '+inf')) do
     if means(selector, facets) then return true end
   end
