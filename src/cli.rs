@@ -3,7 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    roles::{candles::CandlesCommand, serve::ServeSettings, up::UpSettings, worker::WorkerSettings},
+    roles::{
+        cache::CacheCommand, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
+        worker::WorkerSettings,
+    },
     settings::LogSettings,
 };
 
@@ -31,6 +34,9 @@ pub enum Role {
     /// Import, make and list candles
     #[command(subcommand)]
     Candles(CandlesCommand),
+    /// Stored results: how much they take up, and a way to remove some
+    #[command(subcommand)]
+    Cache(CacheCommand),
 }
 
 #[cfg(test)]

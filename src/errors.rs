@@ -19,6 +19,8 @@ pub enum Code {
     IdempotencyConflict,
     /// The tenant has too many jobs that have not ended.
     QueueFull,
+    /// Too many invalidations of results are being carried out.
+    CacheBusy,
     /// The job cannot be run once more.
     NotRequeueable,
     /// The job has no result: it has not ended, or not well.
@@ -54,6 +56,7 @@ impl Code {
             Self::JobNotFound,
             Self::IdempotencyConflict,
             Self::QueueFull,
+            Self::CacheBusy,
             Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
@@ -77,6 +80,7 @@ impl Code {
                 "Use a new key for a new call; a repeat must be the same to the letter."
             }
             Self::QueueFull => "Wait for some of your jobs to end, or cancel some.",
+            Self::CacheBusy => "Try again after `Retry-After`; `all` invalidates everything in one call.",
             Self::NotRequeueable => "Requeue jobs that are failed, dead, expired or cancelled.",
             Self::ResultNotReady => {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
@@ -124,7 +128,7 @@ impl Code {
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::CacheBusy => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
             Self::IdempotencyConflict | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
@@ -134,7 +138,7 @@ impl Code {
     /// In how long the same call may go through.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::EngineStarting | Self::Unavailable => Some(Duration::from_secs(2)),
+            Self::EngineStarting | Self::Unavailable | Self::CacheBusy => Some(Duration::from_secs(2)),
             Self::QueueFull => Some(Duration::from_secs(10)),
             _ => None,
         }
@@ -158,6 +162,7 @@ impl Code {
             Self::JobNotFound => "No such job",
             Self::IdempotencyConflict => "The idempotency key was used for another call",
             Self::QueueFull => "Too many jobs have not ended",
+            Self::CacheBusy => "Too many invalidations at once",
             Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
@@ -213,6 +218,10 @@ impl From<QueueError> for ServiceError {
             QueueError::Full => Self::new(
                 Code::QueueFull,
                 "too many of your jobs have not ended yet; nothing was accepted, try again when some have",
+            ),
+            QueueError::Invalidating => Self::new(
+                Code::CacheBusy,
+                "too many invalidations are being carried out; try again in a moment",
             ),
             QueueError::IdempotencyConflict(_) => Self::new(Code::IdempotencyConflict, error.to_string()),
             QueueError::Unavailable(_) => {

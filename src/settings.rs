@@ -117,6 +117,10 @@ pub struct WorkerArgs {
     #[arg(long, env = "JESSE_JOBS_GRACE", default_value_t = 10)]
     pub grace: u64,
 
+    /// Most bytes that all stored results may take up; beyond that those not used for longest are evicted
+    #[arg(long, env = "CACHE_MAX_BYTES", default_value_t = 10 << 30)]
+    pub cache_max_bytes: u64,
+
     /// Largest result in megabytes
     #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_result_mb: u32,
@@ -136,6 +140,7 @@ impl WorkerArgs {
             slots: self.slots.unwrap_or_else(processors).max(1),
             memory_mb: self.worker_memory_mb.unwrap_or_else(machine_memory_mb),
             grace: Duration::from_secs(self.grace),
+            cache_max_bytes: self.cache_max_bytes,
             max_result_bytes: (self.max_result_mb as usize) << 20,
         }
     }
@@ -154,6 +159,16 @@ fn default_python() -> PathBuf {
     if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { "python3".into() }
 }
 
+/// Who shares results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CacheScope {
+    /// All tenants of the deployment.
+    #[default]
+    Deployment,
+    /// Each tenant has results and runs of its own.
+    Tenant,
+}
+
 /// What a job may use when it does not say.
 #[derive(Debug, Clone, Args)]
 pub struct LimitSettings {
@@ -164,6 +179,10 @@ pub struct LimitSettings {
     /// Memory of one run in megabytes, on top of Jesse itself
     #[arg(long, env = "JESSE_JOBS_MEMORY_MB", default_value_t = 2048)]
     pub job_memory_mb: u32,
+
+    /// Who shares results and runs in flight: deployment (all tenants) or tenant (nobody with another)
+    #[arg(long, env = "CACHE_SCOPE", default_value = "deployment")]
+    pub cache_scope: CacheScope,
 
     /// Most jobs of a tenant that have not ended; more are refused for the time being
     #[arg(long, env = "JESSE_JOBS_MAX_OPEN", default_value_t = jobs::MAX_OPEN)]

@@ -4,6 +4,7 @@
 //! requests that name another host (a web page that had its own name resolve to 127.0.0.1) are refused.
 
 mod batches;
+mod cache;
 mod chart;
 mod health;
 mod jobs;
@@ -79,6 +80,8 @@ impl Api {
             .route("/v1/batches/{id}", get(batches::get))
             .route("/v1/batches/{id}/jobs", get(batches::jobs))
             .route("/v1/batches/{id}/cancel", post(batches::cancel))
+            .route("/v1/cache", get(cache::get))
+            .route("/v1/cache/invalidate", post(cache::invalidate))
             .route("/v1/queue", get(queue::get))
             .route("/v1/queue/pause", post(queue::pause))
             .route("/v1/queue/resume", post(queue::resume))

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     errors::{Code, ServiceError},
     metrics::Metrics,
-    service::{Service, Window},
+    service::{Invalidate, Service, Window},
     views::JobAnswer,
 };
 use arguments::{Job, Submitting, Waiting};
@@ -135,6 +135,12 @@ impl Handler {
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
                 answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?)
+            }
+            tools::CACHE_INVALIDATE => {
+                let which: Invalidate = arguments::parse(arguments)?;
+                let invalidated = serde_json::to_value(self.service.invalidate(&tenant, which).await?)
+                    .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
+                Ok(CallToolResult::structured(invalidated))
             }
             tools::STRATEGY_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;

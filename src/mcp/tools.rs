@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::arguments::{Job, Nothing, Wait, Waiting};
+use crate::service::{Invalidate, Invalidated};
 use crate::{
     service::{StrategyView, SubmitOptions},
     views::JobAnswer,
@@ -29,6 +30,7 @@ pub(super) const MONTE_CARLO: &str = "monte_carlo";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
+pub(super) const CACHE_INVALIDATE: &str = "cache_invalidate";
 pub(super) const CANDLES_LIST: &str = "candles_list";
 
 #[derive(Serialize, JsonSchema)]
@@ -118,6 +120,14 @@ pub(super) fn all() -> Vec<Tool> {
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
             &schema_for_type::<Job>(),
+            Effect::Cancels,
+        ),
+        tool::<Invalidated>(
+            CACHE_INVALIDATE,
+            "Invalidate results",
+            "Remove stored results that have all that is named. Seldom needed: edits, new candles and upgrades miss by \
+             themselves, and cache \"refresh\" recomputes one.",
+            &schema_for_type::<Invalidate>(),
             Effect::Cancels,
         ),
     ]
@@ -223,7 +233,7 @@ mod tests {
         }
         let json = serde_json::to_string(&tools).unwrap();
         // About four bytes make a token.
-        assert!(json.len() < 8_500, "{} bytes: {json}", json.len());
+        assert!(json.len() < 9_200, "{} bytes: {json}", json.len());
     }
 
     #[test]

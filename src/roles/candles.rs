@@ -11,9 +11,8 @@ use jesse::candles::{
     self, Candle, ImportError, Series, SeriesError, Source, SyntheticError, WalkSettings,
     store::{CandleStore, SeriesView, StoreError},
 };
-use jobs::private_redis::PrivateRedis;
 
-use super::{DataFolder, LockError, RoleError, data, open_queue};
+use super::{RoleError, data, open::Opened};
 use crate::settings::StorageSettings;
 
 /// Why candles were not imported or made.
@@ -148,9 +147,10 @@ async fn import(
     source: Source,
     rows: &[Candle],
 ) -> Result<(), RoleError> {
-    let (store, private) = open(storage).await?;
+    let opened = Opened::open(storage).await?;
+    let store = CandleStore::new(opened.queue.redis().clone(), data::blobs(&storage.data.data)?.inputs);
     let imported = store.import(series, source, rows).await;
-    close(private).await;
+    opened.close().await;
     let imported = imported.map_err(CandlesError::from)?;
     let view = SeriesView::from(&imported.manifest);
     let (given, months) = (rows.len(), imported.months_written);
@@ -159,9 +159,10 @@ async fn import(
 }
 
 async fn list(storage: &StorageSettings) -> Result<(), RoleError> {
-    let (store, private) = open(storage).await?;
+    let opened = Opened::open(storage).await?;
+    let store = CandleStore::new(opened.queue.redis().clone(), data::blobs(&storage.data.data)?.inputs);
     let manifests = store.list().await;
-    close(private).await;
+    opened.close().await;
     let mut lines: Vec<_> = manifests
         .map_err(CandlesError::from)?
         .iter()
@@ -171,32 +172,6 @@ async fn list(storage: &StorageSettings) -> Result<(), RoleError> {
         lines.push("no candles are stored".into());
     }
     Ok(print(&lines)?)
-}
-
-/// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
-async fn open(
-    storage: &StorageSettings,
-) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
-    let folder = &storage.data.data;
-    let (url, private) = match storage.redis.url() {
-        Some(url) => (url.to_owned(), None),
-        None => match DataFolder::lock(folder) {
-            Ok(data) => {
-                let redis = PrivateRedis::start(&data.redis()).await?;
-                (redis.url().to_owned(), Some((redis, data)))
-            }
-            Err(LockError::InUse { .. }) => (PrivateRedis::url_for(&data::redis(folder)), None),
-            Err(error) => return Err(error.into()),
-        },
-    };
-    let queue = open_queue(&url, storage)?;
-    Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
-}
-
-async fn close(private: Option<(PrivateRedis, DataFolder)>) {
-    if let Some((redis, _data)) = private {
-        redis.stop().await;
-    }
 }
 
 fn line(view: &SeriesView) -> String {

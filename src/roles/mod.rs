@@ -1,7 +1,9 @@
 //! What the one binary can be: a subcommand each.
 
+pub mod cache;
 pub mod candles;
 mod data;
+mod open;
 pub mod serve;
 mod shutdown;
 pub mod up;
@@ -55,6 +57,9 @@ pub enum RoleError {
     /// Candles.
     #[error(transparent)]
     Candles(#[from] candles::CandlesError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
     /// A folder.
     #[error("{0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),

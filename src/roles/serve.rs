@@ -50,11 +50,12 @@ pub(super) fn api(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Api {
+    let scope = limits.cache_scope;
     let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, publisher, limits);
+    let service = Service::new(queue, events, blobs, publisher, limits, scope);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }

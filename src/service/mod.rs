@@ -1,5 +1,6 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod cache;
 mod submit;
 mod wanted;
 
@@ -20,8 +21,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::errors::{Code, ServiceError};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
+pub use cache::{CacheView, Invalidate, Invalidated};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
 
@@ -70,6 +75,7 @@ struct Inner {
     catalogue: Documents<Catalogue>,
     publisher: Option<Arc<Publisher>>,
     limits: Limits,
+    scope: CacheScope,
 }
 
 impl Service {
@@ -81,6 +87,7 @@ impl Service {
         blobs: Blobs,
         publisher: Option<Arc<Publisher>>,
         limits: Limits,
+        scope: CacheScope,
     ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
@@ -92,6 +99,7 @@ impl Service {
             queue,
             publisher,
             limits,
+            scope,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -187,7 +195,7 @@ impl Service {
         let body = self
             .inner
             .results
-            .get(&receipt.blob)
+            .get_as(receipt.file.as_deref().unwrap_or(receipt.blob.as_str()), &receipt.blob)
             .await
             .map_err(jobs::QueueError::from)?
             .ok_or_else(evicted)?;

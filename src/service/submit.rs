@@ -21,7 +21,10 @@ use super::{
     Service,
     wanted::{Checked, Prepared, Wanted},
 };
-use crate::errors::{Code, ServiceError};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
 /// After how many failed attempts a job is given up, unless it says otherwise.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
@@ -176,7 +179,8 @@ impl Service {
         let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
         for (number, planned) in planned.into_iter().enumerate() {
             match planned {
-                Ok(Planned { spec, mut plan, cache_key }) => {
+                Ok(planned) => {
+                    let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
                     plan.shared = options.cache != CacheMode::Off;
                     let plan = json_text(&plan)?;
                     let index = *known.entry(plan.clone()).or_insert(plans.len());
@@ -233,6 +237,14 @@ impl Service {
         let again = (checked, &catalogue.value);
         let window = Window::default();
         Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
+    }
+
+    /// With results and runs in flight shared by as many as the deployment wants.
+    pub(super) fn scoped(&self, planned: Planned, tenant: &TenantId) -> Planned {
+        match self.inner.scope {
+            CacheScope::Deployment => planned,
+            CacheScope::Tenant => planned.of_tenant(tenant),
+        }
     }
 
     fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {

@@ -122,7 +122,8 @@ impl Service {
         let shared = options.cache != CacheMode::Off;
         match checked {
             Checked::Backtest(spec) => {
-                let Planned { spec, plan, cache_key } = self.plan(spec, catalogue, limits, shared).await?;
+                let Planned { spec, plan, cache_key } =
+                    self.plan(tenant, spec, catalogue, limits, shared).await?;
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
                 Ok(Prepared { kind: Kind::Backtest, request, plan, cache_key, memory_mb: limits.memory_mb })
             }
@@ -144,7 +145,8 @@ impl Service {
                 Ok(Prepared { kind: Kind::WalkForward, request, plan, cache_key, memory_mb: STEP_MB })
             }
             Checked::MonteCarlo(spec) => {
-                let backtest = self.plan(spec.backtest.clone(), catalogue, limits, shared).await?.plan;
+                let backtest =
+                    self.plan(tenant, spec.backtest.clone(), catalogue, limits, shared).await?.plan;
                 let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
@@ -155,12 +157,13 @@ impl Service {
 
     async fn plan(
         &self,
+        tenant: &TenantId,
         spec: BacktestSpec,
         catalogue: &Catalogue,
         limits: Limits,
         shared: bool,
     ) -> Result<Planned, ServiceError> {
-        let mut planned = self.inner.planner.plan(spec, catalogue, limits).await?;
+        let mut planned = self.scoped(self.inner.planner.plan(spec, catalogue, limits).await?, tenant);
         planned.plan.shared = shared;
         Ok(planned)
     }
@@ -173,11 +176,12 @@ impl Service {
         children: ForChildren,
     ) -> Result<OptimizePlan, ServiceError> {
         let shared = children.cache != CacheMode::Off;
+        let tenant = TenantId::new(children.tenant.clone());
         let plan = async |spec: Option<&BacktestSpec>| -> Result<Option<BacktestPlan>, ServiceError> {
             let Some(spec) = spec else { return Ok(None) };
-            Ok(Some(self.plan(spec.clone(), catalogue, limits, shared).await?.plan))
+            Ok(Some(self.plan(&tenant, spec.clone(), catalogue, limits, shared).await?.plan))
         };
-        let train = self.plan(spec.train.clone(), catalogue, limits, shared).await?.plan;
+        let train = self.plan(&tenant, spec.train.clone(), catalogue, limits, shared).await?.plan;
         let (test, trial_run) = (plan(spec.test.as_ref()).await?, plan(spec.trial_run.as_ref()).await?);
         Ok(OptimizePlan { train, test, trial_run, children, trials: Vec::new(), stage: None })
     }

@@ -6,9 +6,11 @@
 mod backtests;
 mod bad_input;
 mod batches;
+mod cache;
 mod harness;
 mod lifecycle;
 mod mcp;
 mod parents;
 mod same_as_jesse;
 mod scaled_out;
+mod staleness;

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Deployment, EXCHANGE, month, with};
 
-async fn connect(deployment: &Deployment) -> RunningService<RoleClient, ()> {
+pub async fn connect(deployment: &Deployment) -> RunningService<RoleClient, ()> {
     ().serve(StreamableHttpClientTransport::from_uri(deployment.url("/mcp"))).await.unwrap()
 }
 
-async fn call(
+pub async fn call(
     client: &RunningService<RoleClient, ()>,
     tool: &'static str,
     arguments: Value,
@@ -24,7 +24,7 @@ async fn call(
 }
 
 /// Calls a tool and holds its answer against the output schema that it promises: strict clients refuse what does not fit.
-async fn call_checked(
+pub async fn call_checked(
     client: &RunningService<RoleClient, ()>,
     tool: &'static str,
     arguments: Value,

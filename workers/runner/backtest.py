@@ -1,9 +1,11 @@
 """The task `backtest`: one run of jesse.research.backtest on stored candles."""
+import random
 import time
+import uuid
 from bisect import bisect_left
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import jesse.helpers
 import numpy as np
@@ -38,6 +40,8 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
     hooks = (
         # Jesse's own loader rewrites the source file of a strategy whose class has another name than its folder.
         (jesse.helpers, "get_strategy_class", classes.__getitem__),
+        # Orders and trades have ids, which would be all that two runs of the same differ in.
+        (jesse.helpers, "generate_unique_id", _unique_ids(int(args.get("seed") or 0))),
         (charts, "get_candles_from_db", _DailyCandles([warmup, trading])),
         (backtest_mode, "save_daily_portfolio_balance", _Progress(session, args["start_ms"], args["finish_ms"])),
     )
@@ -91,6 +95,12 @@ def _replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
             originals.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, replacement)
         yield
+
+
+def _unique_ids(seed: int) -> Callable[[], str]:
+    """Ids that are the same in every run of the same, from a generator of their own: strategies draw from the others."""
+    generator = random.Random(f"ids {seed}")
+    return lambda: str(uuid.UUID(int=generator.getrandbits(128), version=4))
 
 
 def _points(curve: dict) -> list[dict]:

@@ -12,13 +12,13 @@ use jesse::{
         store::{ChunkFiles, StoreError},
     },
     catalogue::{Engine, Market},
-    plan::{BacktestPlan, cache_key},
+    plan::{BacktestPlan, cache_key, facets, key_of_tenant},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
     spec::{BacktestSpec, DataRoute, Route},
     strategies::{bundle, publish},
 };
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, StoredResult,
+    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, Stored, StoredResult,
     backend::{Assignment, Handled, StopReason},
     blobs::{BlobId, Blobs},
     chain,
@@ -198,19 +198,26 @@ impl Backtests {
     ) -> Result<StoredResult, TaskError> {
         let body = result.body.unwrap_or_default();
         let bytes = body.len() as u64;
-        let blob = self
+        // A name that nobody else has: the body can be deleted whoever else found the same.
+        let file = claim.fence.to_string();
+        let (blob, stored_bytes) = self
             .blobs
             .results
-            .put(body)
+            .put_as(&file, body)
             .await
             .map_err(|error| self.unavailable(claim, "blob store", &error))?;
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
-        let cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
+        let mut cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
+        if let Some(tenant) = &plan.tenant {
+            cache_key = key_of_tenant(&cache_key, tenant);
+        }
         let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
         let provenance = json!({
             "bundles": plan.bundles,
             "candles": plan.series,
             "engine": engine,
+            "exchange": plan.exchange,
+            "config": config(spec, plan),
             "cache_key": cache_key,
             "seed": SEED,
         });
@@ -220,7 +227,8 @@ impl Backtests {
         Ok(StoredResult {
             id,
             summary: summary(spec, plan, &result.value).to_string(),
-            receipt: Receipt { blob, bytes, provenance },
+            receipt: Receipt { blob, file: Some(file), bytes, provenance },
+            stored: Some(Stored { bytes: stored_bytes, facets: facets(spec) }),
         })
     }
 }
@@ -228,8 +236,8 @@ impl Backtests {
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
 
-fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
-    let (start_ms, finish_ms) = spec.range_ms();
+/// Jesse's own name for what is neither code nor candles.
+fn config(spec: &BacktestSpec, plan: &BacktestPlan) -> Value {
     let mut config = json!({
         "starting_balance": spec.balance,
         "fee": spec.fee,
@@ -245,6 +253,11 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     if let Some(annualization) = plan.exchange.annualization {
         config["annualization"] = annualization.into();
     }
+    config
+}
+
+fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
+    let (start_ms, finish_ms) = spec.range_ms();
     let exchange = &spec.exchange;
     let route = |route: &Route| {
         let Route { strategy, symbol, timeframe } = route;
@@ -253,7 +266,7 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     let data_route = |DataRoute { symbol, timeframe }: &DataRoute| json!({"exchange": exchange, "symbol": symbol, "timeframe": timeframe});
     json!({
         "bundle": bundle,
-        "config": config,
+        "config": config(spec, plan),
         "routes": spec.routes.iter().map(route).collect::<Vec<_>>(),
         "data_routes": spec.data_routes.iter().map(data_route).collect::<Vec<_>>(),
         "series": series,

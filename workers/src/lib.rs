@@ -6,7 +6,11 @@ mod parents;
 mod run_folder;
 mod runner_files;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
@@ -16,10 +20,10 @@ use jesse::{
     strategies::publish::Publisher,
 };
 use jobs::{
-    ErrorCode, JobError, Kind, Outcome, Queue, WorkerId,
+    ErrorCode, JobError, Kind, Outage, Outcome, Queue, QueueError, WorkerId,
     backend::{Assignment, Capacity, Handled, LeaseBackend},
     blobs::Blobs,
-    chain,
+    chain, collect_garbage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +39,10 @@ const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
 /// How much longer than a run's time-out its handler may take, to start and to store the result.
 const OVERTIME: Duration = Duration::from_mins(5);
 
-/// How often expired results are removed.
+/// How often the results' sizes are looked at.
+const EVICT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the bodies of expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// How a worker is set up.
@@ -55,6 +62,8 @@ pub struct WorkerSettings {
     pub grace: Duration,
     /// The largest result.
     pub max_result_bytes: usize,
+    /// The most that all stored results may take up, bodies and records; those not used for longest are evicted.
+    pub cache_max_bytes: u64,
 }
 
 /// Why a worker cannot start or go on.
@@ -157,18 +166,37 @@ impl Worker {
         outcome
     }
 
-    /// Removes the bodies of results that have expired, whoever computed them.
+    /// Keeps results within their bounds, whoever computed them: their bodies go when they are evicted, invalidated or have
+    /// expired.
     async fn sweep(&self, stop: &CancellationToken) {
         // A body is stored before its record, so it goes a little later.
         let age = self.queue.retention().results + SWEEP_EVERY;
+        let mut swept: Option<Instant> = None;
+        let mut outage = Outage::new("results are not kept within their bounds");
         while !stop.is_cancelled() {
-            match self.handlers.backtests.blobs.results.remove_older_than(age).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "expired results were removed"),
-                Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
+            match self.evict().await {
+                Ok(()) => outage.over(),
+                Err(error) => outage.failed(&error),
             }
-            let _stopped = tokio::time::timeout(SWEEP_EVERY, stop.cancelled()).await;
+            if swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
+                swept = Some(Instant::now());
+                match self.handlers.backtests.blobs.results.remove_older_than(age).await {
+                    Ok(0) => {}
+                    Ok(removed) => tracing::info!(removed, "expired results were removed"),
+                    Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
+                }
+            }
+            let _stopped = tokio::time::timeout(EVICT_EVERY, stop.cancelled()).await;
         }
+    }
+
+    async fn evict(&self) -> Result<(), QueueError> {
+        let evicted = self.queue.evict(self.settings.cache_max_bytes).await?.results;
+        if evicted > 0 {
+            tracing::info!(evicted, "results were evicted to make room");
+        }
+        collect_garbage(&self.queue, &self.handlers.backtests.blobs.results).await?;
+        Ok(())
     }
 
     fn capacity(&self) -> Capacity {

@@ -163,7 +163,8 @@ impl Hyperparameter {
                 let given =
                     given.as_f64().filter(|value| value.is_finite()).ok_or("must be a finite number")?;
                 number(given)?;
-                Ok(given.into())
+                // A zero has a sign, which is no other value.
+                Ok((given + 0.0).into())
             }
             (HyperparameterType::Bool, serde_json::Value::Bool(_)) => Ok(value.clone()),
             (HyperparameterType::Categorical, value) => match &self.options {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     catalogue::Catalogue,
     parent::{ForChildren, invalid, key, read, split},
-    plan::{BacktestPlan, KEY_VERSION, cache_key},
+    plan::{BacktestPlan, KEY_VERSION},
     spec::{BacktestRequest, BacktestSpec, Pipeline, Scenario},
 };
 
@@ -113,15 +113,10 @@ pub struct MonteCarloPlan {
 }
 
 impl MonteCarloPlan {
-    /// The key of one of the backtests.
-    pub fn key_of(&self, backtest: &BacktestSpec) -> CacheKey {
-        cache_key(backtest, &self.backtest.bundles, &self.backtest.series, &self.backtest.engine)
-    }
-
     /// The key of the result.
     pub fn cache_key(&self, spec: &MonteCarloSpec) -> CacheKey {
         let scenarios = (spec.scenarios, &spec.pipeline, spec.seed);
-        key(&(KEY_VERSION, Kind::MonteCarlo, self.key_of(&spec.backtest), scenarios))
+        key(&(KEY_VERSION, Kind::MonteCarlo, self.backtest.key_of(&spec.backtest), scenarios))
     }
 }
 

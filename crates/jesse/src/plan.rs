@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jobs::{
-    CacheKey, ErrorCode, JobError, Kind, QueueError,
+    CacheKey, ErrorCode, Facets, JobError, Kind, QueueError, TenantId,
     blobs::BlobId,
     documents::{Document, Documents},
 };
@@ -38,6 +38,9 @@ pub struct BacktestPlan {
     pub limits: Limits,
     /// Whether the result is stored under its key for others, rather than for this run alone.
     pub shared: bool,
+    /// The tenant who alone may use the result, where tenants do not share any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
 }
 
 /// A backtest that was planned.
@@ -215,7 +218,8 @@ fn plan(
     }
     let engine = catalogue.engine.clone();
     let cache_key = cache_key(&spec, &bundles, &planned, &engine);
-    let plan = BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true };
+    let plan =
+        BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true, tenant: None };
     Ok(Planned { spec, plan, cache_key })
 }
 
@@ -253,6 +257,43 @@ fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: 
         }
     }
     JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail)
+}
+
+impl Planned {
+    /// The same for this tenant alone: its result is found by no other, and no other's run is joined.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: &TenantId) -> Self {
+        self.cache_key = key_of_tenant(&self.cache_key, tenant);
+        self.plan.tenant = Some(tenant.clone());
+        self
+    }
+}
+
+impl BacktestPlan {
+    /// The key of what this backtest finds on the plan's code and candles.
+    pub fn key_of(&self, spec: &BacktestSpec) -> CacheKey {
+        self.scoped(cache_key(spec, &self.bundles, &self.series, &self.engine))
+    }
+
+    /// The key for those who may use the result.
+    pub fn scoped(&self, key: CacheKey) -> CacheKey {
+        match &self.tenant {
+            Some(tenant) => key_of_tenant(&key, tenant),
+            None => key,
+        }
+    }
+}
+
+/// What a result is found by that one tenant alone may use.
+pub fn key_of_tenant(key: &CacheKey, tenant: &TenantId) -> CacheKey {
+    let mut hasher = blake3::Hasher::new_derive_key("jesse-jobs cache key of one tenant");
+    hasher.update(key.as_str().as_bytes()).update(b"\0").update(tenant.as_str().as_bytes());
+    CacheKey::new(hasher.finalize().to_hex().as_str())
+}
+
+/// What invalidations may name a backtest's result by.
+pub fn facets(spec: &BacktestSpec) -> Facets {
+    Facets::new(&spec.exchange, spec.symbols(), spec.strategies())
 }
 
 /// The hash of all that the result depends on. What is hashed is canonical JSON: structs and sorted maps, each in one

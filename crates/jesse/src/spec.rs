@@ -301,7 +301,8 @@ impl BacktestSpec {
                 start_date,
                 finish_date,
                 balance,
-                fee: request.fee.unwrap_or(exchange.fee),
+                // A zero has a sign, which is no other fee.
+                fee: request.fee.unwrap_or(exchange.fee) + 0.0,
                 leverage,
                 leverage_mode,
                 warm_up_candles,

@@ -107,8 +107,9 @@ impl BlobStore {
         Self { store: self.store.clone(), part: self.part.clone().join(name) }
     }
 
-    fn path(&self, id: &BlobId) -> Path {
-        self.part.clone().join(&id.0[..2]).join(format!("{}.zst", id.0))
+    fn path(&self, name: &str) -> Path {
+        let folder: String = name.chars().take(2).collect();
+        self.part.clone().join(folder).join(format!("{name}.zst"))
     }
 
     /// Removes what was last stored longer ago than `age`; answers how many.
@@ -127,18 +128,36 @@ impl BlobStore {
 
     /// Stores bytes; the same bytes are stored once.
     pub async fn put(&self, bytes: Bytes) -> Result<BlobId, BlobError> {
-        let (id, packed) = tokio::task::spawn_blocking(move || {
-            let packed = zstd::bulk::compress(&bytes, LEVEL)?;
-            Ok::<_, BlobError>((BlobId::of(&bytes), packed))
-        })
-        .await??;
-        self.store.put(&self.path(&id), PutPayload::from(packed)).await?;
+        let (id, packed) = pack(bytes).await?;
+        self.store.put(&self.path(&id.0), PutPayload::from(packed)).await?;
         Ok(id)
+    }
+
+    /// Stores bytes under a name of the caller's own choice, which nobody else uses: then it can be deleted although
+    /// others stored the same bytes. Answers their hash and how many bytes they take up in the store.
+    pub async fn put_as(&self, name: &str, bytes: Bytes) -> Result<(BlobId, u64), BlobError> {
+        let (id, packed) = pack(bytes).await?;
+        let size = packed.len() as u64;
+        self.store.put(&self.path(name), PutPayload::from(packed)).await?;
+        Ok((id, size))
+    }
+
+    /// Deletes what [`BlobStore::put_as`] stored. What is not there (any more) is deleted.
+    pub async fn delete(&self, name: &str) -> Result<(), BlobError> {
+        match self.store.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The bytes of a blob, checked against its hash; `None` when it is not (or no longer) stored.
     pub async fn get(&self, id: &BlobId) -> Result<Option<Bytes>, BlobError> {
-        let packed = match self.store.get(&self.path(id)).await {
+        self.get_as(&id.0, id).await
+    }
+
+    /// The same of what [`BlobStore::put_as`] stored under this name.
+    pub async fn get_as(&self, name: &str, id: &BlobId) -> Result<Option<Bytes>, BlobError> {
+        let packed = match self.store.get(&self.path(name)).await {
             Ok(found) => found.bytes().await?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -150,6 +169,15 @@ impl BlobStore {
         })
         .await?
     }
+}
+
+/// The hash of the bytes, and the bytes compressed.
+async fn pack(bytes: Bytes) -> Result<(BlobId, Vec<u8>), BlobError> {
+    tokio::task::spawn_blocking(move || {
+        let packed = zstd::bulk::compress(&bytes, LEVEL)?;
+        Ok((BlobId::of(&bytes), packed))
+    })
+    .await?
 }
 
 /// The parts of a deployment's blob store.
@@ -183,9 +211,24 @@ mod tests {
         assert_eq!(store.get(&id).await.unwrap().unwrap(), "some bytes");
         assert_eq!(store.get(&BlobId::of(b"other")).await.unwrap(), None);
 
-        let file = folder.path().join(store.path(&id).to_string());
+        let file = folder.path().join(store.path(id.as_str()).to_string());
         std::fs::write(&file, zstd::bulk::compress(b"other bytes", 1).unwrap()).unwrap();
         assert!(matches!(store.get(&id).await, Err(BlobError::Damaged(_))));
+    }
+
+    #[tokio::test]
+    async fn what_has_a_name_of_its_own_goes_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = BlobStore::in_folder(folder.path()).unwrap();
+        let bytes = Bytes::from_static(b"some bytes");
+        let (id, size) = store.put_as("one", bytes.clone()).await.unwrap();
+        assert_eq!(store.put_as("two", bytes.clone()).await.unwrap(), (id.clone(), size));
+        let on_disk = std::fs::metadata(folder.path().join(store.path("two").to_string())).unwrap();
+        assert_eq!(on_disk.len(), size);
+        store.delete("one").await.unwrap();
+        store.delete("one").await.unwrap();
+        assert_eq!(store.get_as("one", &id).await.unwrap(), None);
+        assert_eq!(store.get_as("two", &id).await.unwrap().unwrap(), bytes);
     }
 
     #[tokio::test]

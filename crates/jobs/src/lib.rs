@@ -3,6 +3,7 @@
 pub mod backend;
 mod batch;
 pub mod blobs;
+mod cache;
 pub mod documents;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod together;
 mod work;
 
 pub use batch::{BatchSubmission, Child, OnFailure};
+pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
@@ -27,7 +29,7 @@ pub use outage::Outage;
 pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
     Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
-    Progress, Receipt, StoredResult, Submission, Treatment, Troubles,
+    Progress, Receipt, Stored, StoredResult, Submission, Treatment, Troubles,
 };
 pub use redis::Redis;
 pub use rules::LEASE;

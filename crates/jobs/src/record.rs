@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    cache::Facets,
     error::{JobError, QueueError},
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
     state::{JobState, RunState},
@@ -169,8 +170,10 @@ pub struct Submission {
 #[serde(default)]
 pub struct Details {
     /// How urgent it is.
+    #[serde(skip_serializing_if = "is_default")]
     pub priority: Priority,
     /// How it uses earlier results.
+    #[serde(skip_serializing_if = "is_default")]
     pub cache: CacheMode,
     /// After how many failed attempts it is given up.
     pub max_attempts: u32,
@@ -182,6 +185,11 @@ pub struct Details {
     /// Not to be started after (milliseconds since 1970).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<i64>,
+}
+
+/// Every record has these, so what says nothing is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Details {
@@ -284,13 +292,36 @@ pub struct StoredResult {
     pub summary: String,
     /// Where the body lies and what it was computed from.
     pub receipt: Receipt,
+    /// What else an invalidation may name it by; `None` when the body is not in a file of its own, which is then never
+    /// deleted before its time.
+    pub stored: Option<Stored>,
+}
+
+/// A result's body in the blob store, in a file that has the name of the claim's fence: nobody else ever writes to it, so
+/// that it can be deleted without a look at who else may have stored the same.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Bytes that it takes up.
+    pub bytes: u64,
+    /// What it is about.
+    pub facets: Facets,
+}
+
+impl Stored {
+    /// As the scripts take it.
+    pub(crate) fn to_text(&self) -> String {
+        format!("{}{}", self.bytes, self.facets.as_text())
+    }
 }
 
 /// Where a result's body lies, and the determinism receipt: the same inputs must give the same result again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The body in the blob store.
+    /// The hash of the body.
     pub blob: crate::blobs::BlobId,
+    /// The body's name in the blob store; without one it has that of its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Bytes of the body before compression.
     pub bytes: u64,
     /// What the result was computed from and with (JSON).

@@ -6,7 +6,7 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
     queue::{Queue, json, parse},
-    record::{Claim, Finish, Kind, Outcome, Progress},
+    record::{Claim, Finish, Kind, Outcome, Progress, Stored},
     redis::{Blocking, LONGEST_BLOCK},
     rules::{STALLS_TOLERATED, milliseconds},
     state::JobState,
@@ -105,7 +105,12 @@ impl Queue {
         let (outcome, details) = match outcome {
             Outcome::Succeeded(result) => (
                 "succeeded",
-                [result.id.clone(), result.summary.clone(), json(&result.receipt)?, String::new()],
+                [
+                    result.id.clone(),
+                    result.summary.clone(),
+                    json(&result.receipt)?,
+                    result.stored.as_ref().map(Stored::to_text).unwrap_or_default(),
+                ],
             ),
             Outcome::Failed(error) => (
                 "failed",

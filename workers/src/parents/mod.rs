@@ -5,11 +5,11 @@ mod monte_carlo;
 mod optimize;
 mod walk_forward;
 
-use jesse::parent::ForChildren;
+use jesse::{parent::ForChildren, plan::facets, spec::BacktestSpec};
 use jobs::{
     BatchSubmission, CacheKey, Child, Claim, ErrorCode, Idempotency, JobError, JobId, JobState, JobView,
-    Kind, OnFailure, Outcome, Progress, Queue, QueueError, Receipt, StoredResult, Tags, TenantId, Treatment,
-    blobs::Blobs, chain,
+    Kind, OnFailure, Outcome, Progress, Queue, QueueError, Receipt, Stored, StoredResult, Tags, TenantId,
+    Treatment, blobs::Blobs, chain,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
@@ -129,11 +129,12 @@ impl Parents {
         }
     }
 
-    /// Stores the body under its key, or for this run alone.
+    /// Stores the body under its key, or for this run alone. Invalidations find it by what `backtest` is made of.
     async fn store(
         &self,
         claim: &Claim,
         key: Option<String>,
+        backtest: &BacktestSpec,
         body: &Value,
         summary: &Value,
         provenance: &Value,
@@ -145,14 +146,17 @@ impl Parents {
                 format!("the result has more than {} MB; try fewer trials", self.max_result_bytes >> 20);
             return Err(JobError::new(ErrorCode::ResultTooLarge, message));
         }
-        let blob =
-            self.blobs.results.put(body.into()).await.map_err(|error| self.unreachable(claim, &error))?;
+        // A name that nobody else has: the body can be deleted whoever else found the same.
+        let file = claim.fence.to_string();
+        let put = self.blobs.results.put_as(&file, body.into()).await;
+        let (blob, stored_bytes) = put.map_err(|error| self.unreachable(claim, &error))?;
         let provenance = RawValue::from_string(provenance.to_string())
             .map_err(|error| broken(claim, &format!("the receipt cannot be written: {error}")))?;
         Ok(Outcome::Succeeded(StoredResult {
             id: key.unwrap_or_else(|| claim.run.to_string()),
             summary: summary.to_string(),
-            receipt: Receipt { blob, bytes: bytes as u64, provenance },
+            receipt: Receipt { blob, file: Some(file), bytes: bytes as u64, provenance },
+            stored: Some(Stored { bytes: stored_bytes, facets: facets(backtest) }),
         }))
     }
 

@@ -19,7 +19,8 @@ impl Parents {
         let spec: MonteCarloSpec = readable(claim, &claim.request)?;
         let mut step: Step<MonteCarloPlan> = readable(claim, &claim.plan)?;
         let plan = &step.plan;
-        let backtests: Vec<_> = spec.backtests().map(|backtest| (plan.key_of(&backtest), backtest)).collect();
+        let backtests: Vec<_> =
+            spec.backtests().map(|backtest| (plan.backtest.key_of(&backtest), backtest)).collect();
         if let Some(batch) = step.batch {
             let tenant = TenantId::new(plan.children.tenant.clone());
             let views = self.children(batch, &tenant, backtests.len()).await?;
@@ -35,7 +36,9 @@ impl Parents {
                 "seed": spec.seed,
             });
             let shared = plan.children.cache != CacheMode::Off && as_planned;
-            return self.store(claim, shared.then(|| key.to_string()), &body, &body, &provenance).await;
+            return self
+                .store(claim, shared.then(|| key.to_string()), &spec.backtest, &body, &body, &provenance)
+                .await;
         }
         let histories = spec.scenarios;
         let child = |(cache_key, backtest): (_, BacktestSpec)| {

@@ -103,7 +103,7 @@ impl Parents {
         });
         let key = (plan.children.cache != CacheMode::Off && !step.drifted)
             .then(|| plan.cache_key(spec).to_string());
-        self.store(claim, key, &body, &summary, &provenance).await
+        self.store(claim, key, &spec.train, &body, &summary, &provenance).await
     }
 }
 

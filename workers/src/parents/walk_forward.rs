@@ -7,7 +7,7 @@ use jesse::optimize::{
 use jobs::{CacheKey, CacheMode, Child, Claim, JobError, Kind, Outcome, TenantId};
 use serde_json::json;
 
-use super::{Parents, Round, Step, as_planned, readable, summary_of, text};
+use super::{Parents, Round, Step, as_planned, broken, readable, summary_of, text};
 
 impl Parents {
     /// One step of a walk-forward analysis.
@@ -30,9 +30,12 @@ impl Parents {
                 "efficiency": body["efficiency"],
             });
             let key = step.plan.cache_key(&spec);
+            let first = spec.windows.first().ok_or_else(|| broken(claim, "an analysis without windows"))?;
             let provenance = json!({"searches": keys, "cache_key": key});
             let shared = step.plan.children.cache != CacheMode::Off && as_planned;
-            return self.store(claim, shared.then(|| key.to_string()), &body, &summary, &provenance).await;
+            return self
+                .store(claim, shared.then(|| key.to_string()), &first.train, &body, &summary, &provenance)
+                .await;
         }
         let searches = step.plan.windows.iter().zip(&spec.windows);
         let keys: Vec<_> = searches.map(|(plan, spec)| plan.cache_key(spec)).collect();

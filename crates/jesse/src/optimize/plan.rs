@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     parent::{ForChildren, key},
-    plan::{BacktestPlan, KEY_VERSION, cache_key},
+    plan::{BacktestPlan, KEY_VERSION},
     spec::BacktestSpec,
 };
 
@@ -229,7 +229,7 @@ impl OptimizePlan {
         let one = |trial: &usize| {
             let mut spec = base.clone();
             spec.hyperparameters.extend(self.trials[*trial].hyperparameters.clone());
-            let cache_key = cache_key(&spec, &plan.bundles, &plan.series, &plan.engine);
+            let cache_key = plan.key_of(&spec);
             Wanted { spec, cache_key }
         };
         stage.trials.iter().map(one).collect()
@@ -256,7 +256,7 @@ impl OptimizePlan {
             });
         let candles: Vec<_> = candles.collect();
         let engine = (&self.train.engine.jesse_version, &self.train.engine.semantics);
-        key(&(KEY_VERSION, Kind::Optimize, spec, &self.train.bundles, candles, engine))
+        self.train.scoped(key(&(KEY_VERSION, Kind::Optimize, spec, &self.train.bundles, candles, engine)))
     }
 
     /// The result: all trials, and the best of them.

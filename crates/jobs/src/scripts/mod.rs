@@ -7,7 +7,12 @@
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
-//! | `:result:<cache key or run>` | string | version and time, receipt, and summary of a result, a line each; the body is in the blob store |
+//! | `:result:<cache key or run>` | string | version, time, size, name of the body in the blob store and facets of a result; receipt; summary: a line each |
+//! | `:cached` | sorted set | all results, by their last use and size (`results.lua` says how) |
+//! | `:cache` | hash | bytes that all results take up, the most they may, and when expired ones were last looked for |
+//! | `:purging` | hash | invalidations being carried out: time, place in `cached`, results removed |
+//! | `:purges` | sorted set | the last invalidations by their time, for runs that began before them |
+//! | `:garbage` | set | names of bodies that belong to no result any more, until they are deleted |
 //! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
 //! | `:q:<priority>:<tenant>` | sorted set | what a tenant has queued: `r<run>` and `b<batch>`, in the order of arrival |
 //! | `:ring:<priority>` | sorted set | the tenants that have something queued, by virtual time |
@@ -19,6 +24,7 @@
 //! | `:settling` | sorted set | finished runs whose jobs are not all settled |
 //! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record, and the run that waits for it (`parent`) |
 //! | `:items:<batch>`, `:pend:<batch>`, `:kids:<batch>` | list | children that have no record yet; that wait for their turn; ids of all that have a record |
+//! | `:open`, `:pins:<batch>` | sorted set, set | batches that have not ended by their time; results that the children of one used, which are not evicted |
 //! | `:plans:<batch>` | hash | what a batch's children share of their plans |
 //! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |
 //! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | jobs in the order of their arrival |
@@ -112,6 +118,18 @@ impl Keys {
         format!("{}:delayed", self.prefix)
     }
 
+    pub(crate) fn cached(&self) -> String {
+        format!("{}:cached", self.prefix)
+    }
+
+    pub(crate) fn cache(&self) -> String {
+        format!("{}:cache", self.prefix)
+    }
+
+    pub(crate) fn garbage(&self) -> String {
+        format!("{}:garbage", self.prefix)
+    }
+
     pub(crate) fn result(&self, id: &str) -> String {
         format!("{}:result:{id}", self.prefix)
     }
@@ -146,6 +164,10 @@ fn constants(version: u32) -> String {
         // Reconcilers run every second; longer than this without any means that Redis was away.
         ("GAP_MS", 3000),
         ("SWEEP_EVERY_MS", 600_000),
+        // How often results that have expired are looked for in their index.
+        ("WALK_EVERY_MS", 1_800_000),
+        // How many invalidations are carried out at once, and remembered for runs that began before them.
+        ("PURGES_MOST", 100),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -158,12 +180,13 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 10] = [
     ("base", include_str!("base.lua")),
     ("ring", include_str!("ring.lua")),
     ("places", include_str!("places.lua")),
     ("charges", include_str!("charges.lua")),
     ("jobs", include_str!("jobs.lua")),
+    ("results", include_str!("results.lua")),
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
@@ -207,14 +230,14 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [base ring jobs] seldom [places join];
+    submit: [base ring jobs results] seldom [places join];
     commit: [base jobs];
-    open: [base ring places charges jobs batches];
+    open: [base ring places charges jobs results batches];
     close: [base ring places charges jobs batches runs];
-    claim: [base ring places charges jobs batches join];
+    claim: [base ring places charges jobs results batches join];
     renew: [base ring places charges jobs batches runs];
     progress: [base];
-    finish: [base ring places charges jobs batches runs];
+    finish: [base ring places charges jobs results batches runs];
     settle: [base ring places charges jobs batches runs];
     release: [base ring places charges jobs batches runs];
     cancel: [base ring places charges jobs batches runs];
@@ -225,6 +248,9 @@ scripts! {
     children: [base jobs view];
     tenant: [base ring charges];
     pause: [base];
+    evict: [base jobs results];
+    invalidate: [base jobs results];
+    purge: [base jobs results];
 }
 
 /// The script of [`crate::documents`], which has nothing to do with jobs.
