@@ -117,8 +117,8 @@ impl Service {
         let limits = self.limits(options)?;
         let treatment = treatment(options, Priority::Normal, limits)?;
         let catalogue = self.catalogue().await?;
-        let spec = BacktestSpec::check(request, &catalogue.value)?;
-        let mut planned = self.inner.planner.plan(spec, &catalogue.value, limits).await?;
+        let spec = BacktestSpec::check(request, &catalogue)?;
+        let mut planned = self.inner.planner.plan(spec, &catalogue, limits).await?;
         planned.plan.shared = options.cache != CacheMode::Off;
         let submission = Submission {
             tenant: tenant.clone(),
@@ -153,7 +153,7 @@ impl Service {
         for (number, request) in requests(request)?.into_iter().enumerate() {
             let request = serde_json::from_value::<BacktestRequest>(request);
             match request.map_err(|error| error.to_string()) {
-                Ok(request) => match BacktestSpec::check(&request, &catalogue.value) {
+                Ok(request) => match BacktestSpec::check(&request, &catalogue) {
                     Ok(spec) => specs.push(spec),
                     Err(error) => mistakes.note(number, &error.message),
                 },
@@ -168,7 +168,7 @@ impl Service {
         let mut mistakes = Mistakes::default();
         let (mut plans, mut known, mut children) =
             (Vec::new(), HashMap::new(), Vec::with_capacity(specs.len()));
-        let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
+        let planned = self.inner.planner.plan_all(specs, &catalogue, limits).await?;
         for (number, planned) in planned.into_iter().enumerate() {
             match planned {
                 Ok(Planned { spec, mut plan, cache_key }) => {
@@ -210,6 +210,11 @@ impl Service {
                 view.state.as_str()
             );
             return refused(message);
+        }
+        if view.kind == Kind::StrategyValidate {
+            return refused(
+                "a validation is not run again as it was; validate the strategy once more".into(),
+            );
         }
         if view.kind == Kind::Batch {
             return refused("a batch is not run again as a whole; list its jobs and requeue those".into());
@@ -315,6 +320,6 @@ impl Mistakes {
     }
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a plan cannot be written", &error))
 }

@@ -11,3 +11,4 @@ mod lifecycle;
 mod mcp;
 mod same_as_jesse;
 mod scaled_out;
+mod strategies;

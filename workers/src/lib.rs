@@ -1,16 +1,20 @@
 #![doc = include_str!("../README.md")]
 
+mod attend;
 mod backtest;
+mod code;
 mod metrics;
 mod run_folder;
 mod runner_files;
+mod validate;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
-    candles::store::ChunkFiles,
+    candles::store::{self, ChunkFiles},
+    disk_cache::DiskCache,
     runner::{Runner, RunnerSettings},
     strategies::publish::Publisher,
 };
@@ -25,13 +29,18 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::RunMetrics;
 
 use backtest::Backtests;
+use code::Code;
 use run_folder::RunFolder;
+use validate::Validations;
 
 /// How long handing back may take, as when Redis is away.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
 
 /// How much longer than a run's time-out its handler may take, to start and to store the result.
 const OVERTIME: Duration = Duration::from_mins(5);
+
+/// What a worker keeps on its disk for as long as there is room.
+const CACHED: &[&str] = &[store::FOLDER, code::FOLDER];
 
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -53,6 +62,8 @@ pub struct WorkerSettings {
     pub grace: Duration,
     /// The largest result.
     pub max_result_bytes: usize,
+    /// How many bytes of candles and code it keeps on its disk, beside those in use.
+    pub cache_bytes: u64,
 }
 
 /// Why a worker cannot start or go on.
@@ -66,12 +77,20 @@ pub enum WorkerError {
     Worker(#[source] BoxDynError),
 }
 
+/// What computes runs, by kind.
+#[derive(Debug)]
+struct Handlers {
+    backtests: Backtests,
+    validations: Validations,
+}
+
 /// A worker process. See the crate's documentation.
 #[derive(Debug)]
 pub struct Worker {
     settings: WorkerSettings,
     queue: Queue,
-    handler: Arc<Backtests>,
+    handler: Arc<Handlers>,
+    cache: Arc<DiskCache>,
     publisher: Option<Arc<Publisher>>,
     metrics: RunMetrics,
     /// Holds what the runner needs for as long as it may be started again.
@@ -99,19 +118,28 @@ impl Worker {
             let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
             Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
         });
-        let handler = Arc::new(Backtests {
+        let cache = DiskCache::new(settings.folder.clone(), CACHED, settings.cache_bytes)?;
+        let cache = Arc::new(cache);
+        let code = || Code { cache: cache.clone(), blobs: blobs.inputs.clone() };
+        let validations = Validations { blobs: blobs.clone(), runner: runner.clone(), code: code() };
+        let backtests = Backtests {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
-            bundles: settings.folder.join("bundles"),
+            chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
+            code: code(),
             blobs,
             runner,
-        });
-        Ok(Self { settings, queue, handler, publisher, metrics, _folder: folder })
+        };
+        let handler = Arc::new(Handlers { backtests, validations });
+        Ok(Self { settings, queue, handler, cache, publisher, metrics, _folder: folder })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.handler.backtests.runner
     }
 
     /// Ends when Jesse has been imported, or with why it cannot be.
     pub async fn ready(&self) -> Result<(), JobError> {
-        self.handler.runner.ready().await.map(|_| ())
+        self.runner().ready().await.map(|_| ())
     }
 
     /// What publishes the catalogue, if this worker has a project.
@@ -130,7 +158,7 @@ impl Worker {
         let working = async {
             // Without Jesse there is nothing to claim for.
             loop {
-                match stop.run_until_cancelled(self.handler.runner.ready()).await {
+                match stop.run_until_cancelled(self.runner().ready()).await {
                     None => return Ok(()),
                     Some(Ok(_)) => break,
                     Some(Err(error)) => {
@@ -145,7 +173,7 @@ impl Worker {
             self.work(&stop).await
         };
         let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
-        self.handler.runner.stop().await;
+        self.runner().stop().await;
         outcome
     }
 
@@ -154,12 +182,25 @@ impl Worker {
         // A body is stored before its record, so it goes a little later.
         let age = self.queue.retention().results + SWEEP_EVERY;
         while !stop.is_cancelled() {
-            match self.handler.blobs.results.remove_older_than(age).await {
+            match self.handler.backtests.blobs.results.remove_older_than(age).await {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "expired results were removed"),
                 Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
             }
+            self.trim().await;
             let _stopped = tokio::time::timeout(SWEEP_EVERY, stop.cancelled()).await;
+        }
+    }
+
+    /// Makes room on the disk. Whoever adds something does that too, but knows only what this process has added.
+    async fn trim(&self) {
+        let cache = self.cache.clone();
+        match tokio::task::spawn_blocking(move || cache.trim()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(bytes)) => {
+                tracing::info!(bytes, "candles and code that were not used of late were removed")
+            }
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the worker's disk cannot be tidied up"),
         }
     }
 
@@ -209,12 +250,13 @@ impl Worker {
     }
 }
 
-async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
+async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
     let claim = &assignment.claim;
     let (run, kind, limit) = (claim.run, claim.kind, Duration::from_secs(claim.timeout_s.into()) + OVERTIME);
     let handling = async {
         match kind {
-            Kind::Backtest => backtests.handle(assignment).await,
+            Kind::Backtest => handlers.backtests.handle(assignment).await,
+            Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };

@@ -2,8 +2,10 @@
 
 pub mod candles;
 pub mod catalogue;
+pub mod disk_cache;
 pub mod grid;
 pub mod plan;
+pub mod published;
 pub mod runner;
 pub mod spec;
 pub mod strategies;

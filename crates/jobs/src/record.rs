@@ -20,18 +20,21 @@ use crate::{
 pub enum Kind {
     /// One backtest.
     Backtest,
+    /// Whether a strategy can run, and if not, why.
+    StrategyValidate,
     /// Many jobs under one id. It waits for them and holds no slot.
     Batch,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Backtest, Self::Batch];
+    pub const ALL: [Self; 3] = [Self::Backtest, Self::StrategyValidate, Self::Batch];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
+            Self::StrategyValidate => "strategy_validate",
             Self::Batch => "batch",
         }
     }
