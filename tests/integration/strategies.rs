@@ -26,22 +26,22 @@ fn source(doc: &str) -> String {
 #[tokio::test]
 async fn a_strategy_is_read_with_what_it_imports() {
     let deployment = Deployment::shared();
-    let (status, read) = deployment.get("/v1/strategies/RsiReversion").await;
+    let (status, read) = deployment.get("/v1/strategies/Breakout").await;
     assert_eq!(status, 200, "{read}");
     let files: Vec<_> = read["files"].as_object().unwrap().keys().collect();
-    let main = "strategies/RsiReversion/__init__.py";
+    let main = "strategies/Breakout/__init__.py";
     assert_eq!(files, ["indicators/__init__.py", "indicators/bands.py", main, "strategies/__init__.py"]);
     let on_disk = std::fs::read_to_string(deployment.project.join(main)).unwrap();
     assert_eq!(read["files"][main], json!(on_disk));
     assert!(read["bundle"].as_str().is_some_and(|bundle| bundle.len() == 64));
 
-    let (_, one) = deployment.get("/v1/strategies/RsiReversion?file=indicators/bands.py").await;
+    let (_, one) = deployment.get("/v1/strategies/Breakout?file=indicators/bands.py").await;
     assert_eq!(one["files"].as_object().unwrap().len(), 1);
-    let (status, problem) = deployment.get("/v1/strategies/RsiReversion?file=../../etc/passwd").await;
+    let (status, problem) = deployment.get("/v1/strategies/Breakout?file=../../etc/passwd").await;
     assert_eq!((status, &problem["code"]), (400, &json!("invalid_request")), "{problem}");
-    let (status, problem) = deployment.get("/v1/strategies/RsiRevertion").await;
+    let (status, problem) = deployment.get("/v1/strategies/Brekout").await;
     assert_eq!((status, &problem["code"]), (404, &json!("not_found")));
-    assert!(problem["detail"].as_str().unwrap().contains("did you mean \"RsiReversion\""), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("did you mean \"Breakout\""), "{problem}");
     let (status, _) = deployment.get("/v1/strategies/..%2f..%2fetc").await;
     assert_eq!(status, 404);
 
@@ -79,9 +79,9 @@ async fn a_validation_says_what_is_wrong_where_or_what_can_be_set() {
     assert!(quits["errors"][0]["message"].as_str().unwrap().contains("status 3"), "{quits}");
 
     // What is not given is what the strategy has: only its own file is edited here.
-    let on_disk = deployment.project.join("strategies/RsiReversion/__init__.py");
+    let on_disk = deployment.project.join("strategies/Breakout/__init__.py");
     let edited = std::fs::read_to_string(on_disk).unwrap() + "\n# edited\n";
-    let (_, edited) = validate(json!({"name": "RsiReversion", "source": edited})).await;
+    let (_, edited) = validate(json!({"name": "Breakout", "source": edited})).await;
     assert_eq!(edited["valid"], json!(true), "{edited}");
 
     for (body, words) in [
@@ -179,13 +179,13 @@ async fn what_is_written_runs_also_after_a_restart() {
 #[tokio::test]
 async fn projects_of_several_workers_are_offered_together() {
     let data = tempfile::tempdir().unwrap();
-    let mut redis = PrivateRedis::start(&data.path().join("shared-redis")).await.unwrap();
+    let redis = PrivateRedis::start(&data.path().join("shared-redis")).await.unwrap();
     let url = redis.url().to_owned();
     let mut candles = binary();
     candles.args(["candles", "generate", "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "70"]);
     succeed(candles.args(["--redis-url", &url, "--data"]).arg(data.path()));
     let [first, second] = ["first", "second"].map(|name| data.path().join(name));
-    for (project, names) in [(&first, ["SmaCross", "Breakout"]), (&second, ["SmaCross", "NoTrades"])] {
+    for (project, names) in [(&first, ["SmaCross", "ShortOnly"]), (&second, ["SmaCross", "NoTrades"])] {
         for name in names {
             let strategy = format!("strategies/{name}");
             copy(&fixtures().join("project").join(&strategy), &project.join(&strategy));
@@ -202,13 +202,13 @@ async fn projects_of_several_workers_are_offered_together() {
         let list = client.get(format!("{}/v1/strategies", up.url)).send().await.unwrap();
         list.json::<Value>().await.unwrap()["strategies"].as_array().unwrap().clone()
     };
-    assert_eq!(names(&list().await), ["Breakout", "SmaCross"]);
+    assert_eq!(names(&list().await), ["ShortOnly", "SmaCross"]);
     let mut worker = binary();
     worker.args(["worker", "--redis-url", &url, "--data"]).arg(data.path()).arg("--project").arg(&second);
     let mut worker = Process::serving(worker.stdout(Stdio::null()).spawn().unwrap(), 0);
     let mut merged = list().await;
     let end = std::time::Instant::now() + crate::harness::LIMIT;
-    while names(&merged) != ["Breakout", "NoTrades", "SmaCross"] {
+    while names(&merged) != ["NoTrades", "ShortOnly", "SmaCross"] {
         assert!(std::time::Instant::now() < end, "{merged:?}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         merged = list().await;
@@ -220,7 +220,7 @@ async fn projects_of_several_workers_are_offered_together() {
 
     // Each worker runs the strategies of both.
     assert!(worker.stop().await);
-    for name in ["Breakout", "NoTrades"] {
+    for name in ["ShortOnly", "NoTrades"] {
         let job = json!({"kind": "backtest", "spec": month(name)});
         let ended = client.post(format!("{}/v1/jobs?wait=120", up.url)).json(&job).send().await.unwrap();
         let ended: Value = ended.json().await.unwrap();
