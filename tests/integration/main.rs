@@ -11,4 +11,5 @@ mod lifecycle;
 mod mcp;
 mod same_as_jesse;
 mod scaled_out;
+mod spec_matrix;
 mod strategies;

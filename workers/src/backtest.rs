@@ -15,7 +15,7 @@ use jesse::{
     disk_cache::InUse,
     plan::{BacktestPlan, cache_key},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
-    spec::{BacktestSpec, DataRoute, Route},
+    spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES, DataRoute, Route},
     strategies::publish,
 };
 use jobs::{
@@ -165,7 +165,7 @@ impl Backtests {
         })?;
         Ok(StoredResult {
             id,
-            summary: summary(plan, &result.value).to_string(),
+            summary: summary(spec, plan, &result.value).to_string(),
             receipt: Receipt { blob, bytes, provenance },
         })
     }
@@ -226,15 +226,26 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     })
 }
 
-fn summary(plan: &BacktestPlan, value: &Value) -> Value {
+fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
     let metrics = &value["metrics"];
     let chosen: serde_json::Map<_, _> = SUMMARY_METRICS
         .into_iter()
         .filter_map(|name| metrics.get(name).map(|value| (name.to_owned(), value.clone())))
         .collect();
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
+    let mut warnings = Vec::new();
     if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
-        summary["warning"] = "computed on synthetic candles, which no market made".into();
+        warnings.push("computed on synthetic candles, which no market made".to_owned());
+    }
+    if value["trades"] == 0 && (1..DEFAULT_WARM_UP_CANDLES).contains(&spec.warm_up_candles) {
+        // Jesse cuts what indicators get to the length of the warm-up, and a longer period then gives NaN for ever.
+        warnings.push(format!(
+            "no trades: indicators saw {} candles only, as warm_up_candles says, and one with a longer period has no value",
+            spec.warm_up_candles
+        ));
+    }
+    if !warnings.is_empty() {
+        summary["warning"] = warnings.join("; ").into();
     }
     summary
 }

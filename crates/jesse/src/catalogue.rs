@@ -52,6 +52,10 @@ pub struct Exchange {
     /// Trading days a year for Jesse's annual figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annualization: Option<u32>,
+    /// What profits and losses are paid in, where the exchange knows one currency only. Jesse takes it for the quote asset
+    /// of whatever is traded there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement_currency: Option<String>,
 }
 
 /// The kind of market.
