@@ -180,7 +180,7 @@ impl Service {
         wait: Duration,
     ) -> Result<Validation, ServiceError> {
         let draft = Draft::check(request)?;
-        Ok(self.judge(tenant, draft, wait).await?.0)
+        Ok(Box::pin(self.judge(tenant, draft, wait)).await?.0)
     }
 
     /// Validates a strategy and, if it can run, makes it one that backtests can use, on every worker.
@@ -195,7 +195,7 @@ impl Service {
         let draft = Draft::check(request)?;
         let name = draft.name.clone();
         refuse_to_shadow(&name, replace, &*self.catalogue().await?)?;
-        let (mut validation, report) = self.judge(tenant, draft, wait).await?;
+        let (mut validation, report) = Box::pin(self.judge(tenant, draft, wait)).await?;
         let Some(report) = report else {
             validation.next =
                 Some("nothing is written yet; make the same call again once the job has ended".into());
@@ -367,18 +367,15 @@ fn validation(name: &str, view: &JobView, report: Option<&Report>) -> Validation
         state: view.state.as_str().to_owned(),
         ..Validation::default()
     };
-    match report {
-        Some(report) => {
-            validation.valid = Some(report.valid);
-            validation.errors.clone_from(&report.errors);
-            validation.warnings.clone_from(&report.warnings);
-            validation.hyperparameters.clone_from(&report.hyperparameters);
-            validation.bundle = report.bundle.as_ref().map(ToString::to_string);
-        }
-        None => {
-            let job = view.job_id;
-            validation.next = Some(format!("call job_get with job_id {job} and wait_seconds 25"));
-        }
+    if let Some(report) = report {
+        validation.valid = Some(report.valid);
+        validation.errors.clone_from(&report.errors);
+        validation.warnings.clone_from(&report.warnings);
+        validation.hyperparameters.clone_from(&report.hyperparameters);
+        validation.bundle = report.bundle.as_ref().map(ToString::to_string);
+    } else {
+        let job = view.job_id;
+        validation.next = Some(format!("call job_get with job_id {job} and wait_seconds 25"));
     }
     validation
 }

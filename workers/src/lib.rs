@@ -198,7 +198,7 @@ impl Worker {
         match tokio::task::spawn_blocking(move || cache.trim()).await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(bytes)) => {
-                tracing::info!(bytes, "candles and code that were not used of late were removed")
+                tracing::info!(bytes, "candles and code that were not used of late were removed");
             }
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "the worker's disk cannot be tidied up"),
         }

@@ -90,12 +90,12 @@ impl DiskCache {
         let parent = self.root.join(folder);
         fs::create_dir_all(&parent)?;
         let unfinished = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&parent)?;
-        let (made, path) = (unfinished.path().join("entry"), parent.join(name));
-        make(&made)?;
-        let lock = File::open(&made)?;
+        let (entry, path) = (unfinished.path().join("entry"), parent.join(name));
+        make(&entry)?;
+        let lock = File::open(&entry)?;
         lock.lock_shared()?;
-        let bytes = size(&made)?;
-        match appear(&made, &path) {
+        let bytes = size(&entry)?;
+        match appear(&entry, &path) {
             Ok(()) => {
                 let known = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 if known > self.max_bytes {

@@ -68,7 +68,8 @@ impl Publication {
 
     /// Keeps the times of what was published before, here or by somebody else with the same code, so that a worker that
     /// is started again does not count as a change; the others are of `now_ms`.
-    pub fn dated<'a>(mut self, earlier: impl Iterator<Item = &'a Self> + Clone, now_ms: i64) -> Self {
+    #[must_use]
+    pub fn dated<'a>(mut self, earlier: &(impl Iterator<Item = &'a Self> + Clone), now_ms: i64) -> Self {
         let engines = earlier.clone().filter(|publication| publication.engine == self.engine);
         self.engine_since_ms = engines.map(|publication| publication.engine_since_ms).min().unwrap_or(now_ms);
         let since = self.strategies.iter().map(|(name, strategy)| {
@@ -207,32 +208,31 @@ impl Published {
     }
 
     /// Publishes a project; answers whether that changed anything.
-    pub async fn publish(&self, publisher: &str, publication: &Publication) -> Result<bool, QueueError> {
+    pub async fn publish(&self, id: &str, publication: &Publication) -> Result<bool, QueueError> {
         loop {
             let published = self.publications.all().await?;
             let earlier = published.iter().map(|(_, document)| &document.value);
-            let publication = publication.clone().dated(earlier, now_ms());
-            let stored = published.iter().find(|(id, _)| id == publisher).map(|(_, stored)| stored);
+            let publication = publication.clone().dated(&earlier, now_ms());
+            let stored = published.iter().find(|(known, _)| known == id).map(|(_, stored)| stored);
             if stored.is_some_and(|stored| stored.value == publication) {
                 return Ok(false);
             }
             let expected = stored.map(|stored| stored.hash.as_str());
-            if self.publications.replace(publisher, expected, &publication).await? {
+            if self.publications.replace(id, expected, &publication).await? {
                 return Ok(true);
             }
         }
     }
 
     /// Says that this project's worker is there; forgets projects whose workers are long gone, and answers their names.
-    pub async fn present(&self, publisher: &str) -> Result<Vec<String>, QueueError> {
+    pub async fn present(&self, own: &str) -> Result<Vec<String>, QueueError> {
         let now_ms = now_ms();
         let published = self.publications.all().await?;
         let ids: Vec<_> = published.iter().map(|(id, _)| id.as_str()).collect();
         let mut forgotten = Vec::new();
         for ((id, publication), presence) in published.iter().zip(self.publishers.get_all(&ids).await?) {
             let expected = presence.as_ref().map(|presence| presence.hash.as_str());
-            let seen_ms =
-                presence.as_ref().filter(|_| id != publisher).map(|presence| presence.value.seen_ms);
+            let seen_ms = presence.as_ref().filter(|_| id != own).map(|presence| presence.value.seen_ms);
             match seen_ms {
                 // One that never said so, as an earlier version does not, is there for as long as it takes to find out.
                 None => _ = self.publishers.replace(id, expected, &Presence { seen_ms: now_ms }).await?,
@@ -329,9 +329,9 @@ mod tests {
     #[test]
     fn projects_are_merged_by_strategy_whoever_published_last() {
         let one = publication("one", "3.5.3", &[("A", "a"), ("Same", "s"), ("Both", "old")]);
-        let one = one.dated(std::iter::empty(), 100);
+        let one = one.dated(&std::iter::empty(), 100);
         let two = publication("two", "3.5.4", &[("B", "b"), ("Same", "s"), ("Both", "new")]);
-        let two = two.dated(std::iter::once(&one), 200);
+        let two = two.dated(&std::iter::once(&one), 200);
         let written = Written::default();
         let catalogue = merged(&[("x", &one), ("y", &two)], &written);
         assert_eq!(catalogue, merged(&[("y", &two), ("x", &one)], &written));
@@ -343,10 +343,10 @@ mod tests {
 
         // A restart without a change brings back no old code.
         let again = publication("one", "3.5.3", &[("A", "a"), ("Same", "s"), ("Both", "old")]);
-        let again = again.dated([&one, &two].into_iter(), 300);
+        let again = again.dated(&[&one, &two].into_iter(), 300);
         assert_eq!(again, one);
         // An edit does.
-        let edited = publication("one", "3.5.3", &[("Both", "edited")]).dated([&one, &two].into_iter(), 300);
+        let edited = publication("one", "3.5.3", &[("Both", "edited")]).dated(&[&one, &two].into_iter(), 300);
         assert_eq!(merged(&[("x", &edited), ("y", &two)], &written).strategies["Both"], strategy("edited"));
         assert!(merge(&[], &written).is_none());
     }

@@ -162,8 +162,8 @@ fn check_path(path: &str) -> Result<(), String> {
     let shown: String = path.chars().take(80).collect();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     let parts: Vec<_> = path.split('/').collect();
-    let sound = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed);
-    if path.len() > LONGEST_PATH || parts.len() > MOST_PARTS || !parts.iter().all(|part| sound(part)) {
+    let sound = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed);
+    if path.len() > LONGEST_PATH || parts.len() > MOST_PARTS || !parts.iter().copied().all(sound) {
         return Err(format!(
             "{shown:?} is not a path: write names of letters, digits, \"_\", \"-\" and \".\" with \"/\" between them, relative to \
              the project, e.g. strategies/Mine/__init__.py"

@@ -181,7 +181,7 @@ impl Publisher {
                 }
             }
             Err(error) => {
-                tracing::debug!(error = chain(&error), "this publisher could not say that it is there")
+                tracing::debug!(error = chain(&error), "this publisher could not say that it is there");
             }
         }
     }
