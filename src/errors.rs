@@ -27,7 +27,11 @@ pub enum Code {
     ResultNotReady,
     /// The result was removed to make room.
     ResultEvicted,
-    /// No such route.
+    /// The strategy's name is taken, or it is not one that clients can change.
+    StrategyExists,
+    /// Strategies cannot be written here.
+    WritingNotAllowed,
+    /// No such route, or nothing of that name.
     NotFound,
     /// The route does not have this method.
     MethodNotAllowed,
@@ -60,6 +64,8 @@ impl Code {
             Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
+            Self::StrategyExists,
+            Self::WritingNotAllowed,
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::PayloadTooLarge,
@@ -86,6 +92,10 @@ impl Code {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
             }
             Self::ResultEvicted => "Submit the same backtest again.",
+            Self::StrategyExists => "Choose another name, or say `replace` if that is what you want.",
+            Self::WritingNotAllowed => {
+                "Ask whoever runs the server; it can be allowed with --allow-strategy-write."
+            }
             Self::NotFound | Self::MethodNotAllowed => "See the routes in the README.",
             Self::PayloadTooLarge => "A body may have 1 MB.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
@@ -121,10 +131,10 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
-            Self::HostNotAllowed => 403,
+            Self::HostNotAllowed | Self::WritingNotAllowed => 403,
             Self::JobNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ResultNotReady | Self::NotRequeueable => 409,
+            Self::ResultNotReady | Self::NotRequeueable | Self::StrategyExists => 409,
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -166,7 +176,9 @@ impl Code {
             Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
-            Self::NotFound => "No such route",
+            Self::StrategyExists => "The strategy cannot be changed like this",
+            Self::WritingNotAllowed => "Strategies cannot be written here",
+            Self::NotFound => "Nothing is there",
             Self::MethodNotAllowed => "The route does not have this method",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body is not JSON",

@@ -30,6 +30,10 @@ pub struct ApiSettings {
     /// Longest that one HTTP request may wait, in seconds; it never bounds a job
     #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub request_timeout: u64,
+
+    /// Let clients write strategies, which is running their code on the workers
+    #[arg(long, env = "JESSE_JOBS_ALLOW_STRATEGY_WRITE")]
+    pub allow_strategy_write: bool,
 }
 
 impl ApiSettings {
@@ -124,6 +128,10 @@ pub struct WorkerArgs {
     /// Largest result in megabytes
     #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_result_mb: u32,
+
+    /// Megabytes of candles and code kept on the worker's disk; what was used longest ago goes, never what is in use
+    #[arg(long, env = "JESSE_JOBS_WORKER_CACHE_MB", default_value_t = 20_480, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub worker_cache_mb: u64,
 }
 
 impl WorkerArgs {
@@ -142,6 +150,7 @@ impl WorkerArgs {
             grace: Duration::from_secs(self.grace),
             cache_max_bytes: self.cache_max_bytes,
             max_result_bytes: (self.max_result_mb as usize) << 20,
+            cache_bytes: self.worker_cache_mb << 20,
         }
     }
 }

@@ -12,6 +12,7 @@ mod listing;
 mod lists;
 mod problem;
 mod queue;
+mod strategies;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -89,7 +90,9 @@ impl Api {
             .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
             .route("/v1/jobs/{id}/result", get(jobs::result))
             .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
-            .route("/v1/strategies", get(lists::strategies))
+            .route("/v1/strategies", get(strategies::list).post(strategies::write))
+            .route("/v1/strategies/validate", post(strategies::validate))
+            .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
             .route("/v1/candles", get(lists::candles))
             .route("/health", get(health::health))
             .route("/health/live", get(health::live))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jesse::strategies::draft::DraftRequest;
 use jobs::{InvalidId, JobId, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -37,6 +38,49 @@ pub(super) struct Waiting {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    /// From strategy_list
+    pub(super) name: String,
+    /// Only this path of it
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) file: Option<String>,
+}
+
+/// What `strategy_write` takes beside a draft.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replace {
+    /// Use it instead of a project's strategy of the same name
+    #[serde(default)]
+    pub(super) replace: bool,
+}
+
+/// The arguments of `strategy_validate` and, with `replace`, of `strategy_write`.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) draft: DraftRequest,
+    pub(super) replace: bool,
+    pub(super) wait: Duration,
+}
+
+impl Written {
+    pub(super) fn parse(arguments: Value, replaceable: bool) -> Result<Self, ServiceError> {
+        let Value::Object(mut draft) = arguments else {
+            return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
+        };
+        let mut take = |name: &str| {
+            let taken = draft.remove(name).map(|value| (name.to_owned(), value));
+            Value::Object(taken.into_iter().collect())
+        };
+        let Wait { wait_seconds } = parse(take("wait_seconds"))?;
+        let Replace { replace } = if replaceable { parse(take("replace"))? } else { Replace::default() };
+        Ok(Self { draft: parse(Value::Object(draft))?, replace, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+    }
+}
 
 /// How long `backtest` waits: an argument beside those of the backtest.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

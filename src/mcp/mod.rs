@@ -30,11 +30,14 @@ use crate::{
     service::{Invalidate, Service, Window},
     views::JobAnswer,
 };
-use arguments::{Job, Submitting, Waiting};
+use arguments::{Job, Read, Submitting, Waiting, Written};
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
     backtest again is answered from the cache. Jobs go on when a call ends.";
+
+/// The most source text of one answer, in bytes: about 8,000 tokens.
+const MOST_SOURCE: usize = 32 << 10;
 
 /// How long clients may keep the list of tools.
 const TOOLS_TTL_MS: u64 = 300_000;
@@ -45,7 +48,8 @@ pub(crate) fn endpoint(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> StreamableHttpService<Handler, NeverSessionManager> {
-    let handler = Handler { service, metrics, tools: Arc::new(tools::all()) };
+    let tools = Arc::new(tools::all(service.strategies_are_writable()));
+    let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -114,6 +118,12 @@ fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
     Ok(if failed { CallToolResult::structured_error(value) } else { CallToolResult::structured(value) })
 }
 
+fn structured(answer: &impl serde::Serialize) -> Result<CallToolResult, ServiceError> {
+    let value = serde_json::to_value(answer)
+        .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
+    Ok(CallToolResult::structured(value))
+}
+
 impl Handler {
     async fn call(
         &self,
@@ -145,6 +155,20 @@ impl Handler {
             tools::STRATEGY_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;
                 Ok(CallToolResult::structured(json!({ "strategies": self.service.strategies().await? })))
+            }
+            tools::STRATEGY_READ => {
+                let Read { name, file } = arguments::parse(arguments)?;
+                structured(&self.service.strategy(&name, file.as_deref(), MOST_SOURCE).await?)
+            }
+            tools::STRATEGY_VALIDATE => {
+                let Written { draft, wait, .. } = Written::parse(arguments, false)?;
+                let validating = self.service.validate(&tenant, draft, wait);
+                structured(&self.until_gone(context, validating).await?)
+            }
+            tools::STRATEGY_WRITE => {
+                let Written { draft, replace, wait } = Written::parse(arguments, true)?;
+                let writing = self.service.write(&tenant, draft, replace, wait);
+                structured(&self.until_gone(context, writing).await?)
             }
             tools::CANDLES_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;
@@ -206,11 +230,11 @@ impl Handler {
         }
     }
 
-    async fn until_gone(
+    async fn until_gone<T>(
         &self,
         context: &RequestContext<RoleServer>,
-        waiting: impl Future<Output = Result<JobView, ServiceError>>,
-    ) -> Result<JobView, ServiceError> {
+        waiting: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, ServiceError> {
         let gone = || {
             ServiceError::new(
                 Code::Unavailable,

@@ -7,6 +7,7 @@ use jesse::{
     monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
     spec::BacktestRequest,
+    strategies::draft::DraftRequest,
 };
 use rmcp::{
     handler::server::tool::schema_for_type,
@@ -16,10 +17,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::arguments::{Job, Nothing, Wait, Waiting};
+use super::arguments::{Job, Nothing, Read, Replace, Wait, Waiting};
 use crate::service::{Invalidate, Invalidated};
 use crate::{
-    service::{StrategyView, SubmitOptions},
+    service::{StrategySource, StrategyView, SubmitOptions, Validation},
     views::JobAnswer,
 };
 
@@ -31,6 +32,9 @@ pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
 pub(super) const CACHE_INVALIDATE: &str = "cache_invalidate";
+pub(super) const STRATEGY_READ: &str = "strategy_read";
+pub(super) const STRATEGY_VALIDATE: &str = "strategy_validate";
+pub(super) const STRATEGY_WRITE: &str = "strategy_write";
 pub(super) const CANDLES_LIST: &str = "candles_list";
 
 #[derive(Serialize, JsonSchema)]
@@ -47,11 +51,32 @@ struct Candles {
 enum Effect {
     Reads,
     Submits,
+    Writes,
     Cancels,
 }
 
-/// All tools, in the order in which an agent needs them.
-pub(super) fn all() -> Vec<Tool> {
+/// All tools, in the order in which an agent needs them; the one that writes strategies only where that is allowed.
+pub(super) fn all(writable: bool) -> Vec<Tool> {
+    let mut tools = always();
+    if writable {
+        tools.push(strategy_write());
+    }
+    tools
+}
+
+fn strategy_write() -> Tool {
+    let input =
+        merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Replace>(), schema_for_type::<Wait>()]);
+    tool::<Validation>(
+        STRATEGY_WRITE,
+        "Write a strategy",
+        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name.",
+        &input,
+        Effect::Writes,
+    )
+}
+
+fn always() -> Vec<Tool> {
     let backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
@@ -66,6 +91,21 @@ pub(super) fn all() -> Vec<Tool> {
             "Strategies that backtest can run, with their hyperparameters (range, default).",
             &schema_for_type::<Nothing>(),
             Effect::Reads,
+        ),
+        tool::<StrategySource>(
+            STRATEGY_READ,
+            "Read a strategy",
+            "The source of a strategy and of all that it imports.",
+            &schema_for_type::<Read>(),
+            Effect::Reads,
+        ),
+        tool::<Validation>(
+            STRATEGY_VALIDATE,
+            "Validate a strategy",
+            "Check a strategy without storing it: imports it, looks at its methods and hyperparameters, and tells file and line \
+             of each mistake. Files that are not given are those of the strategy of that name.",
+            &merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]),
+            Effect::Submits,
         ),
         tool::<Candles>(
             CANDLES_LIST,
@@ -159,7 +199,7 @@ fn tool<Output: JsonSchema + 'static>(
     let annotations = match effect {
         Effect::Reads => annotations.read_only(true).idempotent(true),
         Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
-        Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
+        Effect::Writes | Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
     };
     let output = lean(&schema_for_type::<Output>(), false);
     Tool::new(name, description, lean(input, true))
@@ -223,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_list_is_small_and_every_tool_is_described() {
-        let tools = all();
+        let tools = all(true);
         for tool in &tools {
             assert!(
                 tool.annotations.is_some() && tool.output_schema.is_some() && tool.title.is_some(),
@@ -233,12 +273,12 @@ mod tests {
         }
         let json = serde_json::to_string(&tools).unwrap();
         // About four bytes make a token.
-        assert!(json.len() < 9_200, "{} bytes: {json}", json.len());
+        assert!(json.len() < 20_000, "{} bytes: {json}", json.len());
     }
 
     #[test]
     fn the_arguments_of_backtest_are_those_of_its_three_concerns() {
-        let backtest = all().into_iter().find(|tool| tool.name == BACKTEST).unwrap();
+        let backtest = all(false).into_iter().find(|tool| tool.name == BACKTEST).unwrap();
         let properties = backtest.input_schema["properties"].as_object().unwrap();
         for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
             assert!(properties.contains_key(name), "{name}");

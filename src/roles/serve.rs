@@ -55,7 +55,8 @@ pub(super) fn api(
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, publisher, limits, scope);
+    let service = Service::new(queue, events, blobs, publisher, limits, scope)
+        .with_strategy_writing(api.allow_strategy_write);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }

@@ -1,6 +1,7 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
 mod cache;
+mod strategies;
 mod submit;
 mod wanted;
 
@@ -8,17 +9,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jesse::{
     candles::store::{CandleStore, SeriesView, manifests},
-    catalogue::{self, Catalogue, Hyperparameter},
+    catalogue::Catalogue,
     plan::{Limits, Planner},
+    published::Published,
     strategies::publish::Publisher,
 };
 use jobs::{
     Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId,
     blobs::{BlobId, BlobStore, Blobs},
-    documents::{Document, Documents},
 };
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -27,28 +26,12 @@ use crate::{
 };
 
 pub use cache::{CacheView, Invalidate, Invalidated};
+pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
 
 /// The most jobs on one page of a listing.
 pub(crate) const LONGEST_PAGE: usize = 100;
-
-/// A strategy as clients see it.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct StrategyView {
-    /// Its name.
-    pub name: String,
-    /// The first line of its documentation.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub doc: String,
-    /// What may be set.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hyperparameters: Vec<Hyperparameter>,
-    /// Why it cannot run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub error: Option<String>,
-}
 
 /// A result's body, field by field, as stored.
 #[derive(Debug)]
@@ -63,16 +46,19 @@ pub struct ResultBody {
 #[derive(Debug, Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    /// Whether clients may write strategies.
+    writable: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     queue: Queue,
     events: Events,
+    inputs: BlobStore,
     results: BlobStore,
     planner: Planner,
     candles: CandleStore,
-    catalogue: Documents<Catalogue>,
+    published: Published,
     publisher: Option<Arc<Publisher>>,
     limits: Limits,
     scope: CacheScope,
@@ -92,8 +78,9 @@ impl Service {
         let redis = queue.redis();
         let inner = Inner {
             planner: Planner::new(manifests(redis.clone())),
-            candles: CandleStore::new(redis.clone(), blobs.inputs),
-            catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
+            candles: CandleStore::new(redis.clone(), blobs.inputs.clone()),
+            published: Published::new(redis.clone()),
+            inputs: blobs.inputs,
             events,
             results: blobs.results,
             queue,
@@ -101,7 +88,19 @@ impl Service {
             limits,
             scope,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), writable: false }
+    }
+
+    /// The same where clients may, or may not, write strategies. That is running code: off unless whoever runs the server
+    /// wants it.
+    #[must_use]
+    pub fn with_strategy_writing(self, writable: bool) -> Self {
+        Self { writable, ..self }
+    }
+
+    /// Whether clients may write strategies.
+    pub fn strategies_are_writable(&self) -> bool {
+        self.writable
     }
 
     /// The queue underneath.
@@ -111,19 +110,18 @@ impl Service {
 
     /// Whether a worker has ever said what it can run.
     pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
-        Ok(self.inner.catalogue.get(catalogue::DOCUMENT).await?.is_some())
+        Ok(self.inner.published.catalogue().await?.is_some())
     }
 
     /// What exists. With the worker in this process what is on its disk right now, else what was last published.
-    pub async fn catalogue(&self) -> Result<Arc<Document<Catalogue>>, ServiceError> {
+    pub async fn catalogue(&self) -> Result<Arc<Catalogue>, ServiceError> {
         if let Some(publisher) = &self.inner.publisher
             && let Err(error) = publisher.refresh().await
         {
             // What was published before stays valid; the worker logs why it cannot be refreshed.
             tracing::debug!(error = jobs::chain(&error), "the catalogue was not refreshed");
         }
-        let found = self.inner.catalogue.get(catalogue::DOCUMENT).await?;
-        found.ok_or_else(|| {
+        self.inner.published.catalogue().await?.ok_or_else(|| {
             let message = "no worker has said yet what it can run: it is starting, or none is running; try again in a moment";
             ServiceError::new(Code::EngineStarting, message)
         })
@@ -203,18 +201,6 @@ impl Service {
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);
         Ok(ResultBody { blob: receipt.blob, fields })
-    }
-
-    /// All strategies, by name.
-    pub async fn strategies(&self) -> Result<Vec<StrategyView>, ServiceError> {
-        let catalogue = self.catalogue().await?;
-        let view = |(name, strategy): (&String, &catalogue::Strategy)| StrategyView {
-            name: name.clone(),
-            doc: strategy.doc.clone(),
-            hyperparameters: strategy.hyperparameters.clone(),
-            error: strategy.error.as_ref().map(|error| error.message.clone()),
-        };
-        Ok(catalogue.value.strategies.iter().map(view).collect())
     }
 
     /// All candles that are stored.

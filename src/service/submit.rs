@@ -109,8 +109,8 @@ impl Service {
         idempotency: Option<Idempotency>,
     ) -> Result<(JobId, Accepted), ServiceError> {
         let catalogue = self.catalogue().await?;
-        let checked = Checked::of(wanted, &catalogue.value)?;
-        self.submit_checked(tenant, (checked, &catalogue.value), options, window, idempotency, None).await
+        let checked = Checked::of(wanted, &catalogue)?;
+        self.submit_checked(tenant, (checked, &catalogue), options, window, idempotency, None).await
     }
 
     async fn submit_checked(
@@ -161,7 +161,7 @@ impl Service {
         for (number, request) in requests(request)?.into_iter().enumerate() {
             let request = serde_json::from_value::<BacktestRequest>(request);
             match request.map_err(|error| error.to_string()) {
-                Ok(request) => match BacktestSpec::check(&request, &catalogue.value) {
+                Ok(request) => match BacktestSpec::check(&request, &catalogue) {
                     Ok(spec) => specs.push(spec),
                     Err(error) => mistakes.note(number, &error.message),
                 },
@@ -176,7 +176,7 @@ impl Service {
         let mut mistakes = Mistakes::default();
         let (mut plans, mut known, mut children) =
             (Vec::new(), HashMap::new(), Vec::with_capacity(specs.len()));
-        let planned = self.inner.planner.plan_all(specs, &catalogue.value, limits).await?;
+        let planned = self.inner.planner.plan_all(specs, &catalogue, limits).await?;
         for (number, planned) in planned.into_iter().enumerate() {
             match planned {
                 Ok(planned) => {
@@ -220,8 +220,13 @@ impl Service {
             );
             return refused(message);
         }
+        if view.kind == Kind::StrategyValidate {
+            return refused(
+                "a validation is not run again as it was; validate the strategy once more".into(),
+            );
+        }
         let catalogue = self.catalogue().await?;
-        let checked = Checked::of_job(view.kind, view.request.get(), &catalogue.value)?;
+        let checked = Checked::of_job(view.kind, view.request.get(), &catalogue)?;
         let details = view.details;
         let options = SubmitOptions {
             cache: details.cache,
@@ -234,7 +239,7 @@ impl Service {
         };
         // No client can choose such a key.
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
-        let again = (checked, &catalogue.value);
+        let again = (checked, &catalogue);
         let window = Window::default();
         Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
     }

@@ -62,7 +62,9 @@ impl Wanted {
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
             Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
             Kind::MonteCarlo => Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields(spec)?)?))),
-            Kind::Batch => Err(invalid("a batch has a call of its own".into())),
+            Kind::Batch | Kind::StrategyValidate => {
+                Err(invalid(format!("a {} has a call of its own", kind.as_str())))
+            }
         }
     }
 }
@@ -101,7 +103,7 @@ impl Checked {
             Kind::MonteCarlo => {
                 Self::MonteCarlo(Box::new(serde_json::from_str(request).map_err(unreadable)?))
             }
-            Kind::Batch => {
+            Kind::Batch | Kind::StrategyValidate => {
                 let message = "a batch is not run again as a whole; list its jobs and requeue those";
                 return Err(ServiceError::new(Code::NotRequeueable, message));
             }

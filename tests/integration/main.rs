@@ -13,4 +13,6 @@ mod mcp;
 mod parents;
 mod same_as_jesse;
 mod scaled_out;
+mod spec_matrix;
 mod staleness;
+mod strategies;

@@ -67,7 +67,7 @@ fn fits(value: &Value, schema: &Value, root: &Value, place: &str) {
     }
 }
 
-fn structured(result: &CallToolResult) -> &Value {
+pub fn structured(result: &CallToolResult) -> &Value {
     let value = result.structured_content.as_ref().unwrap();
     let text = result.content[0].as_text().unwrap();
     assert_eq!(&serde_json::from_str::<Value>(&text.text).unwrap(), value, "the text says the same");
@@ -84,6 +84,8 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
         names,
         [
             "strategy_list",
+            "strategy_read",
+            "strategy_validate",
             "candles_list",
             "backtest",
             "optimize",

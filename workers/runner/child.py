@@ -11,11 +11,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from runner import backtest, limits, strategies
+from runner import backtest, limits, strategies, validate
 from runner.failures import to_task_error
 from runner.protocol import Connection, TaskError
 
-TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe}
+TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe, "validate": validate.run}
 
 _OUTPUT = "output.log"
 _OUTPUT_TAIL = 64 * 1024

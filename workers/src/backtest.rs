@@ -1,37 +1,40 @@
 //! The handler of backtests.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jesse::{
     candles::{
-        Source,
+        Series, Source,
         store::{ChunkFiles, StoreError},
     },
     catalogue::{Engine, Market},
+    disk_cache::InUse,
     plan::{BacktestPlan, cache_key, facets, key_of_tenant},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
-    spec::{BacktestSpec, DataRoute, Route},
-    strategies::{bundle, publish},
+    spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES, DataRoute, Route},
+    strategies::publish,
 };
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, Stored, StoredResult,
-    backend::{Assignment, Handled, StopReason},
-    blobs::{BlobId, Blobs},
+    Claim, ErrorCode, JobError, Progress, Queue, Receipt, Stored, StoredResult,
+    backend::{Assignment, Handled},
+    blobs::Blobs,
     chain,
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    attend::{attend, unavailable, unreadable},
+    code::{Code, CodeError},
+};
+
 /// Progress is recorded at most this often, and not at all for what is over sooner.
 const PROGRESS_EVERY: Duration = Duration::from_millis(300);
-
-/// How long a worker without Jesse waits before it lets go of a run, which it may well get again.
-const NO_ENGINE_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a client reads first; all the others are in the result.
 const SUMMARY_METRICS: [&str; 20] = [
@@ -64,59 +67,35 @@ pub(crate) struct Backtests {
     pub(crate) blobs: Blobs,
     pub(crate) runner: Arc<Runner>,
     pub(crate) chunks: ChunkFiles,
-    /// Unpacked bundles, by hash.
-    pub(crate) bundles: PathBuf,
+    pub(crate) code: Code,
 }
 
 impl Backtests {
     /// Runs one backtest to its outcome, or until it must stop.
     pub(crate) async fn handle(&self, assignment: Assignment) -> Handled {
-        let Assignment { claim, mut stop } = assignment;
+        let Assignment { claim, stop } = assignment;
         let stopping = CancellationToken::new();
         let compute = self.compute(&claim, &stopping);
-        tokio::pin!(compute);
-        let mut reason: Option<StopReason> = None;
-        let computed = loop {
-            tokio::select! {
-                computed = &mut compute => break computed,
-                why = stop.stopped(), if reason.is_none() => {
-                    reason = Some(why);
-                    stopping.cancel();
-                }
-            }
-        };
-        match (computed, reason) {
-            (Ok(result), _) => Handled::Finished(Outcome::Succeeded(result)),
-            (Err(TaskError::Failed(error)), _) => Handled::Finished(Outcome::Failed(error)),
-            (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
-            (Err(TaskError::NoEngine(error)), reason) => {
-                // Another worker may be better off; this one must not fail job after job meanwhile.
-                tracing::warn!(run.id = %claim.run, error = chain(&error), "a run is handed back: Jesse is not there");
-                let _stopped = tokio::time::timeout(NO_ENGINE_PAUSE, stop.stopped()).await;
-                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
-            }
-        }
+        attend(&claim, stop, &stopping, compute).await
     }
 
     async fn compute(&self, claim: &Claim, stop: &CancellationToken) -> Result<StoredResult, TaskError> {
-        let unreadable = |error: serde_json::Error| {
-            tracing::error!(run.id = %claim.run, %error, "a plan cannot be read");
-            JobError::new(ErrorCode::Internal, "this worker cannot read the plan; it is of another version")
-                .retryable()
-        };
-        let spec: BacktestSpec = serde_json::from_str(&claim.request).map_err(unreadable)?;
-        let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(unreadable)?;
+        let spec: BacktestSpec =
+            serde_json::from_str(&claim.request).map_err(|error| unreadable(claim, &error))?;
+        let plan: BacktestPlan =
+            serde_json::from_str(&claim.plan).map_err(|error| unreadable(claim, &error))?;
         let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
         let engine = publish::engine(&ready);
-        let bundle =
-            self.unpack(&plan.bundles).await.map_err(|error| self.unavailable(claim, "code", &*error))?;
-        let series =
-            self.candle_files(&plan).await.map_err(|error| self.unavailable(claim, "candles", &error))?;
+        let code = self.code.get(&plan.bundles).await.map_err(|error| match error {
+            CodeError::Conflict(why) => JobError::new(ErrorCode::InvalidSpec, format!("routes: {why}")),
+            error => unavailable(claim, "code", &error),
+        })?;
+        let series = self.candle_files(&plan).await.map_err(|error| unavailable(claim, "candles", &error))?;
 
         let (sender, receiver) = mpsc::channel(4);
         let request = TaskRequest {
             task: "backtest",
-            args: arguments(&spec, &plan, &bundle, &series),
+            args: arguments(&spec, &plan, code.path(), &series),
             limits: plan.limits,
             progress: Some(&sender),
         };
@@ -147,45 +126,16 @@ impl Backtests {
         std::future::pending().await
     }
 
-    /// A folder with the code, unpacked once.
-    async fn unpack(&self, bundles: &[BlobId]) -> Result<PathBuf, Box<dyn std::error::Error + Send + Sync>> {
-        let names: Vec<_> = bundles.iter().map(BlobId::as_str).collect();
-        let target = match names[..] {
-            [one] => self.bundles.join(one),
-            _ => self.bundles.join(BlobId::of(names.join("+").as_bytes()).as_str()),
-        };
-        if tokio::fs::try_exists(&target).await? {
-            return Ok(target);
-        }
-        let mut archives = Vec::with_capacity(bundles.len());
-        for id in bundles {
-            let archive = self.blobs.inputs.get(id).await?;
-            archives.push(archive.ok_or_else(|| format!("bundle {id} is not in the blob store any more"))?);
-        }
-        let (parent, folder) = (self.bundles.clone(), target.clone());
-        tokio::task::spawn_blocking(move || unpack_whole(&archives, &parent, &folder)).await??;
-        Ok(target)
-    }
-
-    async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<Value>, StoreError> {
+    async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<SeriesFiles>, StoreError> {
         let mut all = Vec::with_capacity(plan.series.len());
         for planned in &plan.series {
-            let mut files = Vec::with_capacity(planned.chunks.len());
+            let mut months = Vec::with_capacity(planned.chunks.len());
             for chunk in &planned.chunks {
-                files.push(self.chunks.path(chunk).await?);
+                months.push(self.chunks.get(chunk).await?);
             }
-            let (exchange, symbol) = (planned.series.exchange(), planned.series.symbol());
-            all.push(json!({"exchange": exchange, "symbol": symbol, "files": files}));
+            all.push(SeriesFiles { series: planned.series.clone(), months });
         }
         Ok(all)
-    }
-
-    /// What was pinned cannot be brought here: worth another attempt, perhaps on another worker.
-    #[expect(clippy::unused_self, reason = "reads as one step of computing")]
-    fn unavailable(&self, claim: &Claim, what: &str, error: &(dyn std::error::Error + 'static)) -> JobError {
-        tracing::error!(run.id = %claim.run, error = chain(error), what, "what a run needs cannot be fetched");
-        JobError::new(ErrorCode::Internal, format!("the worker could not fetch the {what} it needs"))
-            .retryable()
     }
 
     /// Stores the body, then says under which key: that of what was really run.
@@ -200,12 +150,8 @@ impl Backtests {
         let bytes = body.len() as u64;
         // A name that nobody else has: the body can be deleted whoever else found the same.
         let file = claim.fence.to_string();
-        let (blob, stored_bytes) = self
-            .blobs
-            .results
-            .put_as(&file, body)
-            .await
-            .map_err(|error| self.unavailable(claim, "blob store", &error))?;
+        let put = self.blobs.results.put_as(&file, body).await;
+        let (blob, stored_bytes) = put.map_err(|error| unavailable(claim, "blob store", &error))?;
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
         let mut cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
         if let Some(tenant) = &plan.tenant {
@@ -236,6 +182,12 @@ impl Backtests {
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
 
+/// The candles of one symbol, which stay on the disk for as long as this lives.
+struct SeriesFiles {
+    series: Series,
+    months: Vec<InUse>,
+}
+
 /// Jesse's own name for what is neither code nor candles.
 fn config(spec: &BacktestSpec, plan: &BacktestPlan) -> Value {
     let mut config = json!({
@@ -256,8 +208,15 @@ fn config(spec: &BacktestSpec, plan: &BacktestPlan) -> Value {
     config
 }
 
-fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
+fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[SeriesFiles]) -> Value {
     let (start_ms, finish_ms) = spec.range_ms();
+    let series: Vec<_> = series
+        .iter()
+        .map(|SeriesFiles { series, months }| {
+            let files: Vec<_> = months.iter().map(InUse::path).collect();
+            json!({"exchange": series.exchange(), "symbol": series.symbol(), "files": files})
+        })
+        .collect();
     let exchange = &spec.exchange;
     let route = |route: &Route| {
         let Route { strategy, symbol, timeframe } = route;
@@ -288,25 +247,22 @@ fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
         .filter_map(|name| metrics.get(name).map(|value| (name.to_owned(), value.clone())))
         .collect();
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
+    let mut warnings = Vec::new();
     if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
-        summary["warning"] = "computed on synthetic candles, which no market made".into();
-    } else if spec.scenario.is_some() {
-        summary["warning"] = "computed on altered candles, to see what might have happened".into();
+        warnings.push("computed on synthetic candles, which no market made".to_owned());
+    }
+    if spec.scenario.is_some() {
+        warnings.push("computed on altered candles, to see what might have happened".to_owned());
+    }
+    if value["trades"] == 0 && (1..DEFAULT_WARM_UP_CANDLES).contains(&spec.warm_up_candles) {
+        // Jesse cuts what indicators get to the length of the warm-up, and a longer period then gives NaN for ever.
+        warnings.push(format!(
+            "no trades: indicators saw {} candles only, as warm_up_candles says, and one with a longer period has no value",
+            spec.warm_up_candles
+        ));
+    }
+    if !warnings.is_empty() {
+        summary["warning"] = warnings.join("; ").into();
     }
     summary
-}
-
-fn unpack_whole(archives: &[bytes::Bytes], parent: &Path, target: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(parent)?;
-    let folder = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent)?;
-    bundle::unpack(archives, folder.path())?;
-    match std::fs::rename(folder.path(), target) {
-        // Another run was faster; both unpacked the same.
-        Err(_) if target.exists() => Ok(()),
-        Ok(()) => {
-            let _moved = folder.keep();
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }

@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod attend;
 mod backtest;
+mod code;
 mod metrics;
 mod parents;
 mod run_folder;
 mod runner_files;
+mod validate;
 
 use std::{
     path::PathBuf,
@@ -15,7 +18,8 @@ use std::{
 use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
-    candles::store::ChunkFiles,
+    candles::store::{self, ChunkFiles},
+    disk_cache::DiskCache,
     runner::{Runner, RunnerSettings},
     strategies::publish::Publisher,
 };
@@ -30,8 +34,10 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::RunMetrics;
 
 use backtest::Backtests;
+use code::Code;
 use parents::Parents;
 use run_folder::RunFolder;
+use validate::Validations;
 
 /// How long handing back may take, as when Redis is away.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
@@ -43,6 +49,10 @@ const OVERTIME: Duration = Duration::from_mins(5);
 const EVICT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the bodies of expired results are removed.
+/// What a worker keeps on its disk for as long as there is room.
+const CACHED: &[&str] = &[store::FOLDER, code::FOLDER];
+
+/// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// How a worker is set up.
@@ -64,6 +74,8 @@ pub struct WorkerSettings {
     pub max_result_bytes: usize,
     /// The most that all stored results may take up, bodies and records; those not used for longest are evicted.
     pub cache_max_bytes: u64,
+    /// How many bytes of candles and code it keeps on its disk, beside those in use.
+    pub cache_bytes: u64,
 }
 
 /// Why a worker cannot start or go on.
@@ -77,12 +89,21 @@ pub enum WorkerError {
     Worker(#[source] BoxDynError),
 }
 
+/// What computes runs, by kind.
+#[derive(Debug)]
+struct Handlers {
+    backtests: Backtests,
+    validations: Validations,
+    parents: Parents,
+}
+
 /// A worker process. See the crate's documentation.
 #[derive(Debug)]
 pub struct Worker {
     settings: WorkerSettings,
     queue: Queue,
     handlers: Arc<Handlers>,
+    cache: Arc<DiskCache>,
     publisher: Option<Arc<Publisher>>,
     metrics: RunMetrics,
     /// Holds what the runner needs for as long as it may be started again.
@@ -115,20 +136,28 @@ impl Worker {
             blobs: blobs.clone(),
             max_result_bytes: settings.max_result_bytes,
         };
+        let cache = DiskCache::new(settings.folder.clone(), CACHED, settings.cache_bytes)?;
+        let cache = Arc::new(cache);
+        let code = || Code { cache: cache.clone(), blobs: blobs.inputs.clone() };
+        let validations = Validations { blobs: blobs.clone(), runner: runner.clone(), code: code() };
         let backtests = Backtests {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
-            bundles: settings.folder.join("bundles"),
+            chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
+            code: code(),
             blobs,
             runner,
         };
-        let handlers = Arc::new(Handlers { backtests, parents });
-        Ok(Self { settings, queue, handlers, publisher, metrics, _folder: folder })
+        let handlers = Arc::new(Handlers { backtests, validations, parents });
+        Ok(Self { settings, queue, handlers, cache, publisher, metrics, _folder: folder })
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.handlers.backtests.runner
     }
 
     /// Ends when Jesse has been imported, or with why it cannot be.
     pub async fn ready(&self) -> Result<(), JobError> {
-        self.handlers.backtests.runner.ready().await.map(|_| ())
+        self.runner().ready().await.map(|_| ())
     }
 
     /// What publishes the catalogue, if this worker has a project.
@@ -147,7 +176,7 @@ impl Worker {
         let working = async {
             // Without Jesse there is nothing to claim for.
             loop {
-                match stop.run_until_cancelled(self.handlers.backtests.runner.ready()).await {
+                match stop.run_until_cancelled(self.runner().ready()).await {
                     None => return Ok(()),
                     Some(Ok(_)) => break,
                     Some(Err(error)) => {
@@ -162,7 +191,7 @@ impl Worker {
             self.work(&stop).await
         };
         let ((), (), outcome) = tokio::join!(watching, self.sweep(&stop), working);
-        self.handlers.backtests.runner.stop().await;
+        self.runner().stop().await;
         outcome
     }
 
@@ -185,6 +214,7 @@ impl Worker {
                     Ok(removed) => tracing::info!(removed, "expired results were removed"),
                     Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
                 }
+                self.trim().await;
             }
             let _stopped = tokio::time::timeout(EVICT_EVERY, stop.cancelled()).await;
         }
@@ -197,6 +227,18 @@ impl Worker {
         }
         collect_garbage(&self.queue, &self.handlers.backtests.blobs.results).await?;
         Ok(())
+    }
+
+    /// Makes room on the disk. Whoever adds something does that too, but knows only what this process has added.
+    async fn trim(&self) {
+        let cache = self.cache.clone();
+        match tokio::task::spawn_blocking(move || cache.trim()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(bytes)) => {
+                tracing::info!(bytes, "candles and code that were not used of late were removed");
+            }
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the worker's disk cannot be tidied up"),
+        }
     }
 
     fn capacity(&self) -> Capacity {
@@ -245,13 +287,6 @@ impl Worker {
     }
 }
 
-/// One handler for each kind of run.
-#[derive(Debug)]
-struct Handlers {
-    backtests: Backtests,
-    parents: Parents,
-}
-
 async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
     let claim = &assignment.claim;
     let (run, kind, limit) = (claim.run, claim.kind, Duration::from_secs(claim.timeout_s.into()) + OVERTIME);
@@ -261,6 +296,7 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
             Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
             Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
+            Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };

@@ -19,6 +19,7 @@ files!(
     "limits.py",
     "protocol.py",
     "strategies.py",
+    "validate.py",
     "warmup.py",
     "zygote.py",
 );

@@ -1,5 +1,5 @@
 //! What exists: the strategies, exchanges and timeframes that workers offer, and the Jesse they run. Workers publish it
-//! as one document; API instances, which have neither the project nor Python, validate and plan against it.
+//! (see [`crate::published`]); API instances, which have neither the project nor Python, validate and plan against it.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,8 @@ use jobs::{JobError, blobs::BlobId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of the collection of documents, and of the one document in it.
-pub const COLLECTION: &str = "catalogue";
-/// See [`COLLECTION`].
-pub const DOCUMENT: &str = "current";
-
 /// See the module's documentation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Catalogue {
     /// The Jesse that runs the jobs.
     pub engine: Engine,
@@ -23,6 +18,10 @@ pub struct Catalogue {
     pub timeframes: Vec<String>,
     /// By name.
     pub strategies: BTreeMap<String, Strategy>,
+    /// What there is to know of names that stand for more than one strategy.
+    pub conflicts: BTreeMap<String, String>,
+    /// Those that a client has written, and when (milliseconds since 1970).
+    pub written: BTreeMap<String, i64>,
 }
 
 /// The Jesse that runs the jobs. Both parts go into every cache key.
@@ -53,6 +52,10 @@ pub struct Exchange {
     /// Trading days a year for Jesse's annual figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annualization: Option<u32>,
+    /// What profits and losses are paid in, where the exchange knows one currency only. Jesse takes it for the quote asset
+    /// of whatever is traded there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement_currency: Option<String>,
 }
 
 /// The kind of market.

@@ -2,11 +2,13 @@
 
 pub mod candles;
 pub mod catalogue;
+pub mod disk_cache;
 pub mod grid;
 pub mod monte_carlo;
 pub mod optimize;
 pub mod parent;
 pub mod plan;
+pub mod published;
 pub mod runner;
 pub mod spec;
 pub mod strategies;

@@ -19,7 +19,8 @@ use crate::{
 /// Most routes, and most data routes, of one backtest.
 pub const MAX_ROUTES: usize = 20;
 const MAX_WARM_UP_CANDLES: u32 = 50_000;
-const DEFAULT_WARM_UP_CANDLES: u32 = 240;
+/// Candles before the first day when a request does not say.
+pub const DEFAULT_WARM_UP_CANDLES: u32 = 240;
 const DEFAULT_BALANCE: f64 = 10_000.0;
 const MAX_LEVERAGE: u32 = 125;
 
@@ -70,7 +71,7 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leverage_mode: Option<String>,
-    /// Candles before start_date that indicators see; default 240
+    /// Candles before start_date; also the most that an indicator sees, unless 0; default 240
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub warm_up_candles: Option<u32>,
@@ -340,7 +341,11 @@ fn check_timeframe(timeframe: &str, catalogue: &Catalogue) -> Result<(), String>
 }
 
 fn check_symbol(exchange: &str, symbol: &str) -> Result<(), String> {
-    Series::new(exchange, symbol).map(|_| ()).map_err(|error| error.to_string())
+    Series::new(exchange, symbol).map_err(|error| error.to_string())?;
+    match symbol.split_once('-') {
+        Some((base, quote)) if base == quote => Err(format!("{base} cannot be traded for itself")),
+        _ => Ok(()),
+    }
 }
 
 fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findings) -> Vec<Route> {
@@ -371,6 +376,10 @@ fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findi
         Some(_) => format!("routes[{index}].{field}"),
         None => field.to_owned(),
     };
+    let settled_in = catalogue
+        .exchanges
+        .get(&request.exchange)
+        .and_then(|exchange| exchange.settlement_currency.as_deref());
     let quote = |symbol: &str| symbol.split_once('-').map(|(_, quote)| quote.to_owned());
     let mut symbols = BTreeSet::new();
     for (index, route) in routes.iter().enumerate() {
@@ -381,6 +390,16 @@ fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findi
         }
         if quote(&route.symbol) != quote(&routes[0].symbol) {
             findings.add(place(index, "symbol"), "all routes must have the same quote asset");
+        }
+        if let (Some(settled_in), Some(quote)) = (settled_in, quote(&route.symbol))
+            && quote != settled_in
+        {
+            // Jesse would take the one for the other.
+            let why = format!(
+                "{} settles in {settled_in}, so the symbol must end in -{settled_in}",
+                request.exchange
+            );
+            findings.add(place(index, "symbol"), why);
         }
     }
     routes
@@ -494,12 +513,18 @@ fn hyperparameters(
     };
     let mut values = BTreeMap::new();
     for parameter in known {
-        let value = given.and_then(|given| given.get(&parameter.name)).or(parameter.default.as_ref());
-        if let Some(value) = value {
-            let checked =
-                findings.take(&format!("hyperparameters.{}", parameter.name), parameter.check(value));
-            values.extend(checked.map(|value| (parameter.name.clone(), value)));
-        }
+        let field = format!("hyperparameters.{}", parameter.name);
+        let value = match (given.and_then(|given| given.get(&parameter.name)), &parameter.default) {
+            (Some(value), _) => findings.take(&field, parameter.check(value)),
+            // Jesse takes a default as it is, also one that is not within the range.
+            (None, Some(default)) => Some(parameter.check(default).unwrap_or_else(|_| default.clone())),
+            (None, None) => {
+                let why = format!("is missing, and {strategy} has no default for it");
+                findings.add(field, why);
+                None
+            }
+        };
+        values.extend(value.map(|value| (parameter.name.clone(), value)));
     }
     for name in given.into_iter().flat_map(BTreeMap::keys) {
         if !known.iter().any(|parameter| parameter.name == *name) {
@@ -513,4 +538,112 @@ fn hyperparameters(
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use jobs::blobs::BlobId;
+
+    use super::*;
+    use crate::catalogue::{Engine, Hyperparameter, HyperparameterType, Strategy};
+
+    fn parameter(name: &str, default: Option<serde_json::Value>) -> Hyperparameter {
+        let (kind, min, max) = (HyperparameterType::Int, Some(5.0), Some(50.0));
+        Hyperparameter { name: name.into(), kind, min, max, step: None, options: None, default }
+    }
+
+    fn catalogue() -> Catalogue {
+        let exchange = |market, settlement_currency: Option<&str>| Exchange {
+            market,
+            fee: 0.001,
+            leverage_modes: if market == Market::Spot {
+                Vec::new()
+            } else {
+                vec!["cross".into(), "isolated".into()]
+            },
+            simulation_model: None,
+            annualization: None,
+            settlement_currency: settlement_currency.map(str::to_owned),
+        };
+        let strategy = |hyperparameters| Strategy {
+            bundle: BlobId::of(b""),
+            doc: String::new(),
+            hyperparameters,
+            error: None,
+        };
+        Catalogue {
+            engine: Engine {
+                jesse_version: "3.5.3".into(),
+                semantics: "runner/1".into(),
+                environment: String::new(),
+            },
+            exchanges: BTreeMap::from([
+                ("Perpetual".into(), exchange(Market::Futures, None)),
+                ("USDC Perpetual".into(), exchange(Market::Futures, Some("USDC"))),
+                ("Spot".into(), exchange(Market::Spot, None)),
+            ]),
+            timeframes: vec!["1h".into(), "4h".into()],
+            strategies: BTreeMap::from([
+                ("Plain".into(), strategy(Vec::new())),
+                ("Needs".into(), strategy(vec![parameter("period", None)])),
+                ("OddDefault".into(), strategy(vec![parameter("period", Some(json!(100)))])),
+            ]),
+            conflicts: BTreeMap::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    fn check(changes: serde_json::Value) -> Result<BacktestSpec, String> {
+        let mut spec = json!({
+            "strategy": "Plain", "exchange": "Perpetual", "symbol": "BTC-USDT", "timeframe": "1h",
+            "start_date": "2023-02-01", "finish_date": "2023-03-01",
+        });
+        let serde_json::Value::Object(changes) = changes else { unreachable!("changes are an object") };
+        spec.as_object_mut().unwrap().extend(changes);
+        spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let request = serde_json::from_value(spec).unwrap();
+        BacktestSpec::check(&request, &catalogue()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn what_jesse_would_take_for_something_else_is_refused() {
+        for (changes, words) in [
+            (json!({"exchange": "USDC Perpetual"}), "symbol: USDC Perpetual settles in USDC"),
+            (json!({"symbol": "BTC-BTC"}), "symbol: BTC cannot be traded for itself"),
+            (json!({"strategy": "Needs"}), "hyperparameters.period: is missing, and Needs has no default"),
+            (json!({"strategy": "Needs", "hyperparameters": {"period": 4}}), "must be from 5 to 50"),
+            (json!({"hyperparameters": {"period": 4}}), "Plain has no hyperparameters"),
+            (json!({"exchange": "Spot", "leverage": 2}), "leverage: Spot is a spot market"),
+            (json!({"exchange": "Spot", "leverage_mode": "cross"}), "leverage_mode: Spot is a spot market"),
+            (
+                json!({"data_routes": [{"symbol": "BTC-USDT", "timeframe": "1h"}]}),
+                "data_routes[0]: is a route already",
+            ),
+            (json!({"balance": 0}), "balance: must be above 0"),
+            (
+                json!({"strategy": null, "symbol": null, "timeframe": null, "routes": [
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "1h"},
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "4h"}]}),
+                "routes[1].symbol: each symbol",
+            ),
+            (
+                json!({"strategy": null, "symbol": null, "timeframe": null, "routes": [
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "1h"},
+                {"strategy": "Plain", "symbol": "ETH-USDC", "timeframe": "1h"}]}),
+                "routes[1].symbol: all routes must have",
+            ),
+        ] {
+            let refused = check(changes.clone()).unwrap_err();
+            assert!(refused.contains(words), "{changes}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_is_what_jesse_would_take() {
+        let spec = check(json!({"exchange": "USDC Perpetual", "symbol": "BTC-USDC"})).unwrap();
+        assert_eq!((spec.leverage, spec.leverage_mode.as_str(), spec.warm_up_candles), (1, "cross", 240));
+        let odd = check(json!({"strategy": "OddDefault"})).unwrap();
+        assert_eq!(odd.hyperparameters["period"], json!(100));
+    }
 }

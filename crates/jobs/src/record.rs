@@ -21,6 +21,8 @@ use crate::{
 pub enum Kind {
     /// One backtest.
     Backtest,
+    /// Whether a strategy can run, and if not, why.
+    StrategyValidate,
     /// Many jobs under one id. It waits for them and holds no slot.
     Batch,
     /// A search for hyperparameters: rounds of backtests, for which it waits without holding a slot.
@@ -33,13 +35,20 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Backtest, Self::Batch, Self::Optimize, Self::WalkForward, Self::MonteCarlo];
+    pub const ALL: [Self; 6] = [
+        Self::Backtest,
+        Self::StrategyValidate,
+        Self::Batch,
+        Self::Optimize,
+        Self::WalkForward,
+        Self::MonteCarlo,
+    ];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
+            Self::StrategyValidate => "strategy_validate",
             Self::Batch => "batch",
             Self::Optimize => "optimize",
             Self::WalkForward => "walk_forward",

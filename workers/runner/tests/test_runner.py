@@ -1,4 +1,5 @@
 """Drives the real runner over a real socket, with the real Jesse. `pytest tests` in an interpreter that has Jesse."""
+import base64
 import json
 import os
 import signal
@@ -599,13 +600,117 @@ def test_scan_reports_syntax_errors(parent, tmp_path):
     write(tmp_path, {"strategies/Broken/__init__.py": "import good\nimport bad", "good.py": "", "bad.py": "x = 1\nif:\n",
                      "strategies/Binary/__init__.py": "x = '\0'"})
     found = scan(parent, tmp_path)
-    assert found["Broken"]["error"] == {"message": "SyntaxError: invalid syntax", "line": 2, "file": "bad.py"}
+    assert found["Broken"]["error"] == {"message": "SyntaxError: invalid syntax", "line": 2, "column": 3, "file": "bad.py"}
     assert found["Broken"]["files"] == ["bad.py", "good.py", "strategies/Broken/__init__.py"]
     assert found["Binary"]["error"]["file"] == "strategies/Binary/__init__.py"
 
 
 def test_scan_of_an_empty_folder(parent, tmp_path):
     assert scan(parent, tmp_path) == {}
+
+
+# dna
+
+
+def test_dna_is_what_a_backtest_without_values_uses(parent, cross, tmp_path, months):
+    """Jesse does not look at the dna when it is given values, so the defaults that are filled in must be the dna's."""
+    values = {"fast": 9, "slow": 45, "share": 0.25, "side": "long"}
+    dna = base64.b64encode(json.dumps(values).encode()).decode()
+    bundle = project(tmp_path / "with-dna", Cross=textwrap.dedent(CROSS) + f"\n    def dna(self):\n        return {dna!r}\n")
+    found = parent.run("describe", {"bundle": bundle, "strategy": "Cross"}).last["value"]["hyperparameters"]
+    assert {parameter["name"]: parameter["default"] for parameter in found} == values
+    of_dna = parent.run("backtest", spec(bundle, months, hyperparameters=None)).last["value"]["metrics"]
+    of_defaults = parent.run("backtest", spec(bundle, months, hyperparameters=values)).last["value"]["metrics"]
+    without = parent.run("backtest", spec(cross, months, hyperparameters=None)).last["value"]["metrics"]
+    assert of_dna == of_defaults != without
+
+
+# validate
+
+SOUND = """
+from jesse.strategies import Strategy
+
+class Mine(Strategy):
+    \"\"\"Says what it does.\"\"\"
+    def should_long(self):
+        return False
+    def go_long(self):
+        pass
+"""
+
+
+def validated(parent, folder, source, files=None):
+    write(folder, {"strategies/Mine/__init__.py": textwrap.dedent(source), **(files or {})})
+    return parent.run("validate", {"bundle": str(folder), "strategy": "Mine"}).last["value"]
+
+
+def test_validate_a_sound_strategy(parent, tmp_path):
+    source = SOUND + """
+    def hyperparameters(self):
+        return [{"name": "fast", "type": int, "min": 1, "max": 9, "default": 3}]
+"""
+    found = validated(parent, tmp_path, source, {"unused.py": ""})
+    assert found == {
+        "valid": True, "errors": [], "warnings": [], "doc": "Says what it does.", "requires": {},
+        "hyperparameters": [{"name": "fast", "type": "int", "min": 1, "max": 9, "default": 3}],
+        "files": ["strategies/Mine/__init__.py"],
+    }
+
+
+OWN = "strategies/Mine/__init__.py"
+
+
+@pytest.mark.parametrize("source, files, expected", [
+    ("import x\nif:\n", {}, {"message": "SyntaxError: invalid syntax", "file": OWN, "line": 2, "column": 3}),
+    ("import helper", {"helper.py": "\n\ndef (:"}, {"message": "SyntaxError: invalid syntax", "file": "helper.py", "line": 3, "column": 5}),
+    ("import nothing_like_it", {}, {"message": "ModuleNotFoundError: No module named 'nothing_like_it'", "file": OWN, "line": 1}),
+    ("\nimport sys\nsys.exit(3)", {}, {"message": "SystemExit: 3", "file": OWN, "line": 3}),
+    ("x = 1", {}, {"message": "no class Mine(Strategy) is defined", "file": OWN}),
+    ("\nclass Other:\n    pass", {}, {"message": "no class Mine(Strategy) is defined; its class Other does not derive from "
+                                                 "jesse.strategies.Strategy", "file": OWN, "line": 2}),
+    ("class Mine:\n    pass", {}, {"message": "the class Mine does not derive from jesse.strategies.Strategy", "file": OWN, "line": 1}),
+    (SOUND.replace("should_long", "shuold_long"), {},
+     {"message": "the method should_long(self) -> bool is missing", "file": OWN, "line": 4}),
+    (SOUND.replace("go_long(self)", "go_long(self, price)"), {},
+     {"message": "Jesse calls go_long(self) -> None: missing a required argument: 'price'", "file": OWN, "line": 8}),
+    (SOUND.replace("    def should_long", "    @property\n    def should_long"), {},
+     {"message": "should_long must be a method, not a property", "file": OWN, "line": 6}),
+    (SOUND + "    def hyperparameters(self):\n        return 1 / 0\n", {},
+     {"message": "ZeroDivisionError: division by zero", "file": OWN, "line": 11}),
+])
+def test_validate_finds_the_mistake_and_its_place(parent, tmp_path, source, files, expected):
+    found = validated(parent, tmp_path, source, files)
+    assert not found["valid"] and found["errors"] == [expected], found
+
+
+@pytest.mark.parametrize("entry, words", [
+    ("5", "must be a dict, not int"),
+    ("{'type': int, 'default': 1}", "has no name"),
+    ("{'name': 'x', 'type': dict, 'default': 1}", "type must be int, float, bool or 'categorical'"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2}", "has no default"),
+    ("{'name': 'x', 'type': int, 'min': 5, 'max': 2, 'default': 3}", "min 5 is above max 2"),
+    ("{'name': 'x', 'type': float, 'min': 1, 'max': 2, 'default': 3.0}", "default 3.0 is not from 1 to 2"),
+    ("{'name': 'x', 'type': float, 'min': 1, 'max': 2, 'default': float('nan')}", "must be numbers"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2, 'default': '1'}", "must be numbers"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2, 'default': 1.5}", "default 1.5 is not a whole number"),
+    ("{'name': 'x', 'type': 'categorical', 'default': 1}", "needs options"),
+    ("{'name': 'x', 'type': 'categorical', 'options': [2], 'default': 1}", "none of the options"),
+    ("{'name': 'x', 'type': bool, 'default': 1}", "not True or False"),
+])
+def test_validate_checks_hyperparameters(parent, tmp_path, entry, words):
+    found = validated(parent, tmp_path, SOUND + f"    def hyperparameters(self):\n        return [{entry}]\n")
+    assert [words in mistake["message"] and mistake["line"] == 10 for mistake in found["errors"]] == [True], found
+
+
+def test_validate_warns(parent, tmp_path):
+    source = SOUND.replace("class Mine", "class Yours") + """
+    def should_short(self):
+        return True
+    def hyperparameters(self):
+        return [{"name": "x", "type": int, "default": 1}]
+"""
+    found = validated(parent, tmp_path, source)
+    assert found["valid"] and len(found["warnings"]) == 3, found
 
 
 def test_package_holds_what_it_needs():

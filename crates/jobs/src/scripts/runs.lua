@@ -138,7 +138,7 @@ local function withdraw(id, to)
     dequeue(run, record.state, record.wants)
     call('DEL', key('run', run))
   elseif record.state == 'waiting' then
-    close_flight(record)
+    close_flight(run, record)
     abandon(call('HGET', key('run', run), 'awaits'))
     call('DEL', key('run', run))
   end
