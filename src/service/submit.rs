@@ -239,7 +239,7 @@ impl Service {
         };
         // No client can choose such a key.
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
-        let again = (checked, &catalogue);
+        let again = (checked, &*catalogue);
         let window = Window::default();
         Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
     }
