@@ -3,10 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
+use jesse::runner::SandboxMode;
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -120,6 +122,19 @@ pub struct WorkerArgs {
     /// Largest result in megabytes
     #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_result_mb: u32,
+
+    /// Processes that keep Jesse imported and start runs; one starts over a hundred a second
+    #[arg(long, env = "JESSE_JOBS_RUNNERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub runners: u32,
+
+    /// Whether strategies are shut off from network, files and processes of this machine: off, on (or nothing runs), or auto
+    /// (where the kernel allows it; /health says)
+    #[arg(long, env = "SANDBOX", default_value = "auto", value_parser = SandboxMode::from_str)]
+    pub sandbox: SandboxMode,
+
+    /// Folders that strategies may read in the sandbox, beside Python and their own code (comma-separated)
+    #[arg(long, env = "JESSE_JOBS_SANDBOX_READABLE", value_delimiter = ',')]
+    pub sandbox_readable: Vec<PathBuf>,
 }
 
 impl WorkerArgs {
@@ -137,6 +152,9 @@ impl WorkerArgs {
             memory_mb: self.worker_memory_mb.unwrap_or_else(machine_memory_mb),
             grace: Duration::from_secs(self.grace),
             max_result_bytes: (self.max_result_mb as usize) << 20,
+            runners: self.runners as usize,
+            sandbox: self.sandbox,
+            readable: self.sandbox_readable.iter().filter_map(|folder| std::path::absolute(folder).ok()).collect(),
         }
     }
 }

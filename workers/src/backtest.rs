@@ -1,8 +1,9 @@
 //! The handler of backtests.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,14 +12,14 @@ use jesse::{
         Source,
         store::{ChunkFiles, StoreError},
     },
-    catalogue::{Engine, Market},
+    catalogue::Market,
     plan::{BacktestPlan, cache_key},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
     spec::{BacktestSpec, DataRoute, Route},
     strategies::{bundle, publish},
 };
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, StoredResult,
+    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, RunId, StoredResult,
     backend::{Assignment, Handled, StopReason},
     blobs::{BlobId, Blobs},
     chain,
@@ -66,6 +67,8 @@ pub(crate) struct Backtests {
     pub(crate) chunks: ChunkFiles,
     /// Unpacked bundles, by hash.
     pub(crate) bundles: PathBuf,
+    /// Runs that were handed back because the runner did not answer.
+    pub(crate) interrupted: Interrupted,
 }
 
 impl Backtests {
@@ -87,7 +90,17 @@ impl Backtests {
         };
         match (computed, reason) {
             (Ok(result), _) => Handled::Finished(Outcome::Succeeded(result)),
-            (Err(TaskError::Failed(error)), _) => Handled::Finished(Outcome::Failed(error)),
+            (Err(TaskError::Failed { error, output }), _) => {
+                let error = self.with_output(&claim, error, output).await;
+                Handled::Finished(Outcome::Failed(error))
+            }
+            (Err(TaskError::Interrupted), None) if self.interrupted.again(claim.run) => {
+                let message = "the runner process stopped answering while it ran this, twice: something in the strategy stops it";
+                Handled::Finished(Outcome::Failed(JobError::new(ErrorCode::EngineCrashed, message).retryable()))
+            }
+            (Err(TaskError::Interrupted), reason) => {
+                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
+            }
             (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
             (Err(TaskError::NoEngine(error)), reason) => {
                 // Another worker may be better off; this one must not fail job after job meanwhile.
@@ -106,8 +119,6 @@ impl Backtests {
         };
         let spec: BacktestSpec = serde_json::from_str(&claim.request).map_err(unreadable)?;
         let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(unreadable)?;
-        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
-        let engine = publish::engine(&ready);
         let bundle =
             self.unpack(&plan.bundles).await.map_err(|error| self.unavailable(claim, "code", &*error))?;
         let series =
@@ -125,7 +136,7 @@ impl Backtests {
             result = running => result?,
             never = self.record_progress(claim, receiver) => match never {},
         };
-        self.store(claim, (&spec, &plan), engine, result).await
+        self.store(claim, (&spec, &plan), result).await
     }
 
     /// Records progress for as long as it is polled.
@@ -188,14 +199,29 @@ impl Backtests {
             .retryable()
     }
 
+    /// Stores what a failed run has printed, and says in the error where.
+    async fn with_output(&self, claim: &Claim, mut error: JobError, output: String) -> JobError {
+        if output.is_empty() {
+            return error;
+        }
+        match self.blobs.results.put(output.into()).await {
+            Ok(blob) => jesse::logs::refer(&mut error, &blob),
+            Err(failure) => {
+                // The error itself matters more.
+                tracing::warn!(run.id = %claim.run, error = chain(&failure), "what a failed run printed cannot be stored");
+            }
+        }
+        error
+    }
+
     /// Stores the body, then says under which key: that of what was really run.
     async fn store(
         &self,
         claim: &Claim,
         (spec, plan): (&BacktestSpec, &BacktestPlan),
-        engine: Engine,
         result: TaskResult,
     ) -> Result<StoredResult, TaskError> {
+        let engine = publish::engine(&result.engine);
         let body = result.body.unwrap_or_default();
         let bytes = body.len() as u64;
         let blob = self
@@ -213,6 +239,7 @@ impl Backtests {
             "engine": engine,
             "cache_key": cache_key,
             "seed": SEED,
+            "sandbox": result.engine.sandbox.active,
         });
         let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
             JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))
@@ -222,6 +249,28 @@ impl Backtests {
             summary: summary(plan, &result.value).to_string(),
             receipt: Receipt { blob, bytes, provenance },
         })
+    }
+}
+
+/// How many runs are remembered: more than go down together.
+const REMEMBERED: usize = 1024;
+
+/// The runs of late that were handed back through no fault of theirs, as far as is known.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupted(Mutex<VecDeque<RunId>>);
+
+impl Interrupted {
+    /// Remembers a run; answers whether it was known.
+    fn again(&self, run: RunId) -> bool {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.contains(&run) {
+            return true;
+        }
+        if runs.len() == REMEMBERED {
+            runs.pop_front();
+        }
+        runs.push_back(run);
+        false
     }
 }
 

@@ -11,7 +11,7 @@ use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
     candles::store::ChunkFiles,
-    runner::{Runner, RunnerSettings},
+    runner::{Runner, RunnerSettings, Sandbox, SandboxMode, Upkeep},
     strategies::publish::Publisher,
 };
 use jobs::{
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use metrics::RunMetrics;
 
-use backtest::Backtests;
+use backtest::{Backtests, Interrupted};
 use run_folder::RunFolder;
 
 /// How long handing back may take, as when Redis is away.
@@ -53,6 +53,12 @@ pub struct WorkerSettings {
     pub grace: Duration,
     /// The largest result.
     pub max_result_bytes: usize,
+    /// How many processes keep a warm Jesse and fork.
+    pub runners: usize,
+    /// Whether strategies are shut off from the machine.
+    pub sandbox: SandboxMode,
+    /// Folders that strategies may read all the same.
+    pub readable: Vec<PathBuf>,
 }
 
 /// Why a worker cannot start or go on.
@@ -88,21 +94,31 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
         let package = folder.path().join("python");
+        let [candles, bundles, snapshots] =
+            ["candles", "bundles", "snapshots"].map(|name| settings.folder.join(name));
         runner_files::write(&package)?;
         let runner = Arc::new(Runner::start(RunnerSettings {
             python: settings.python.clone(),
             package,
             folder: folder.path().to_owned(),
             max_result_bytes: settings.max_result_bytes,
+            zygotes: settings.runners,
+            sandbox: Sandbox {
+                mode: settings.sandbox,
+                readable: settings.readable.iter().chain([&candles]).cloned().collect(),
+                staging: vec![bundles.clone(), snapshots.clone()],
+            },
+            upkeep: Upkeep::default(),
         })?);
         let publisher = settings.project.clone().map(|project| {
-            let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
+            let redis = queue.redis().clone();
+            Arc::new(Publisher::new(project, snapshots, runner.clone(), blobs.inputs.clone(), redis))
         });
         let handler = Arc::new(Backtests {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
-            bundles: settings.folder.join("bundles"),
+            chunks: ChunkFiles::new(candles, blobs.inputs.clone()),
+            bundles,
+            interrupted: Interrupted::default(),
             blobs,
             runner,
         });

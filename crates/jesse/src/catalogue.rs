@@ -7,6 +7,8 @@ use jobs::{JobError, blobs::BlobId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::runner::SandboxState;
+
 /// The name of the collection of documents, and of the one document in it.
 pub const COLLECTION: &str = "catalogue";
 /// See [`COLLECTION`].
@@ -23,6 +25,9 @@ pub struct Catalogue {
     pub timeframes: Vec<String>,
     /// By name.
     pub strategies: BTreeMap<String, Strategy>,
+    /// Whether strategies are shut off from the worker's machine.
+    #[serde(default)]
+    pub sandbox: SandboxState,
 }
 
 /// The Jesse that runs the jobs. Both parts go into every cache key.

@@ -3,6 +3,7 @@
 pub mod candles;
 pub mod catalogue;
 pub mod grid;
+pub mod logs;
 pub mod plan;
 pub mod runner;
 pub mod spec;

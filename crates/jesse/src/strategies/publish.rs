@@ -128,6 +128,7 @@ impl Publisher {
             engine: engine.clone(),
             exchanges: ready.exchanges.clone(),
             timeframes: ready.timeframes.clone(),
+            sandbox: ready.sandbox.clone(),
             strategies,
         };
         loop {
@@ -247,11 +248,13 @@ impl Publisher {
                 }
             },
             // Our own trouble says nothing about the strategy: try the whole round again later.
-            Err(TaskError::Failed(error)) if error.retryable || error.code == ErrorCode::Internal => {
-                Err(TaskError::Failed(error).into())
+            Err(TaskError::Failed { error, .. }) if error.retryable || error.code == ErrorCode::Internal => {
+                Err(TaskError::from(error).into())
             }
-            Err(TaskError::Failed(error)) => Ok(broken(error)),
-            Err(error @ (TaskError::Stopped | TaskError::NoEngine(_))) => Err(error.into()),
+            Err(TaskError::Failed { error, .. }) => Ok(broken(error)),
+            Err(error @ (TaskError::Stopped | TaskError::Interrupted | TaskError::NoEngine(_))) => {
+                Err(error.into())
+            }
         }
     }
 
