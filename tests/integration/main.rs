@@ -8,6 +8,7 @@ mod bad_input;
 mod batches;
 mod harness;
 mod lifecycle;
+mod logs;
 mod mcp;
 mod same_as_jesse;
 mod scaled_out;

@@ -16,6 +16,8 @@ from runner.sandbox import Sandbox
 
 _WATCH_INTERVAL_S = 0.1
 _SHUTDOWN_S = 2.0
+# The kernel's clock for the limit is coarser than the one that it reports.
+_CPU_NEARLY = 0.9
 
 
 @dataclass
@@ -257,7 +259,7 @@ def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
         cause = task.exceeded
     elif killed_by is not None and task.kill_requested:
         cause = "killed"
-    elif killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and cpu_s >= task.request.limits.cpu_s):
+    elif killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and cpu_s >= _CPU_NEARLY * task.request.limits.cpu_s):
         cause = "cpu"
     return {
         "type": "exited",

@@ -73,7 +73,7 @@ def test_candles_can_be_read_and_not_written(boxed, tmp_path, months):
 def test_what_is_not_needed_cannot_be_seen(boxed, tmp_path, months):
     secret = tmp_path / "secret"
     secret.write_text("x")
-    for path in (secret, "/etc/passwd", "/root", "/home", "/var", "/run"):
+    for path in (secret, "/etc/passwd", "/etc/shadow", "/home", "/var", "/run", "/boot"):
         assert fate(boxed, tmp_path, months, f"os.stat({str(path)!r})") == "No such file or directory", path
 
 
