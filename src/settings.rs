@@ -154,7 +154,11 @@ impl WorkerArgs {
             max_result_bytes: (self.max_result_mb as usize) << 20,
             runners: self.runners as usize,
             sandbox: self.sandbox,
-            readable: self.sandbox_readable.iter().filter_map(|folder| std::path::absolute(folder).ok()).collect(),
+            readable: self
+                .sandbox_readable
+                .iter()
+                .filter_map(|folder| std::path::absolute(folder).ok())
+                .collect(),
         }
     }
 }

@@ -36,7 +36,8 @@ async fn what_a_strategy_prints_is_its_jobs_log_however_it_ended() {
         assert_eq!(logs(&deployment, &job).await, (200, printed.to_owned()), "{name}");
     }
     write(&deployment, "PrintsAndSleeps", "print('hello'); sys.stdout.flush(); time.sleep(60)");
-    let slow = json!({"kind": "backtest", "spec": month("PrintsAndSleeps"), "timeout_s": 2, "max_attempts": 1});
+    let slow =
+        json!({"kind": "backtest", "spec": month("PrintsAndSleeps"), "timeout_s": 2, "max_attempts": 1});
     let (_, job) = deployment.post("/v1/jobs", &slow).await;
     assert_eq!(logs(&deployment, &job).await.0, 409, "it has not ended");
     let job = deployment.post("/v1/jobs?wait=60", &slow).await.1;
@@ -63,14 +64,17 @@ async fn the_sandbox_is_told_of_and_changes_no_figure() {
     deployment.process =
         Process::up(deployment.data.path(), &["--sandbox", "off", "--project", project.to_str().unwrap()]);
     let end = std::time::Instant::now() + LIMIT;
-    while deployment.get("/health").await.1["sandbox"] != json!({"active": false, "reason": "it is switched off"}) {
+    while deployment.get("/health").await.1["sandbox"]
+        != json!({"active": false, "reason": "it is switched off"})
+    {
         assert!(std::time::Instant::now() < end, "it is not said");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let job = json!({"kind": "backtest", "spec": spec, "cache": "off"});
     let (_, second) = deployment.post("/v1/jobs?wait=120", &job).await;
     assert_eq!((&second["cached"], &second["state"]), (&json!(false), &json!("succeeded")), "{second}");
-    let (_, outside) = deployment.get(&format!("/v1/jobs/{}/result", second["job_id"].as_str().unwrap())).await;
+    let (_, outside) =
+        deployment.get(&format!("/v1/jobs/{}/result", second["job_id"].as_str().unwrap())).await;
     assert_eq!(outside["provenance"]["sandbox"], false);
     for part in ["metrics", "equity_curve", "benchmark_curve"] {
         assert_eq!(inside[part], outside[part], "{part}");

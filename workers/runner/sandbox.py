@@ -38,7 +38,7 @@ _LAST_CAPABILITY = 63
 # What programs need of a system: libraries, and how names, times and types are looked up.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/etc/ld.so.cache",
            "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/nsswitch.conf", "/etc/mime.types",
-           "/etc/ssl/certs", "/sys/devices/system/cpu", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+           "/etc/ssl/certs", "/etc/fonts", "/sys/devices/system/cpu", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -109,7 +109,7 @@ def _isolate(folder: str, paths: Iterable[str], staging: tuple[str, ...]) -> San
     with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:
         file.write("0")  # a namespace of a task's own would give it back what it is denied
     _change_root(folder, paths)
-    os.environ["TMPDIR"] = folder
+    os.environ.update(TMPDIR=folder, MPLCONFIGDIR=folder)
     return Sandbox(folder, staging, os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC))
 
 

@@ -96,11 +96,11 @@ impl Backtests {
             }
             (Err(TaskError::Interrupted), None) if self.interrupted.again(claim.run) => {
                 let message = "the runner process stopped answering while it ran this, twice: something in the strategy stops it";
-                Handled::Finished(Outcome::Failed(JobError::new(ErrorCode::EngineCrashed, message).retryable()))
+                Handled::Finished(Outcome::Failed(
+                    JobError::new(ErrorCode::EngineCrashed, message).retryable(),
+                ))
             }
-            (Err(TaskError::Interrupted), reason) => {
-                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
-            }
+            (Err(TaskError::Interrupted), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
             (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
             (Err(TaskError::NoEngine(error)), reason) => {
                 // Another worker may be better off; this one must not fail job after job meanwhile.

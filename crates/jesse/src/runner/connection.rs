@@ -109,9 +109,7 @@ pub(super) async fn listen_to_task(
                     awaited = Some(value);
                     continue;
                 }
-                Ok(FromTask::Result { value, body: false }) => {
-                    TaskEvent::Result { value, body: None }
-                }
+                Ok(FromTask::Result { value, body: false }) => TaskEvent::Result { value, body: None },
                 Ok(FromTask::Error { code, message, detail }) => {
                     let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal);
                     TaskEvent::Failed(JobError::new(code, message).with_detail(detail))

@@ -80,7 +80,10 @@ mod tests {
         let changes: [&dyn Fn(); 4] = [
             &|| fs::write(jesse.join("modes/backtest_mode.py"), "12").unwrap(),
             &|| fs::create_dir(site.path().join("numpy-2.0.dist-info")).unwrap(),
-            &|| fs::rename(site.path().join("numpy-2.0.dist-info"), site.path().join("numpy-2.1.dist-info")).unwrap(),
+            &|| {
+                fs::rename(site.path().join("numpy-2.0.dist-info"), site.path().join("numpy-2.1.dist-info"))
+                    .unwrap()
+            },
             &|| fs::remove_dir_all(&jesse).unwrap(),
         ];
         for change in changes {

@@ -30,7 +30,7 @@ use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use jobs::{ErrorCode, JobError, Progress};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use protocol::{Ready, SandboxState};
@@ -223,10 +223,9 @@ impl Runner {
         request: TaskRequest<'_>,
         stop: &CancellationToken,
     ) -> Result<TaskResult, TaskError> {
-        let deadline = Instant::now() + Duration::from_secs(request.limits.wall_s.into());
         loop {
             let zygote = self.pool.least_loaded().await.map_err(TaskError::NoEngine)?;
-            let Some(outcome) = run_on(&zygote, &request, deadline, stop).await? else {
+            let Some(outcome) = run_on(&zygote, &request, stop).await? else {
                 // It ended just now, before it was asked; another one will be there soon.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -240,7 +239,6 @@ impl Runner {
 async fn run_on(
     zygote: &Zygote,
     request: &TaskRequest<'_>,
-    deadline: Instant,
     stop: &CancellationToken,
 ) -> Result<Option<Result<TaskResult, TaskError>>, TaskError> {
     let scratch = tempfile::Builder::new().prefix("task-").tempdir_in(zygote.folder());
@@ -271,7 +269,7 @@ async fn run_on(
             watcher.kill().await;
             Err(TaskError::Stopped)
         }
-        () = tokio::time::sleep_until(deadline) => {
+        () = tokio::time::sleep(Duration::from_secs(wall_s.into())) => {
             watcher.kill().await;
             Err(timeout(wall_s).into())
         }

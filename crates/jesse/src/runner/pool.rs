@@ -49,7 +49,8 @@ impl Pool {
         }
         let seats = settings.zygotes.max(1);
         let board = Arc::new(Board::new(vec![Seat::Starting; seats]));
-        let (settings, numbers, stop) = (Arc::new(settings), Arc::new(AtomicU64::new(0)), CancellationToken::new());
+        let (settings, numbers, stop) =
+            (Arc::new(settings), Arc::new(AtomicU64::new(0)), CancellationToken::new());
         let keep = |seat| {
             let keeper = Keeper {
                 seat,
@@ -184,7 +185,9 @@ impl Keeper {
                     return served > SERVED_WELL;
                 }
                 Change::Silent => {
-                    tracing::error!("a runner process does not answer; it is killed, and its runs are handed back");
+                    tracing::error!(
+                        "a runner process does not answer; it is killed, and its runs are handed back"
+                    );
                     zygote.ended().await;
                     return true;
                 }

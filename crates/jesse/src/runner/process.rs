@@ -65,7 +65,8 @@ impl Zygote {
         let folder = tempfile::Builder::new().prefix(&prefix).rand_bytes(4).tempdir_in(&settings.folder);
         let folder = folder.map_err(|error| format!("no folder for the runner: {error}"))?;
         let socket = folder.path().join("s");
-        let listener = UnixListener::bind(&socket).map_err(|error| format!("no socket for the runner: {error}"))?;
+        let listener =
+            UnixListener::bind(&socket).map_err(|error| format!("no socket for the runner: {error}"))?;
         let (tasks, stop, ended) = (Tasks::new(), stop.child_token(), CancellationToken::new());
         let (pong, pongs) = watch::channel(Pong::default());
         let (serving, mut served) = watch::channel(None);

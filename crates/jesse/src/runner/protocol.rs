@@ -174,8 +174,12 @@ mod tests {
         let mut two = encode(&message);
         two.extend_from_slice(&[0, 0, 0, 3, b'B', 1, 2]);
         let mut stream = two.as_slice();
-        assert!(matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Json(read)) if read == message));
-        assert!(matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Body(body)) if body == [1, 2][..]));
+        assert!(
+            matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Json(read)) if read == message)
+        );
+        assert!(
+            matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Body(body)) if body == [1, 2][..])
+        );
         assert!(read(&mut stream, MAX_FRAME).await.unwrap().is_none());
         for wrong in [
             &[0, 0, 0, 0][..],
