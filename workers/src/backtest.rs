@@ -100,8 +100,9 @@ impl Backtests {
                     JobError::new(ErrorCode::EngineCrashed, message).retryable(),
                 ))
             }
-            (Err(TaskError::Interrupted), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
-            (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
+            (Err(TaskError::Stopped | TaskError::Interrupted), reason) => {
+                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
+            }
             (Err(TaskError::NoEngine(error)), reason) => {
                 // Another worker may be better off; this one must not fail job after job meanwhile.
                 tracing::warn!(run.id = %claim.run, error = chain(&error), "a run is handed back: Jesse is not there");

@@ -15,7 +15,7 @@ use jobs::{ErrorCode, JobError};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{RunnerSettings, installed, process::Zygote, protocol::Ready};
+use super::{RunnerSettings, SandboxMode, installed, process::Zygote, protocol::Ready};
 
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -174,6 +174,13 @@ impl Keeper {
     /// Serves with this zygote and its successors, until one of them is gone before there is a successor. Answers whether that
     /// one had served for a while.
     async fn serve(&self, mut zygote: Arc<Zygote>) -> bool {
+        let sandbox = &zygote.ready().sandbox;
+        if self.settings.sandbox.mode == SandboxMode::Auto && !sandbox.active {
+            tracing::warn!(
+                reason = sandbox.reason,
+                "strategies run without a sandbox, with this user's rights: the kernel does not allow one"
+            );
+        }
         loop {
             self.show(Seat::Serving(zygote.clone()));
             let installed = self.installed(zygote.ready()).await;
