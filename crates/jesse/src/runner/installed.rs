@@ -70,27 +70,25 @@ mod tests {
         let jesse = site.path().join("jesse");
         fs::create_dir_all(jesse.join("modes")).unwrap();
         fs::write(jesse.join("modes/backtest_mode.py"), "1").unwrap();
-        let now = || fingerprint(&[site.path().to_owned()], &jesse);
-        let mut last = now();
+        let look = || fingerprint(&[site.path().to_owned()], &jesse);
+        let mut last = look();
         for folder in [site.path(), &jesse, &jesse.join("modes")] {
             fs::create_dir(folder.join(PASSING)).unwrap();
             fs::write(folder.join(PASSING).join("x.pyc"), "").unwrap();
         }
-        assert_eq!(now(), last);
-        let changes: [&dyn Fn(); 4] = [
-            &|| fs::write(jesse.join("modes/backtest_mode.py"), "12").unwrap(),
-            &|| fs::create_dir(site.path().join("numpy-2.0.dist-info")).unwrap(),
-            &|| {
-                fs::rename(site.path().join("numpy-2.0.dist-info"), site.path().join("numpy-2.1.dist-info"))
-                    .unwrap()
-            },
-            &|| fs::remove_dir_all(&jesse).unwrap(),
+        assert_eq!(look(), last);
+        let version = |version: &str| site.path().join(format!("numpy-{version}.dist-info"));
+        let changes: [&dyn Fn() -> io::Result<()>; 4] = [
+            &|| fs::write(jesse.join("modes/backtest_mode.py"), "12"),
+            &|| fs::create_dir(version("2.0")),
+            &|| fs::rename(version("2.0"), version("2.1")),
+            &|| fs::remove_dir_all(&jesse),
         ];
         for change in changes {
-            change();
-            let changed = now();
-            assert_ne!(changed, last);
-            last = changed;
+            change().unwrap();
+            let now = look();
+            assert_ne!(now, last);
+            last = now;
         }
     }
 }
