@@ -3,10 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
+use jesse::runner::SandboxMode;
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -132,6 +134,18 @@ pub struct WorkerArgs {
     /// Megabytes of candles and code kept on the worker's disk; what was used longest ago goes, never what is in use
     #[arg(long, env = "JESSE_JOBS_WORKER_CACHE_MB", default_value_t = 20_480, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub worker_cache_mb: u64,
+    /// Processes that keep Jesse imported and start runs; one starts over a hundred a second
+    #[arg(long, env = "JESSE_JOBS_RUNNERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub runners: u32,
+
+    /// Whether strategies are shut off from network, files and processes of this machine: off, on (or nothing runs), or auto
+    /// (where the kernel allows it; /health says)
+    #[arg(long, env = "SANDBOX", default_value = "auto", value_parser = SandboxMode::from_str)]
+    pub sandbox: SandboxMode,
+
+    /// Folders that strategies may read in the sandbox, beside Python and their own code (comma-separated)
+    #[arg(long, env = "JESSE_JOBS_SANDBOX_READABLE", value_delimiter = ',')]
+    pub sandbox_readable: Vec<PathBuf>,
 }
 
 impl WorkerArgs {
@@ -151,6 +165,13 @@ impl WorkerArgs {
             cache_max_bytes: self.cache_max_bytes,
             max_result_bytes: (self.max_result_mb as usize) << 20,
             cache_bytes: self.worker_cache_mb << 20,
+            runners: self.runners as usize,
+            sandbox: self.sandbox,
+            readable: self
+                .sandbox_readable
+                .iter()
+                .filter_map(|folder| std::path::absolute(folder).ok())
+                .collect(),
         }
     }
 }

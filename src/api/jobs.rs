@@ -192,6 +192,17 @@ pub(super) async fn result(
     Ok(unless_unchanged(&headers, &tag, || Json(&body).into_response()))
 }
 
+/// Text that a strategy wrote: nothing that a browser should make anything else of.
+pub(super) async fn logs(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let text = api.service.logs(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, text))
+}
+
 pub(super) async fn chart(
     State(api): State<Api>,
     InPath(id): InPath<String>,

@@ -89,6 +89,7 @@ impl Api {
             .route("/v1/jobs/{id}", get(jobs::get))
             .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
             .route("/v1/jobs/{id}/result", get(jobs::result))
+            .route("/v1/jobs/{id}/logs", get(jobs::logs))
             .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
             .route("/v1/strategies", get(strategies::list).post(strategies::write))
             .route("/v1/strategies/validate", post(strategies::validate))

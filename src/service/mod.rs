@@ -108,9 +108,9 @@ impl Service {
         &self.inner.queue
     }
 
-    /// Whether a worker has ever said what it can run.
-    pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
-        Ok(self.inner.published.catalogue().await?.is_some())
+    /// What workers have said that they can run, if one ever has.
+    pub async fn published(&self) -> Result<Option<Arc<Catalogue>>, ServiceError> {
+        Ok(self.inner.published.catalogue().await?)
     }
 
     /// What exists. With the worker in this process what is on its disk right now, else what was last published.
@@ -201,6 +201,34 @@ impl Service {
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);
         Ok(ResultBody { blob: receipt.blob, fields })
+    }
+
+    /// What a job that has ended has printed, as text: all of it, or its begin and its end.
+    pub async fn logs(&self, tenant: &TenantId, job: JobId) -> Result<String, ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        if view.kind == Kind::Batch {
+            let message =
+                format!("job {job} is a batch, which prints nothing; ask for the logs of one of its jobs");
+            return Err(ServiceError::new(Code::JobNotFound, message));
+        }
+        if view.state == JobState::Succeeded {
+            let body = self.result(tenant, job).await?.fields;
+            let logs = body.get("logs").map_or("{\"output\":\"\"}", |logs| logs.get());
+            let logs: jesse::logs::Logs = serde_json::from_str(logs)
+                .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
+            return Ok(logs.output);
+        }
+        let Some(error) = view.error.filter(|_| view.state.is_terminal()) else {
+            let state = view.state.as_str();
+            let message = format!("the job is {state}; logs are kept of jobs that succeeded or failed");
+            return Err(ServiceError::new(Code::ResultNotReady, message));
+        };
+        let Some(blob) = jesse::logs::referred(&error) else {
+            return Ok(String::new());
+        };
+        let text = self.inner.results.get(&blob).await.map_err(jobs::QueueError::from)?;
+        let evicted = || ServiceError::new(Code::ResultEvicted, "the job's logs are not stored any more");
+        Ok(String::from_utf8_lossy(&text.ok_or_else(evicted)?).into_owned())
     }
 
     /// All candles that are stored.

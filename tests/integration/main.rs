@@ -9,6 +9,7 @@ mod batches;
 mod cache;
 mod harness;
 mod lifecycle;
+mod logs;
 mod mcp;
 mod parents;
 mod same_as_jesse;

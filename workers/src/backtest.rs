@@ -11,7 +11,7 @@ use jesse::{
         Series, Source,
         store::{ChunkFiles, StoreError},
     },
-    catalogue::{Engine, Market},
+    catalogue::Market,
     disk_cache::InUse,
     plan::{BacktestPlan, cache_key, facets, key_of_tenant},
     runner::{Runner, TaskError, TaskRequest, TaskResult},
@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attend::{attend, unavailable, unreadable},
+    attend::{Attendant, unavailable, unreadable},
     code::{Code, CodeError},
 };
 
@@ -68,6 +68,7 @@ pub(crate) struct Backtests {
     pub(crate) runner: Arc<Runner>,
     pub(crate) chunks: ChunkFiles,
     pub(crate) code: Code,
+    pub(crate) attendant: Arc<Attendant>,
 }
 
 impl Backtests {
@@ -76,7 +77,7 @@ impl Backtests {
         let Assignment { claim, stop } = assignment;
         let stopping = CancellationToken::new();
         let compute = self.compute(&claim, &stopping);
-        attend(&claim, stop, &stopping, compute).await
+        self.attendant.attend(&claim, stop, &stopping, compute).await
     }
 
     async fn compute(&self, claim: &Claim, stop: &CancellationToken) -> Result<StoredResult, TaskError> {
@@ -84,8 +85,6 @@ impl Backtests {
             serde_json::from_str(&claim.request).map_err(|error| unreadable(claim, &error))?;
         let plan: BacktestPlan =
             serde_json::from_str(&claim.plan).map_err(|error| unreadable(claim, &error))?;
-        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
-        let engine = publish::engine(&ready);
         let code = self.code.get(&plan.bundles).await.map_err(|error| match error {
             CodeError::Conflict(why) => JobError::new(ErrorCode::InvalidSpec, format!("routes: {why}")),
             error => unavailable(claim, "code", &error),
@@ -104,7 +103,7 @@ impl Backtests {
             result = running => result?,
             never = self.record_progress(claim, receiver) => match never {},
         };
-        self.store(claim, (&spec, &plan), engine, result).await
+        self.store(claim, (&spec, &plan), result).await
     }
 
     /// Records progress for as long as it is polled.
@@ -143,9 +142,9 @@ impl Backtests {
         &self,
         claim: &Claim,
         (spec, plan): (&BacktestSpec, &BacktestPlan),
-        engine: Engine,
         result: TaskResult,
     ) -> Result<StoredResult, TaskError> {
+        let engine = publish::engine(&result.engine);
         let body = result.body.unwrap_or_default();
         let bytes = body.len() as u64;
         // A name that nobody else has: the body can be deleted whoever else found the same.
@@ -166,6 +165,7 @@ impl Backtests {
             "config": config(spec, plan),
             "cache_key": cache_key,
             "seed": SEED,
+            "sandbox": result.engine.sandbox.active,
         });
         let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
             JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))

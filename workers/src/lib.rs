@@ -20,7 +20,7 @@ use apalis_core::error::BoxDynError;
 use jesse::{
     candles::store::{self, ChunkFiles},
     disk_cache::DiskCache,
-    runner::{Runner, RunnerSettings},
+    runner::{Runner, RunnerSettings, Sandbox, SandboxMode, Upkeep},
     strategies::publish::Publisher,
 };
 use jobs::{
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use metrics::RunMetrics;
 
+use attend::Attendant;
 use backtest::Backtests;
 use code::Code;
 use parents::Parents;
@@ -76,6 +77,12 @@ pub struct WorkerSettings {
     pub cache_max_bytes: u64,
     /// How many bytes of candles and code it keeps on its disk, beside those in use.
     pub cache_bytes: u64,
+    /// How many processes keep a warm Jesse and fork.
+    pub runners: usize,
+    /// Whether strategies are shut off from the machine.
+    pub sandbox: SandboxMode,
+    /// Folders that strategies may read all the same.
+    pub readable: Vec<PathBuf>,
 }
 
 /// Why a worker cannot start or go on.
@@ -120,16 +127,25 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
         let package = folder.path().join("python");
+        let [candles, bundles, snapshots] =
+            ["candles", "bundles", "snapshots"].map(|name| settings.folder.join(name));
         runner_files::write(&package)?;
         let runner = Arc::new(Runner::start(RunnerSettings {
             python: settings.python.clone(),
             package,
             folder: folder.path().to_owned(),
             max_result_bytes: settings.max_result_bytes,
+            zygotes: settings.runners,
+            sandbox: Sandbox {
+                mode: settings.sandbox,
+                readable: settings.readable.iter().chain([&candles]).cloned().collect(),
+                staging: vec![bundles.clone(), snapshots.clone()],
+            },
+            upkeep: Upkeep::default(),
         })?);
         let publisher = settings.project.clone().map(|project| {
-            let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner.clone(), blobs.inputs.clone(), redis))
+            let redis = queue.redis().clone();
+            Arc::new(Publisher::new(project, snapshots, runner.clone(), blobs.inputs.clone(), redis))
         });
         let parents = Parents {
             queue: queue.clone(),
@@ -139,11 +155,18 @@ impl Worker {
         let cache = DiskCache::new(settings.folder.clone(), CACHED, settings.cache_bytes)?;
         let cache = Arc::new(cache);
         let code = || Code { cache: cache.clone(), blobs: blobs.inputs.clone() };
-        let validations = Validations { blobs: blobs.clone(), runner: runner.clone(), code: code() };
+        let attendant = Arc::new(Attendant::new(blobs.clone()));
+        let validations = Validations {
+            blobs: blobs.clone(),
+            runner: runner.clone(),
+            code: code(),
+            attendant: attendant.clone(),
+        };
         let backtests = Backtests {
             queue: queue.clone(),
             chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
             code: code(),
+            attendant,
             blobs,
             runner,
         };

@@ -18,6 +18,7 @@ files!(
     "imports.py",
     "limits.py",
     "protocol.py",
+    "sandbox.py",
     "strategies.py",
     "validate.py",
     "warmup.py",

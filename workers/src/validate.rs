@@ -20,7 +20,7 @@ use serde_json::{json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attend::{attend, unavailable, unreadable},
+    attend::{Attendant, unavailable, unreadable},
     code::Code,
 };
 
@@ -33,6 +33,7 @@ pub(crate) struct Validations {
     pub(crate) blobs: Blobs,
     pub(crate) runner: Arc<Runner>,
     pub(crate) code: Code,
+    pub(crate) attendant: Arc<Attendant>,
 }
 
 impl Validations {
@@ -41,7 +42,7 @@ impl Validations {
         let Assignment { claim, stop } = assignment;
         let stopping = CancellationToken::new();
         let compute = self.compute(&claim, &stopping);
-        attend(&claim, stop, &stopping, compute).await
+        self.attendant.attend(&claim, stop, &stopping, compute).await
     }
 
     async fn compute(&self, claim: &Claim, stop: &CancellationToken) -> Result<StoredResult, TaskError> {
@@ -49,7 +50,6 @@ impl Validations {
             serde_json::from_str(&claim.request).map_err(|error| unreadable(claim, &error))?;
         let plan: ValidationPlan =
             serde_json::from_str(&claim.plan).map_err(|error| unreadable(claim, &error))?;
-        let ready = self.runner.ready().await.map_err(TaskError::NoEngine)?;
         let draft = std::slice::from_ref(&spec.draft);
         let code = self.code.get(draft).await.map_err(|error| unavailable(claim, "draft", &error))?;
         let request = TaskRequest {
@@ -73,7 +73,7 @@ impl Validations {
         let file = claim.fence.to_string();
         let stored = self.blobs.results.put_as(&file, body.into()).await;
         let (blob, stored_bytes) = stored.map_err(|error| unavailable(claim, "blob store", &error))?;
-        let engine = publish::engine(&ready);
+        let engine = publish::engine(&found.engine);
         let provenance = json!({"draft": spec.draft, "engine": engine}).to_string();
         let provenance = RawValue::from_string(provenance).map_err(|error| unreadable(claim, &error))?;
         Ok(StoredResult {

@@ -7,6 +7,8 @@ use jobs::{JobError, blobs::BlobId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::runner::SandboxState;
+
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalogue {
@@ -22,6 +24,8 @@ pub struct Catalogue {
     pub conflicts: BTreeMap<String, String>,
     /// Those that a client has written, and when (milliseconds since 1970).
     pub written: BTreeMap<String, i64>,
+    /// Whether strategies are shut off from the workers' machines, on all of them.
+    pub sandbox: SandboxState,
 }
 
 /// The Jesse that runs the jobs. Both parts go into every cache key.

@@ -4,6 +4,7 @@ pub mod candles;
 pub mod catalogue;
 pub mod disk_cache;
 pub mod grid;
+pub mod logs;
 pub mod monte_carlo;
 pub mod optimize;
 pub mod parent;

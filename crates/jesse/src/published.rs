@@ -25,7 +25,10 @@ use jobs::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Catalogue, Engine, Exchange, Strategy};
+use crate::{
+    catalogue::{Catalogue, Engine, Exchange, Strategy},
+    runner::SandboxState,
+};
 
 const PUBLICATIONS: &str = "catalogue";
 const PUBLISHERS: &str = "publishers";
@@ -50,6 +53,9 @@ pub struct Publication {
     pub timeframes: Vec<String>,
     /// By name.
     pub strategies: BTreeMap<String, Strategy>,
+    /// Whether strategies are shut off from the worker's machine.
+    #[serde(default)]
+    pub sandbox: SandboxState,
     /// What people call the project.
     #[serde(default)]
     pub project: String,
@@ -157,7 +163,11 @@ pub fn merge(publications: &[(String, &Publication)], written: &Written) -> Opti
             by_clients.insert(name.clone(), *written_ms);
         }
     }
-    Some(Catalogue { engine, exchanges, timeframes, strategies, conflicts, written: by_clients })
+    // What is said of all is what holds for the weakest.
+    let weakest =
+        publications.iter().map(|(_, publication)| &publication.sandbox).min_by_key(|sandbox| sandbox.active);
+    let sandbox = weakest.cloned().unwrap_or_default();
+    Some(Catalogue { engine, exchanges, timeframes, strategies, conflicts, written: by_clients, sandbox })
 }
 
 /// A catalogue, and the hashes of the documents that it was made from.
@@ -314,6 +324,7 @@ mod tests {
             exchanges: BTreeMap::new(),
             timeframes: Vec::new(),
             strategies: strategies.iter().map(|(name, code)| ((*name).into(), strategy(code))).collect(),
+            sandbox: SandboxState::default(),
             project: project.into(),
             engine_since_ms: 0,
             since_ms: BTreeMap::new(),

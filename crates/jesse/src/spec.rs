@@ -591,6 +591,7 @@ mod tests {
             ]),
             conflicts: BTreeMap::new(),
             written: BTreeMap::new(),
+            sandbox: crate::runner::SandboxState::default(),
         }
     }
 

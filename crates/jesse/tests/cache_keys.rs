@@ -7,6 +7,7 @@ use jesse::{
     candles::{Series, Source},
     catalogue::{Catalogue, Engine, Exchange, Hyperparameter, HyperparameterType, Market, Strategy},
     plan::{PlannedSeries, cache_key, key_of_tenant},
+    runner::SandboxState,
     spec::{BacktestRequest, BacktestSpec},
 };
 use jobs::{CacheKey, TenantId, blobs::BlobId};
@@ -35,6 +36,7 @@ fn catalogue() -> Catalogue {
         leverage_modes: vec!["cross".into(), "isolated".into()],
         simulation_model: None,
         annualization: None,
+        settlement_currency: None,
     };
     let parameter = |name: &str, kind, default: Value| Hyperparameter {
         name: name.into(),
@@ -60,6 +62,9 @@ fn catalogue() -> Catalogue {
         exchanges: EXCHANGES.iter().zip(fees).map(|(name, fee)| ((*name).into(), exchange(fee))).collect(),
         timeframes: TIMEFRAMES.map(str::to_owned).to_vec(),
         strategies: STRATEGIES.iter().map(|name| ((*name).into(), strategy(name))).collect(),
+        conflicts: BTreeMap::new(),
+        written: BTreeMap::new(),
+        sandbox: SandboxState::default(),
     }
 }
 

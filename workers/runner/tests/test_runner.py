@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -396,14 +397,75 @@ def test_cpu_limit(parent, tmp_path, months, act):
 
 def test_print_flood_is_bounded(parent, tmp_path, months):
     task = parent.run("backtest", spec(acting(tmp_path, "while True: print('x' * 1000)"), months), {"file_mb": 1})
-    assert "File too large" in error(task, "strategy_error")["message"]
+    assert "a file may have 1 MB, and so may all that is printed" in error(task, "strategy_error")["message"]
     assert os.path.getsize(f"{task.scratch}/output.log") <= 1024 * 1024
 
 
-def test_output_tail(parent, tmp_path, months):
-    bundle = acting(tmp_path, "print('a' * 500)\nos.write(2, b'\\xff')")
-    body = json.loads(parent.run("backtest", spec(bundle, months)).body)
-    assert 60_000 < len(body["logs"]["output"]) <= 65_536 and "\ufffd" in body["logs"]["output"]
+def test_file_limit(parent, tmp_path, months):
+    bundle = acting(tmp_path, "open('big', 'wb').write(bytes(2**21))")
+    task = parent.run("backtest", spec(bundle, months), {"file_mb": 1})
+    assert "a file may have 1 MB" in error(task, "strategy_error")["message"]
+    assert os.path.getsize(f"{task.scratch}/big") == 2**20
+
+
+BOMBS = {
+    "processes": "while True:\n    try: os.fork()\n    except OSError: pass",
+    "daemons": """
+        while True:
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork(): os._exit(0)
+                time.sleep(30)
+    """,
+    # Their stacks count as memory, so that most of the attempts fail.
+    "threads": """
+        import threading
+        while True:
+            try: threading.Thread(target=time.sleep, args=(30,)).start()
+            except RuntimeError: pass
+    """,
+}
+
+
+@pytest.mark.parametrize("bomb", ["processes", "threads"])
+def test_bomb(parent, tmp_path, months, bomb):
+    task = parent.run("backtest", spec(acting(tmp_path, BOMBS[bomb]), months), {"processes": 16})
+    assert (task.exited["signal"], task.exited["cause"]) == (signal.SIGKILL, "processes")
+    eventually(lambda: not children(parent))
+
+
+def children(parent):
+    pid = parent.ready["pid"]
+    return open(f"/proc/{pid}/task/{pid}/children").read().split()
+
+
+def test_cpu_limit_counts_all_processes(parent, tmp_path, months):
+    bundle = acting(tmp_path, """
+        for _ in range(8):  # each within its own limit
+            if os.fork() == 0:
+                while True: pass
+        time.sleep(60)
+    """)
+    task = parent.run("backtest", spec(bundle, months), {"cpu_s": 1})
+    assert task.exited["cause"] == "cpu"
+
+
+def test_output_has_begin_and_end_and_says_what_is_left_out(parent, tmp_path, months):
+    bundle = acting(tmp_path, """
+        if self.index == 0: print("first")
+        print("a" * 500)
+        if self.index == 479:
+            print("last")
+            sys.stdout.flush()
+            os.write(2, b"\\xff")
+    """)
+    task = parent.run("backtest", spec(bundle, months))
+    body = json.loads(task.body)
+    output = body["logs"]["output"]
+    assert output.startswith("first\n") and output.endswith("last\n\ufffd")
+    assert 60_000 < len(output) <= 65_600
+    (cut,) = re.findall(r"\[\.\.\. (\d+) bytes are left out here \.\.\.\]", output)
+    assert int(cut) == os.path.getsize(f"{task.scratch}/output.log") - 64 * 1024
 
 
 def test_no_credentials(parent, tmp_path, months):

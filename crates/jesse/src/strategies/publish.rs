@@ -133,6 +133,7 @@ impl Publisher {
             engine: engine.clone(),
             exchanges: ready.exchanges.clone(),
             timeframes: ready.timeframes.clone(),
+            sandbox: ready.sandbox.clone(),
             strategies,
             project: self.project_name(),
             engine_since_ms: 0,
@@ -275,11 +276,13 @@ impl Publisher {
                 }
             },
             // Our own trouble says nothing about the strategy: try the whole round again later.
-            Err(TaskError::Failed(error)) if error.retryable || error.code == ErrorCode::Internal => {
-                Err(TaskError::Failed(error).into())
+            Err(TaskError::Failed { error, .. }) if error.retryable || error.code == ErrorCode::Internal => {
+                Err(TaskError::from(error).into())
             }
-            Err(TaskError::Failed(error)) => Ok(broken(error)),
-            Err(error @ (TaskError::Stopped | TaskError::NoEngine(_))) => Err(error.into()),
+            Err(TaskError::Failed { error, .. }) => Ok(broken(error)),
+            Err(error @ (TaskError::Stopped | TaskError::Interrupted | TaskError::NoEngine(_))) => {
+                Err(error.into())
+            }
         }
     }
 
