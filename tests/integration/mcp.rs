@@ -80,7 +80,10 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     let client = connect(&deployment).await;
     let tools = client.list_all_tools().await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_ref()).collect();
-    assert_eq!(names, ["strategy_list", "candles_list", "backtest", "job_get", "job_cancel"]);
+    assert_eq!(
+        names,
+        ["strategy_list", "candles_list", "backtest", "job_get", "job_cancel", "cache_invalidate"]
+    );
 
     let strategies = call_checked(&client, "strategy_list", json!({})).await;
     let strategies = structured(&strategies)["strategies"].as_array().unwrap().clone();
