@@ -253,7 +253,7 @@ class Follower(threading.Thread):
         found = self.redis.call("XREAD", "COUNT", 2000, "STREAMS", PREFIX + "events", self.last)
         for entry, fields in found[0][1] if found else []:
             if fields[0] == b"job" and fields[3].decode() in STATES:
-                self.ends[fields[1].decode()] += 1
+                self.ends.update(fields[1].decode().split())
             elif fields[0] in (b"run", b"runs"):
                 at = int(entry.split(b"-")[0]) / 1000
                 for run in fields[1].decode().split():

@@ -122,7 +122,8 @@ async fn results_are_invalidated_over_http_mcp_and_the_command_line() {
 #[tokio::test]
 async fn a_run_that_an_invalidation_overtakes_is_not_reused_but_whoever_waits_gets_all_of_it() {
     let deployment = Deployment::start(&["--workers", "1"]);
-    let spec = json!({"start_date": "2023-01-03", "finish_date": "2023-04-30", "timeframe": "1m", "fast_mode": false, "warm_up_candles": 100});
+    let spec =
+        json!({"finish_date": "2023-03-20", "timeframe": "1m", "fast_mode": false, "warm_up_candles": 100});
     let spec = with(month("Breakout"), &spec);
     let (_, job) = deployment.post("/v1/jobs", &json!({"kind": "backtest", "spec": spec})).await;
     let id = job["job_id"].as_str().unwrap();

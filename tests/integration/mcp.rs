@@ -92,7 +92,8 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "walk_forward",
             "monte_carlo",
             "job_get",
-            "job_cancel"
+            "job_cancel",
+            "cache_invalidate"
         ]
     );
 
