@@ -102,7 +102,8 @@ fn always() -> Vec<Tool> {
         tool::<Validation>(
             STRATEGY_VALIDATE,
             "Validate a strategy",
-            "Check a strategy without storing it: imports it, looks at its methods and hyperparameters, and tells file and line \
+            "Check a strategy without storing it: its syntax and, where writing is allowed, by importing it, its methods and \
+             hyperparameters. Tells file and line \
              of each mistake. Files that are not given are those of the strategy of that name.",
             &merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]),
             Effect::Submits,

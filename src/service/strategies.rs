@@ -171,7 +171,8 @@ impl Service {
         files.map_err(|error| ServiceError::internal("a bundle cannot be read", &error))
     }
 
-    /// Looks for what is wrong with a strategy. What is not given is taken from the strategy of that name as it is now. The
+    /// Looks for what is wrong with a strategy; as long as clients may not write strategies, without running any of its code,
+    /// so only at its syntax. What is not given is taken from the strategy of that name as it is now. The
     /// answer says either what was found, or, if that takes longer than `wait`, which job to ask.
     pub async fn validate(
         &self,
@@ -274,7 +275,7 @@ impl Service {
         let unreadable = |error: std::io::Error| ServiceError::internal("a draft cannot be packed", &error);
         let packed = bundle::pack(&draft.files, draft.files.keys(), &BTreeMap::new()).map_err(unreadable)?;
         let id = self.inner.inputs.put(packed.into()).await.map_err(jobs::QueueError::from)?;
-        let spec = ValidationSpec::new(&draft, id);
+        let spec = ValidationSpec::new(&draft, id, self.writable);
         let mut cache = CacheMode::Use;
         loop {
             let (job, accepted) = self.submit_validation(tenant, &spec, &catalogue, cache).await?;

@@ -56,7 +56,7 @@ async fn a_strategy_is_read_with_what_it_imports() {
 
 #[tokio::test]
 async fn a_validation_says_what_is_wrong_where_or_what_can_be_set() {
-    let deployment = Deployment::shared();
+    let deployment = Deployment::start(&["--allow-strategy-write"]);
     let validate = async |body: Value| deployment.post("/v1/strategies/validate?wait=120", &body).await;
     let (status, sound) = validate(json!({"source": source("Sound.")})).await;
     assert_eq!((status, &sound["valid"], &sound["name"]), (200, &json!(true), &json!("Mine")), "{sound}");
@@ -116,6 +116,12 @@ async fn writing_is_refused_unless_it_is_allowed() {
     assert_eq!((status, &problem["code"]), (403, &json!("writing_not_allowed")), "{problem}");
     let delete = deployment.client.delete(deployment.url("/v1/strategies/SmaCross")).send().await.unwrap();
     assert_eq!(delete.status(), 403);
+    // Importing is running code too: what would end the import is not noticed, what cannot be parsed is.
+    for (tail, valid) in [("\nraise SystemExit\n", true), ("\nif:\n", false)] {
+        let new = json!({"source": source("Not run.") + tail});
+        let (status, found) = deployment.post("/v1/strategies/validate?wait=120", &new).await;
+        assert_eq!((status, &found["valid"]), (200, &json!(valid)), "{found}");
+    }
     let client = connect(&deployment).await;
     let tools = client.list_all_tools().await.unwrap();
     assert!(tools.iter().all(|tool| tool.name != "strategy_write"));

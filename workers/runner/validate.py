@@ -45,7 +45,9 @@ def run(args: dict, session: Any) -> tuple[dict, None]:
     for error in project.errors(scanned["files"]):
         report.error(error["message"], error["file"], error["line"], error["column"])
     parameters, doc = [], ""
-    if not report.errors:
+    if not report.errors and not args.get("import", True):
+        _look_at_source(name, report)
+    elif not report.errors:
         session.phase = "import"
         strategy = _load(name, report)
         if strategy is not None:
@@ -57,6 +59,15 @@ def run(args: dict, session: Any) -> tuple[dict, None]:
     found = {"valid": not report.errors, "errors": report.errors, "warnings": report.warnings, "hyperparameters": parameters,
              "doc": doc, "files": scanned["files"], "requires": scanned["requires"]}
     return found, None
+
+
+def _look_at_source(name: str, report: _Report) -> None:
+    """What can be said without running any of it: importing a module is running code."""
+    source = f"strategies/{name}/__init__.py"
+    line = _line(source, name)
+    if line is None:
+        report.error(f"no class {name}(Strategy) is defined", source)
+    report.warn("only the syntax was looked at: strategies cannot be written here, so none of their code is run", source, line)
 
 
 def _load(name: str, report: _Report) -> type[Strategy] | None:

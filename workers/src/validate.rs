@@ -54,7 +54,7 @@ impl Validations {
         let code = self.code.get(draft).await.map_err(|error| unavailable(claim, "draft", &error))?;
         let request = TaskRequest {
             task: "validate",
-            args: json!({"bundle": code.path(), "strategy": spec.strategy}),
+            args: json!({"bundle": code.path(), "strategy": spec.strategy, "import": spec.import}),
             limits: plan.limits,
             progress: None,
         };

@@ -64,7 +64,7 @@ class Parent:
             stdout=subprocess.PIPE,
         )
         threading.Thread(target=self._accept, daemon=True).start()
-        assert self._ready.wait(20), "the runner is not ready"
+        assert self._ready.wait(60), "the runner is not ready"
 
     def _accept(self):
         while True:

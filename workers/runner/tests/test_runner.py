@@ -764,6 +764,15 @@ def test_validate_checks_hyperparameters(parent, tmp_path, entry, words):
     assert [words in mistake["message"] and mistake["line"] == 10 for mistake in found["errors"]] == [True], found
 
 
+def test_validate_without_an_import_runs_nothing(parent, tmp_path):
+    write(tmp_path, {"strategies/Mine/__init__.py": "raise SystemExit\n" + SOUND})
+    args = {"bundle": str(tmp_path), "strategy": "Mine", "import": False}
+    found = parent.run("validate", args).last["value"]
+    assert found["valid"] and "only the syntax" in found["warnings"][0]["message"] and found["hyperparameters"] == []
+    write(tmp_path, {"strategies/Mine/__init__.py": "x = 1"})
+    assert not parent.run("validate", args).last["value"]["valid"]
+
+
 def test_validate_warns(parent, tmp_path):
     source = SOUND.replace("class Mine", "class Yours") + """
     def should_short(self):

@@ -193,13 +193,15 @@ pub struct ValidationSpec {
     pub draft: BlobId,
     /// Their paths, with their bytes.
     pub files: BTreeMap<String, u64>,
+    /// Whether the code may be run, which importing it is; without that only its syntax is looked at.
+    pub import: bool,
 }
 
 impl ValidationSpec {
     /// Of a draft that is stored under this id.
-    pub fn new(draft: &Draft, id: BlobId) -> Self {
+    pub fn new(draft: &Draft, id: BlobId, import: bool) -> Self {
         let files = draft.files.iter().map(|(path, bytes)| (path.clone(), bytes.len() as u64)).collect();
-        Self { strategy: draft.name.clone(), draft: id, files }
+        Self { strategy: draft.name.clone(), draft: id, files, import }
     }
 
     /// The key under which the report is stored.
@@ -210,6 +212,7 @@ impl ValidationSpec {
             Kind::StrategyValidate.as_str(),
             self.strategy,
             self.draft,
+            self.import,
             jesse_version,
             semantics,
             environment
