@@ -13,7 +13,7 @@ use jesse::candles::{
 };
 use jobs::private_redis::PrivateRedis;
 
-use super::{DataFolder, LockError, RoleError, data, open_queue};
+use super::{DataFolder, LockError, RoleError, data, open_blobs, open_queue};
 use crate::settings::StorageSettings;
 
 /// Why candles were not imported or made.
@@ -190,7 +190,8 @@ async fn open(
         },
     };
     let queue = open_queue(&url, storage)?;
-    Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
+    let blobs = open_blobs(&storage.data, folder, &queue).await?;
+    Ok((CandleStore::new(queue.redis().clone(), blobs.inputs), private))
 }
 
 async fn close(private: Option<(PrivateRedis, DataFolder)>) {
