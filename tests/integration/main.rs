@@ -6,8 +6,10 @@
 mod backtests;
 mod bad_input;
 mod batches;
+mod candles;
 mod harness;
 mod lifecycle;
 mod mcp;
+mod postgres;
 mod same_as_jesse;
 mod scaled_out;

@@ -264,6 +264,7 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
         "fast_mode": spec.fast_mode,
         "benchmark": spec.benchmark,
         "seed": SEED,
+        "fill_gaps": spec.allow_gaps,
     })
 }
 
@@ -274,10 +275,23 @@ fn summary(plan: &BacktestPlan, value: &Value) -> Value {
         .filter_map(|name| metrics.get(name).map(|value| (name.to_owned(), value.clone())))
         .collect();
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
-    if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
-        summary["warning"] = "computed on synthetic candles, which no market made".into();
+    let warnings: Vec<_> = warnings(plan).collect();
+    if !warnings.is_empty() {
+        summary["warning"] = warnings.join("; ").into();
     }
     summary
+}
+
+fn warnings(plan: &BacktestPlan) -> impl Iterator<Item = String> {
+    let synthetic = plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. }));
+    let synthetic =
+        synthetic.then(|| "computed on synthetic candles, which no market made".to_owned()).into_iter();
+    let filled = plan.series.iter().filter_map(|planned| {
+        let filled = planned.filled.as_ref()?;
+        let (minutes, gaps, symbol) = (filled.minutes, filled.gaps, planned.series.symbol());
+        Some(format!("{minutes} minutes of {symbol} in {gaps} gaps had no candle and repeat the last close"))
+    });
+    synthetic.chain(filled)
 }
 
 fn unpack_whole(archives: &[bytes::Bytes], parent: &Path, target: &Path) -> std::io::Result<()> {

@@ -86,6 +86,10 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub benchmark: Option<bool>,
+    /// Run although minutes are missing; they then repeat the last close. Default false
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub allow_gaps: Option<bool>,
 }
 
 /// One strategy on one symbol.
@@ -142,6 +146,10 @@ pub struct BacktestSpec {
     pub fast_mode: bool,
     /// Buy and hold as well.
     pub benchmark: bool,
+    /// Minutes without a candle repeat the last close, as in Jesse's own import. Left out when false, as it was before
+    /// there was a choice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_gaps: bool,
 }
 
 /// What is wrong with a request, field by field.
@@ -233,6 +241,7 @@ impl BacktestSpec {
                 hyperparameters,
                 fast_mode: request.fast_mode.unwrap_or(true),
                 benchmark: request.benchmark.unwrap_or(false),
+                allow_gaps: request.allow_gaps.unwrap_or(false),
             }),
             _ => Err(findings.into_error()),
         }

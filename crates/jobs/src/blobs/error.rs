@@ -12,7 +12,9 @@ pub enum BlobError {
     #[error("the blob store is not available; nothing was lost, try again")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store answers that it will not do this: trying again is of no use before somebody mended the settings.
-    #[error("the blob store refuses; check that its bucket or folder exists and may be read, written and listed")]
+    #[error(
+        "the blob store refuses; check that its bucket or folder exists and may be read, written and listed"
+    )]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The folder of the store.
     #[error("the folder {0} for blobs cannot be made")]

@@ -30,10 +30,14 @@ pub enum LocationError {
     #[error("{0:?} is no place for blobs; write {FORMS}")]
     Form(String),
     /// `file:` without an absolute path, or with a host.
-    #[error("{0:?} names no folder; write file:///FOLDER, with the folder's absolute path as it is, or just the folder")]
+    #[error(
+        "{0:?} names no folder; write file:///FOLDER, with the folder's absolute path as it is, or just the folder"
+    )]
     File(String),
     /// Not the name of a bucket.
-    #[error("{0:?} is not the name of a bucket: 3 to 63 small letters, digits, dots and hyphens, as in s3://my-bucket/prefix")]
+    #[error(
+        "{0:?} is not the name of a bucket: 3 to 63 small letters, digits, dots and hyphens, as in s3://my-bucket/prefix"
+    )]
     Bucket(String),
     /// Not the beginning of a name.
     #[error("{0:?} cannot be what the names of objects begin with: {1}")]
@@ -69,12 +73,16 @@ impl FromStr for BlobLocation {
 
 fn s3(rest: &str) -> Result<BlobLocation, LocationError> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) {
         return Err(LocationError::Bucket(bucket.chars().take(80).collect()));
     }
     let parsed = Path::parse(prefix).map_err(|error| {
-        LocationError::Prefix(prefix.chars().take(200).collect(), error.to_string().chars().take(200).collect())
+        LocationError::Prefix(
+            prefix.chars().take(200).collect(),
+            error.to_string().chars().take(200).collect(),
+        )
     })?;
     Ok(BlobLocation::S3 { bucket: bucket.into(), prefix: parsed })
 }
@@ -95,7 +103,8 @@ mod tests {
 
     #[test]
     fn every_form_is_read() {
-        let s3 = |bucket: &str, prefix: &str| BlobLocation::S3 { bucket: bucket.into(), prefix: prefix.into() };
+        let s3 =
+            |bucket: &str, prefix: &str| BlobLocation::S3 { bucket: bucket.into(), prefix: prefix.into() };
         for (text, expected) in [
             ("redis:", BlobLocation::Redis),
             ("data/blobs", BlobLocation::Folder("data/blobs".into())),
