@@ -301,16 +301,16 @@ async fn what_is_wrong_with_a_postgres_is_said() {
             "row 1 has no volume",
         ),
         (
-            "UPDATE candle SET symbol = 'BTC-USDT', volume = 1; ALTER TABLE candle ALTER open TYPE numeric",
+            "UPDATE candle SET volume = 1; ALTER TABLE candle ALTER timestamp TYPE numeric",
             &[],
-            "column open of the table `candle` has the type numeric; real or double precision is needed",
+            "column timestamp of the table `candle` has the type numeric; bigint (milliseconds) is needed",
         ),
     ] {
         client.batch_execute(change).await.unwrap();
         let said = refusal(&mut import(&url, arguments));
         assert!(said.contains(part), "{part}: {said}");
     }
-    client.batch_execute("ALTER TABLE candle ALTER open TYPE double precision").await.unwrap();
+    client.batch_execute("ALTER TABLE candle ALTER timestamp TYPE bigint").await.unwrap();
     // Nothing of all that was stored, and synthetic candles stay what they are.
     assert_eq!(printed(&mut candles(target.path(), &["list"])), "no candles are stored\n");
     succeed(&mut of(target.path(), "BTC-USDT", &["generate", "--days", "1"]));

@@ -30,16 +30,9 @@ pub enum PostgresError {
     /// A query failed.
     #[error("Postgres failed")]
     Query(#[source] tokio_postgres::Error),
-    /// A column of another type than Jesse's.
-    #[error("column {column} of the table `candle` has the type {found}; {expected} is needed")]
-    ColumnType {
-        /// The column.
-        column: &'static str,
-        /// Its type.
-        found: String,
-        /// What would do.
-        expected: &'static str,
-    },
+    /// Times of another type than Jesse's.
+    #[error("the column timestamp of the table `candle` has the type {0}; bigint (milliseconds) is needed")]
+    TimeType(String),
     /// No such series.
     #[error("Postgres has no 1-minute candles of {series}; it has: {known}")]
     NoSeries {

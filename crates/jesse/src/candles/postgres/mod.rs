@@ -1,6 +1,6 @@
 //! Candles from the Postgres of a Jesse installation, its table `candle` (of Jesse 3.5): copied once, then followed.
 //!
-//! Jesse keeps prices as `real`. They are read as Jesse itself reads them, through their shortest decimal text: 16541.77 stays
+//! Jesse keeps prices as `real`. They are read as Jesse itself reads them, through the server's decimal text: 16541.77 stays
 //! 16541.77 and does not become 16541.76953125. One month is in memory at a time, and all months of a series are read from
 //! one snapshot of the database, in a transaction that writes nothing.
 //!

@@ -4,12 +4,15 @@ use std::{ops::Range, pin::pin};
 
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use tokio_postgres::{Column, Row, types::Type};
+use tokio_postgres::{Column, types::Type};
 
 use super::{JessePostgres, PostgresError};
 use crate::candles::{Candle, Month, Series, import::Checker, import::ImportError};
 
-const CANDLES: &str = "SELECT timestamp, open, close, high, low, volume FROM candle
+/// The numbers through the text that Jesse's driver gets of them: of a `real` that lies between two decimals, the server says
+/// which one it means.
+const CANDLES: &str = "SELECT timestamp, open::text::float8, close::text::float8, high::text::float8,
+  low::text::float8, volume::text::float8 FROM candle
   WHERE exchange = $1 AND symbol = $2 AND timeframe = '1m' AND timestamp >= $3 AND timestamp < $4 ORDER BY timestamp";
 const COUNT: &str = "SELECT count(*) FROM candle
   WHERE exchange = $1 AND symbol = $2 AND timeframe = '1m' AND timestamp >= $3 AND timestamp < $4";
@@ -48,9 +51,7 @@ impl JessePostgres {
     ) -> Result<Vec<Candle>, PostgresError> {
         let (from, to) = (range.start.max(month.start_ms()), range.end.min(month.end_ms()));
         let statement = self.client.prepare(CANDLES).await.map_err(PostgresError::from_query)?;
-        let (time, numbers) = statement.columns().split_at(1);
-        time.iter().try_for_each(check_time_type)?;
-        let kinds: Vec<_> = numbers.iter().zip(NUMBERS).map(check_number_type).collect::<Result<_, _>>()?;
+        statement.columns().first().map_or(Ok(()), check_time_type)?;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&series.exchange(), &series.symbol(), &from, &to];
         let rows = self.client.query_raw(&statement, parameters).await.map_err(PostgresError::from_query)?;
@@ -66,7 +67,7 @@ impl JessePostgres {
                 .map_err(|_| PostgresError::Time { series: series.clone(), at_ms })?;
             let mut values = [0.0; 5];
             for (index, value) in values.iter_mut().enumerate() {
-                let read = kinds[index].read(&row, index + 1).map_err(PostgresError::from_query)?;
+                let read: Option<f64> = row.try_get(index + 1).map_err(PostgresError::from_query)?;
                 *value = read.ok_or_else(|| missing(NUMBERS[index]))?;
             }
             checker.push(at, values).map_err(refused)?;
@@ -75,60 +76,9 @@ impl JessePostgres {
     }
 }
 
-/// How a number is kept.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    /// Jesse's own choice.
-    Real,
-    /// For those who have changed their table.
-    Double,
-}
-
-impl Kind {
-    fn read(self, row: &Row, index: usize) -> Result<Option<f64>, tokio_postgres::Error> {
-        match self {
-            Self::Real => Ok(row.try_get::<_, Option<f32>>(index)?.map(as_jesse_reads)),
-            Self::Double => row.try_get(index),
-        }
-    }
-}
-
-/// Jesse's driver gets numbers as text, the shortest that means the same `real`, and makes a Python float of it.
-fn as_jesse_reads(value: f32) -> f64 {
-    // The text of a number is always one.
-    value.to_string().parse().unwrap_or(f64::NAN)
-}
-
 fn check_time_type(column: &Column) -> Result<(), PostgresError> {
     if *column.type_() == Type::INT8 {
         return Ok(());
     }
-    let found = column.type_().name().to_owned();
-    Err(PostgresError::ColumnType { column: "timestamp", found, expected: "bigint (milliseconds)" })
-}
-
-fn check_number_type((column, name): (&Column, &'static str)) -> Result<Kind, PostgresError> {
-    match *column.type_() {
-        Type::FLOAT4 => Ok(Kind::Real),
-        Type::FLOAT8 => Ok(Kind::Double),
-        _ => {
-            let found = column.type_().name().to_owned();
-            Err(PostgresError::ColumnType { column: name, found, expected: "real or double precision" })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[expect(clippy::float_cmp, reason = "to the last digit")]
-    fn a_real_is_read_by_its_decimal_digits() {
-        assert_eq!(f64::from(16541.77_f32), 16_541.769_531_25);
-        for (value, expected) in [(16541.77_f32, 16541.77), (1.0e-7, 1.0e-7), (3.4e38, 3.4e38), (0.1, 0.1)] {
-            assert_eq!(as_jesse_reads(value), expected);
-        }
-        assert!(as_jesse_reads(f32::NAN).is_nan() && as_jesse_reads(f32::INFINITY).is_infinite());
-    }
+    Err(PostgresError::TimeType(column.type_().name().to_owned()))
 }
