@@ -30,7 +30,7 @@ pub enum Role {
     Worker(Box<WorkerSettings>),
     /// Import, make and list candles
     #[command(subcommand)]
-    Candles(CandlesCommand),
+    Candles(Box<CandlesCommand>),
 }
 
 #[cfg(test)]

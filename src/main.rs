@@ -36,14 +36,14 @@ fn main() -> ExitCode {
 
 async fn become_role(role: Role) -> Result<(), RoleError> {
     if let Role::Candles(command) = role {
-        return roles::candles::run(command).await;
+        return roles::candles::run(*command).await;
     }
     let stop = roles::on_signal().map_err(RoleError::Serve)?;
     match role {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => roles::worker::run(*settings, stop).await,
-        Role::Candles(command) => roles::candles::run(command).await,
+        Role::Candles(command) => roles::candles::run(*command).await,
     }
 }
 

@@ -99,12 +99,11 @@ async fn export(
         let range = " in this range".into();
         return Err(CandlesError::NothingStored { series: series.clone(), range, stored });
     }
-    let rows = match file {
-        Some(file) => to_file(store, chunks, &range, format, file).await?,
-        None => {
-            let stdout = BufWriter::new(std::io::stdout());
-            write(store, chunks, &range, format, (stdout, Path::new("standard output"))).await?.1
-        }
+    let rows = if let Some(file) = file {
+        to_file(store, chunks, &range, format, file).await?
+    } else {
+        let stdout = BufWriter::new(std::io::stdout());
+        write(store, chunks, &range, format, (stdout, Path::new("standard output"))).await?.1
     };
     if let Source::Synthetic { seed } = manifest.source() {
         tracing::warn!(

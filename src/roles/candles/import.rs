@@ -47,10 +47,9 @@ pub(super) async fn run(args: ImportArgs) -> Result<(), RoleError> {
     if let Some(url) = &args.from_postgres {
         return follow(url, &args).await;
     }
-    let (file, exchange, symbol) = match (args.file, args.exchange, args.symbol) {
-        (Some(file), Some(exchange), Some(symbol)) => (file, exchange, symbol),
-        // The parser of the command line does not let this through.
-        _ => return Err(RoleError::Setting("FILE, --exchange and --symbol are needed".into())),
+    // The parser of the command line does not let this through.
+    let (Some(file), Some(exchange), Some(symbol)) = (args.file, args.exchange, args.symbol) else {
+        return Err(RoleError::Setting("FILE, --exchange and --symbol are needed".into()));
     };
     let series = Series::new(exchange, symbol).map_err(CandlesError::from)?;
     let read = file.clone();

@@ -18,7 +18,6 @@ struct Place {
     harm: Harm,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one of them per test")]
 enum Harm {
     Folder(tempfile::TempDir),
     S3 { server: S3Server, objects: PathBuf },

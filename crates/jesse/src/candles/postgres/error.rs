@@ -60,7 +60,7 @@ pub enum PostgresError {
         /// The month.
         month: Month,
         /// What is wrong with which row.
-        why: ImportError,
+        why: Box<ImportError>,
     },
     /// The candles cannot be stored.
     #[error(transparent)]

@@ -57,7 +57,7 @@ impl JessePostgres {
         let rows = self.client.query_raw(&statement, parameters).await.map_err(PostgresError::from_query)?;
         let mut rows = pin!(rows);
         let mut checker = Checker::default();
-        let refused = |why| PostgresError::Row { series: series.clone(), month, why };
+        let refused = |why| PostgresError::Row { series: series.clone(), month, why: Box::new(why) };
         while let Some(row) = rows.try_next().await.map_err(PostgresError::from_query)? {
             let number = checker.next_row();
             let missing = |column| refused(ImportError::ValueMissing { row: number, column });
