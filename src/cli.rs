@@ -28,7 +28,7 @@ pub enum Role {
     Serve(Box<ServeSettings>),
     /// A worker only
     Worker(Box<WorkerSettings>),
-    /// Import, make and list candles
+    /// Import, export, make and list candles
     #[command(subcommand)]
     Candles(Box<CandlesCommand>),
 }
