@@ -31,9 +31,9 @@ pub enum Role {
     Serve(Box<ServeSettings>),
     /// A worker only
     Worker(Box<WorkerSettings>),
-    /// Import, make and list candles
+    /// Import, export, make and list candles
     #[command(subcommand)]
-    Candles(CandlesCommand),
+    Candles(Box<CandlesCommand>),
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(CacheCommand),

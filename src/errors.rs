@@ -43,7 +43,7 @@ pub enum Code {
     HostNotAllowed,
     /// No worker has published what it can run.
     EngineStarting,
-    /// Redis is away.
+    /// Redis or the blob store is away.
     Unavailable,
     /// A defect of ours.
     Internal,
@@ -184,7 +184,7 @@ impl Code {
             Self::UnsupportedMediaType => "The body is not JSON",
             Self::HostNotAllowed => "This host name is not served",
             Self::EngineStarting => "No worker is ready yet",
-            Self::Unavailable => "Redis is not available",
+            Self::Unavailable => "Redis or the blob store is not available",
         }
     }
 }
@@ -243,6 +243,10 @@ impl From<QueueError> for ServiceError {
                     Code::Unavailable,
                     "Redis is not available; nothing was lost, try again in a moment",
                 )
+            }
+            QueueError::Blobs(error) if error.is_retryable() => {
+                tracing::error!(error = jobs::chain(&error), "a call failed");
+                Self::new(Code::Unavailable, error.to_string())
             }
             QueueError::Corrupt(_) | QueueError::Blobs(_) => Self::internal("a call failed", &error),
         }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 async fn become_role(role: Role) -> Result<(), RoleError> {
     if let Role::Candles(command) = role {
-        return roles::candles::run(command).await;
+        return roles::candles::run(*command).await;
     }
     if let Role::Cache(command) = role {
         return roles::cache::run(command).await;
@@ -46,7 +46,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => roles::worker::run(*settings, stop).await,
-        Role::Candles(command) => roles::candles::run(command).await,
+        Role::Candles(command) => roles::candles::run(*command).await,
         Role::Cache(command) => roles::cache::run(command).await,
     }
 }

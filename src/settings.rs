@@ -2,13 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
 use jesse::runner::SandboxMode;
+use jobs::blobs::{BlobLocation, LocationError};
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -72,9 +73,15 @@ impl RedisSettings {
 /// Where data is kept.
 #[derive(Debug, Clone, Args)]
 pub struct DataSettings {
-    /// Folder for results, candles, code and the private Redis
+    /// Folder for the private Redis, what a worker keeps on its disk, and (unless --blobs names another place) results,
+    /// candles and code
     #[arg(long, env = "JESSE_JOBS_DATA", default_value = "data")]
     pub data: PathBuf,
+
+    /// Where results, candles and code are kept: a folder, file:///FOLDER, s3://BUCKET/PREFIX (with the usual AWS_*
+    /// variables), or redis: for the Redis that the jobs are in; default: DATA/blobs
+    #[arg(long, env = "JESSE_JOBS_BLOBS")]
+    pub blobs: Option<String>,
 
     /// Days that a finished job and a result are kept
     #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
@@ -82,6 +89,14 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
+    /// Where blobs are kept; `folder` is the data folder.
+    pub fn blob_location(&self, folder: &Path) -> Result<BlobLocation, LocationError> {
+        match self.blobs.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => text.parse(),
+            None => Ok(BlobLocation::Folder(folder.join("blobs"))),
+        }
+    }
+
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
         let kept = Duration::from_hours(24 * self.retention_days);
@@ -89,7 +104,7 @@ impl DataSettings {
     }
 }
 
-/// The Redis and the folder that the parts of a deployment share.
+/// The Redis and the places for data that the parts of a deployment share.
 #[derive(Debug, Clone, Args)]
 pub struct StorageSettings {
     /// See the struct.

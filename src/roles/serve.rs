@@ -8,7 +8,7 @@ use jobs::{Events, Queue, blobs::Blobs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{RoleError, data, open_shared_queue};
+use super::{RoleError, open_blobs, open_shared_queue};
 use crate::{
     api::{self, Api, check_address},
     metrics::Metrics,
@@ -64,7 +64,8 @@ pub(super) fn api(
 /// Serves until `stop`.
 pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let queue = open_shared_queue(&settings.storage).await?;
-    let blobs = data::blobs(&settings.storage.data.data)?;
+    let data = &settings.storage.data;
+    let blobs = open_blobs(data, &data.data, &queue).await?;
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");

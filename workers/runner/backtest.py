@@ -21,6 +21,7 @@ from runner import strategies
 from runner.protocol import TaskError, dumps, finite
 
 _DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
 _PROGRESS_INTERVAL_S = 0.1
 
 _save_daily_balance = backtest_mode.save_daily_portfolio_balance
@@ -118,6 +119,8 @@ def _load_candles(args: dict) -> tuple[dict, dict]:
             if begin >= end and target is warmup:
                 continue
             rows = _between(months, begin, end)
+            if args.get("fill_gaps"):
+                rows = _filled(months, rows, begin, end)
             if len(rows) == 0:
                 raise TaskError("candles_missing", f"no candles of {symbol} on {exchange} from {_utc(begin)} to {_utc(end)}")
             target[jesse.helpers.key(exchange, symbol)] = {"exchange": exchange, "symbol": symbol, "candles": rows}
@@ -149,6 +152,30 @@ def _between(months: Iterable[np.ndarray], begin_ms: int, end_ms: int) -> np.nda
     if len(parts) == 1:
         return parts[0]  # research.backtest copies its input
     return np.concatenate(parts) if parts else np.empty((0, 6))
+
+
+def _filled(months: list[np.ndarray], rows: np.ndarray, begin_ms: int, end_ms: int) -> np.ndarray:
+    """The rows, and for every minute of [begin, end) without one the close before it, with no volume: what Jesse's own import
+    does. Without a close before it the rows stay as they are."""
+    minutes = (end_ms - begin_ms) // _MINUTE_MS
+    if len(rows) == minutes:
+        return rows
+    before = [month[last - 1] for month in months if (last := bisect_left(month[:, 0], begin_ms)) > 0]
+    if not before and (len(rows) == 0 or rows[0, 0] != begin_ms):
+        return rows
+    close_before = before[-1][2] if before else rows[0, 2]
+    # Of each minute the position of the last candle up to it, -1 for the one before the range.
+    last = np.full(minutes, -1)
+    there = ((rows[:, 0] - begin_ms) // _MINUTE_MS).astype(int)
+    last[there] = np.arange(len(rows))
+    last = np.maximum.accumulate(last)
+    closes = np.append(rows[:, 2], close_before)[last]
+    filled = np.empty((minutes, 6))
+    filled[:, 0] = begin_ms + _MINUTE_MS * np.arange(minutes)
+    filled[:, 1:5] = closes[:, np.newaxis]
+    filled[:, 5] = 0.0
+    filled[there] = rows
+    return filled
 
 
 class _Progress:

@@ -237,6 +237,7 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
         "benchmark": spec.benchmark,
         "scenario": spec.scenario,
         "seed": SEED,
+        "fill_gaps": spec.allow_gaps,
     })
 }
 
@@ -247,10 +248,7 @@ fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
         .filter_map(|name| metrics.get(name).map(|value| (name.to_owned(), value.clone())))
         .collect();
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
-    let mut warnings = Vec::new();
-    if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
-        warnings.push("computed on synthetic candles, which no market made".to_owned());
-    }
+    let mut warnings: Vec<_> = of_candles(plan).collect();
     if spec.scenario.is_some() {
         warnings.push("computed on altered candles, to see what might have happened".to_owned());
     }
@@ -265,4 +263,17 @@ fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
         summary["warning"] = warnings.join("; ").into();
     }
     summary
+}
+
+/// What a reader must know of the candles.
+fn of_candles(plan: &BacktestPlan) -> impl Iterator<Item = String> {
+    let synthetic = plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. }));
+    let synthetic =
+        synthetic.then(|| "computed on synthetic candles, which no market made".to_owned()).into_iter();
+    let filled = plan.series.iter().filter_map(|planned| {
+        let filled = planned.filled.as_ref()?;
+        let (minutes, gaps, symbol) = (filled.minutes, filled.gaps, planned.series.symbol());
+        Some(format!("{minutes} minutes of {symbol} in {gaps} gaps had no candle and repeat the last close"))
+    });
+    synthetic.chain(filled)
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    candles::{self, CandlesMissing, Manifest, Series, Source},
+    candles::{self, CandlesMissing, Covering, Gap, Manifest, Series, Source},
     catalogue::{Catalogue, Engine},
     spec::BacktestSpec,
 };
@@ -67,6 +67,29 @@ pub struct PlannedSeries {
     /// A hash of the candles of every day in the range: what the result depends on. Candles that are added outside the
     /// range, be it in the same month, do not change it.
     pub content: String,
+    /// The minutes of the range that have no candle, where the call allows for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filled: Option<Filled>,
+}
+
+/// What was missing in a range and repeats the last close before it, without volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// How many minutes.
+    pub minutes: i64,
+    /// In how many gaps.
+    pub gaps: usize,
+    /// The first of them.
+    pub first: Gap,
+}
+
+impl Filled {
+    /// What these gaps take of a range (end exclusive); `None` without one.
+    fn of(gaps: &[Gap], from_ms: i64, to_ms: i64) -> Option<Self> {
+        let inside = |gap: &Gap| (gap.to_ms.min(to_ms) - gap.from_ms.max(from_ms)) / candles::MINUTE_MS;
+        let first = *gaps.first()?;
+        Some(Self { minutes: gaps.iter().map(inside).sum(), gaps: gaps.len(), first })
+    }
 }
 
 /// What a run may use.
@@ -230,21 +253,31 @@ fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
 fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
     let (start, finish) = spec.range_ms();
     let from = spec.warm_up_start_ms();
-    let chunks =
-        manifest.covering(from, finish).map_err(|missing| candles_missing(&missing, from, start, spec))?;
+    let missing = |missing| candles_missing(&missing, from, start, spec);
+    if !spec.allow_gaps {
+        manifest.covering(from, finish).map_err(missing)?;
+    }
+    let Covering { chunks, gaps, from_ms } = manifest.covering_despite_gaps(from, finish).map_err(missing)?;
+    let filled = Filled::of(&gaps, from, finish);
     let invalid = |error: jobs::blobs::BlobError| JobError::new(ErrorCode::Internal, error.to_string());
     let hashes = chunks.iter().map(|chunk| chunk.hash.parse()).collect::<Result<_, _>>().map_err(invalid)?;
     let mut content = blake3::Hasher::new();
-    for day in chunks.iter().flat_map(|chunk| chunk.days_between(from, finish)) {
+    for day in chunks.iter().flat_map(|chunk| chunk.days_between(from_ms, finish)) {
         content.update(day.as_bytes());
     }
     let content = content.finalize().to_hex().to_string();
-    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content })
+    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content, filled })
 }
 
 fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {
     let mut message = missing.to_string();
     let mut detail = json!({ "needed_from_ms": from_ms, "needed_to_ms": spec.range_ms().1 });
+    if let CandlesMissing::Gap { gap, .. } = missing {
+        detail["gap"] = json!(gap);
+        message.push_str(
+            ". Import what is missing, or pass allow_gaps: true to have these minutes repeat the last close",
+        );
+    }
     if let CandlesMissing::OutOfRange { missing_from, available_from, available_to, .. } = missing {
         detail["available_from_ms"] = (*available_from).into();
         detail["available_to_ms"] = (*available_to).into();

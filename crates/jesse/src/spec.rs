@@ -87,6 +87,10 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub benchmark: Option<bool>,
+    /// Run although minutes are missing; they then repeat the last close. Default false
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub allow_gaps: Option<bool>,
     /// Run on candles that Jesse alters: see monte_carlo, which runs many
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -215,6 +219,10 @@ pub struct BacktestSpec {
     /// On altered candles.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scenario: Option<Scenario>,
+    /// Minutes without a candle repeat the last close, as in Jesse's own import. Left out when false, as it was before
+    /// there was a choice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_gaps: bool,
 }
 
 /// What is wrong with a request, field by field.
@@ -311,6 +319,7 @@ impl BacktestSpec {
                 fast_mode: request.fast_mode.unwrap_or(true),
                 benchmark: request.benchmark.unwrap_or(false),
                 scenario: request.scenario.clone(),
+                allow_gaps: request.allow_gaps.unwrap_or(false),
             }),
             _ => Err(findings.into_error()),
         }

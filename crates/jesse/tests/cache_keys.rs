@@ -195,7 +195,7 @@ fn key(text: &str, catalogue: &Catalogue) -> CacheKey {
 
 fn series(exchange: &str, symbol: &str, content: &str, source: Source) -> PlannedSeries {
     let series = Series::new(exchange, symbol).unwrap();
-    PlannedSeries { series, source, chunks: Vec::new(), content: content.into() }
+    PlannedSeries { series, source, chunks: Vec::new(), content: content.into(), filled: None }
 }
 
 #[test]

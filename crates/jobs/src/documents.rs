@@ -48,6 +48,7 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
     /// Several documents, in the order of their names.
     pub async fn get_all(&self, names: &[&str]) -> Result<Vec<Option<Arc<Document<T>>>>, QueueError> {
         if names.is_empty() {
+            // An empty pipeline is an error.
             return Ok(Vec::new());
         }
         let mut hashes = redis::pipe();

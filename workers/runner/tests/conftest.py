@@ -156,7 +156,9 @@ def alive(pid):
 
 @pytest.fixture(scope="session")
 def parent():
-    parent = Parent({"EXAMPLE_PASSWORD": "secret", "REDIS_URL": "redis://"})
+    parent = Parent({
+        "EXAMPLE_PASSWORD": "secret", "REDIS_URL": "redis://", "AWS_ACCESS_KEY_ID": "AKID", "PGPASSWORD": "secret",
+    })
     yield parent
     parent.close()
 

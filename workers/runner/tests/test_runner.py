@@ -240,6 +240,31 @@ def test_several_symbols(parent, cross, months, tmp_path):
     assert {trade["symbol"] for trade in json.loads(first.body)["trades"]} == {SYMBOL, "ETH-USDT"}
 
 
+@pytest.mark.parametrize("gaps", [
+    [(5 * 1440, 5 * 1440 + 7)],  # before all that is used
+    [(20 * 1440 - 30, 20 * 1440 + 45), (25 * 1440, 27 * 1440), (31 * 1440 - 5, 31 * 1440 + 5)],  # over the start and two files
+    [(9 * 1440, 11 * 1440)],  # over the start of the warm-up
+])
+def test_gaps_repeat_the_last_close_when_that_is_asked_for(parent, cross, months, tmp_path, gaps):
+    whole, gappy = [], []
+    rows = np.concatenate([np.load(path) for path in months])
+    filled, missing = rows.copy(), np.zeros(len(rows), bool)
+    for first, last in gaps:
+        missing[first:last] = True
+        filled[first:last, 1:5] = rows[first - 1, 2]
+        filled[first:last, 5] = 0
+    offset = 0
+    for number, path in enumerate(months):
+        part = slice(offset, offset := offset + len(np.load(path)))
+        for name, kept, paths in (("whole", filled[part], whole), ("gappy", rows[part][~missing[part]], gappy)):
+            paths.append(str(tmp_path / f"{name}-{number}.npy"))
+            np.save(paths[-1], kept)
+    args = spec(cross, gappy, fill_gaps=True)
+    task, expected = parent.run("backtest", args), parent.run("backtest", spec(cross, whole))
+    assert json.loads(task.body)["trades"] != [] and task.last["value"]["metrics"] == expected.last["value"]["metrics"]
+    assert parent.run("backtest", spec(cross, whole, fill_gaps=True)).last["value"]["metrics"] == task.last["value"]["metrics"]
+
+
 def test_seed_makes_chance_repeatable(parent, tmp_path, months):
     bundle = acting(tmp_path, """
         if self.index == 0:
@@ -469,7 +494,7 @@ def test_output_has_begin_and_end_and_says_what_is_left_out(parent, tmp_path, mo
 
 
 def test_no_credentials(parent, tmp_path, months):
-    bundle = acting(tmp_path, "assert not {'EXAMPLE_PASSWORD', 'REDIS_URL'} & set(os.environ)")
+    bundle = acting(tmp_path, "assert not {'EXAMPLE_PASSWORD', 'REDIS_URL', 'AWS_ACCESS_KEY_ID', 'PGPASSWORD'} & set(os.environ)")
     assert parent.run("backtest", spec(bundle, months)).last["type"] == "result"
 
 

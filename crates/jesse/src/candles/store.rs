@@ -55,7 +55,7 @@ pub enum StoreError {
 pub struct Imported {
     /// The series as it is now.
     pub manifest: Manifest,
-    /// How many months were written.
+    /// How many months were written, because they changed.
     pub months_written: usize,
 }
 
@@ -89,6 +89,12 @@ impl CandleStore {
         Ok(found.into_iter().flatten().map(|document| document.value.clone()).collect())
     }
 
+    /// One series, if any of it is stored.
+    pub async fn manifest(&self, series: &Series) -> Result<Option<Manifest>, StoreError> {
+        let found = self.manifests.get(&document_name(series)).await?;
+        Ok(found.map(|document| document.value.clone()))
+    }
+
     /// Adds candles to a series; a candle replaces the stored one of the same minute. Months that do not change keep
     /// their chunk.
     pub async fn import(
@@ -108,10 +114,16 @@ impl CandleStore {
                     None => month.new.to_vec(),
                 };
                 let (chunk, bytes) = Chunk::new(&merged)?;
+                if month.stored == Some(&chunk) {
+                    continue;
+                }
                 self.blobs.put(bytes.into()).await?;
                 written.push(chunk);
             }
             let months_written = written.len();
+            if let Some(manifest) = manifest.filter(|_| written.is_empty()) {
+                return Ok(Imported { manifest: manifest.clone(), months_written });
+            }
             let changed = match manifest {
                 Some(manifest) => manifest.replacing(written)?,
                 None => Manifest::new(series.clone(), source, written)?,
@@ -124,7 +136,8 @@ impl CandleStore {
         Err(StoreError::Busy(series.clone()))
     }
 
-    async fn read(&self, chunk: &Chunk) -> Result<Vec<Candle>, StoreError> {
+    /// The candles of one month of a manifest.
+    pub async fn read(&self, chunk: &Chunk) -> Result<Vec<Candle>, StoreError> {
         let id: BlobId = chunk.hash.parse()?;
         let bytes = self.blobs.get(&id).await?.ok_or(StoreError::ChunkLost(id))?;
         Ok(chunk.read(&bytes)?)

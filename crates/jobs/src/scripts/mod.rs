@@ -38,6 +38,7 @@
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
+//! | `{name}:blob:<part>/<id>`, `{name}:blobs:<part>` | string, sorted set | with `redis:` as the blob store: a blob, compressed; the ids of a part by when they were last stored |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
 //! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
@@ -142,6 +143,16 @@ impl Keys {
     /// The set of the names of all documents of this collection.
     pub(crate) fn collection(&self, collection: &str) -> String {
         format!("{}:docs:{collection}", self.name)
+    }
+
+    /// A blob that is kept in Redis (see [`crate::blobs`]).
+    pub(crate) fn blob(&self, part: &str, id: &str) -> String {
+        format!("{}:blob:{part}/{id}", self.name)
+    }
+
+    /// The ids of all blobs of this part, by when they were last stored.
+    pub(crate) fn blobs(&self, part: &str) -> String {
+        format!("{}:blobs:{part}", self.name)
     }
 }
 
@@ -255,3 +266,10 @@ scripts! {
 
 /// The script of [`crate::documents`], which has nothing to do with jobs.
 pub(crate) static DOCUMENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("document.lua")));
+
+/// The scripts of [`crate::blobs`], for blobs that are kept in Redis.
+pub(crate) static BLOB_PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("blob_put.lua")));
+pub(crate) static BLOB_REMOVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blob_remove.lua")));
+pub(crate) static BLOBS_EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blobs_expire.lua")));

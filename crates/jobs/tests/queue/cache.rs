@@ -1,7 +1,7 @@
 //! The cache of results: bounded, evicted least recently used first, invalidated, and never stale.
 use jobs::{
     Accepted, CacheKey, CacheMode, CacheStats, Claim, Facets, Finish, JobId, JobState, Outcome, Queue,
-    QueueError, Retention, Selector, TenantId, blobs::BlobStore, collect_garbage,
+    QueueError, Retention, Selector, TenantId, blobs::Blobs, collect_garbage,
 };
 
 use crate::support::{Bench, key_of, success, success_about};
@@ -160,7 +160,7 @@ async fn a_result_that_replaces_another_takes_its_place_and_its_body_goes() {
 async fn bodies_are_deleted_also_if_one_who_began_to_died_and_nothing_else_is() {
     let bench = Bench::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let store = BlobStore::in_folder(folder.path()).unwrap();
+    let store = Blobs::in_folder(folder.path()).unwrap().results;
     let mut bodies = Vec::new();
     for key in ["a", "b"] {
         bench.submit(key).await;
