@@ -23,7 +23,8 @@ demo: build ## See it work: a backtest through MCP, a cached one, a chart (about
 up: build ## Serve on 127.0.0.1:8100 with the demo's data until Ctrl-C (PORT=... for another port)
 	@demo/run up
 
-test: setup ## Run all tests, on a real Redis and a real Jesse
+test: ## Run all tests, on a real Redis and a real Jesse
+	@scripts/setup tests
 	cargo test --workspace
 	JOBS_TEST_REDIS=cluster cargo test --workspace --test queue
 	@if [ -x $(OLDEST_REDIS) ]; then JOBS_TEST_REDIS=$(OLDEST_REDIS) cargo test --workspace --test queue; \

@@ -1,16 +1,18 @@
 """How much a backtest costs on top of Jesse itself, and how fast the cache and the list of tools answer.
 
-usage: backtests.py BINARY [--floor FOLDER]
+usage: backtests.py BINARY [--floor FOLDER] [--compare "ARGUMENTS OF UP"]
 
 The floor is what any queue in front of Jesse can at best reach: Jesse imported once and warmed, a fork per backtest, the result
 as JSON. FOLDER holds `research_compute.py`, which measures it, and its candles; floor and ours take turns on the same candles, so
-that a busy machine slows both. Prints one table. Bounded: about two minutes.
+that a busy machine slows both. So does a batch of one-month 15m backtests, all different, in rounds: throughput, on all
+processors. --compare starts a second server with these arguments, whose rounds are taken in turn too. Bounded: about four minutes.
 """
 import argparse
 import gc
 import http.client
 import json
 import os
+import select
 import signal
 import statistics
 import subprocess
@@ -21,10 +23,12 @@ from datetime import date, timedelta
 
 EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
 RANGES, REPEATS = 20, 1000
+ROUNDS, BATCH = 4, 50
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
 arguments.add_argument("--floor", default=os.path.join(os.path.dirname(__file__), "..", "..", "shared", "peers"))
+arguments.add_argument("--compare", default=None, metavar="ARGUMENTS")
 arguments = arguments.parse_args()
 binary, floor_folder = os.path.abspath(arguments.binary), os.path.abspath(arguments.floor)
 if not os.path.exists(os.path.join(floor_folder, "research_compute.py")):
@@ -50,9 +54,9 @@ def candles_on_disk():
 class Server:
     """`up` on a free port, with a connection that is kept open."""
 
-    def __init__(self):
+    def __init__(self, data=data.name, *more):
         environment = dict(os.environ, JESSE_PYTHON=sys.executable, LOG_LEVEL="warn")
-        command = [binary, "up", "--listen", "127.0.0.1:0", "--data", data.name, "--project", floor.project]
+        command = [binary, "up", "--listen", "127.0.0.1:0", "--data", data, "--project", floor.project, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         address = self.process.stdout.readline().strip().removeprefix("jesse-jobs is ready: http://")
         self.connection = http.client.HTTPConnection(address)
@@ -62,6 +66,10 @@ class Server:
         self.connection.request("POST", path, json.dumps(body), headers)
         response = self.connection.getresponse()
         return json.loads(response.read())
+
+    def get(self, path):
+        self.connection.request("GET", path)
+        return json.loads(self.connection.getresponse().read())
 
     def resident_mb(self):
         with open(f"/proc/{self.process.pid}/status") as status:
@@ -90,10 +98,45 @@ def backtest(start, finish):
     return {"kind": "backtest", "spec": spec}
 
 
+def ranges(numbers):
+    """One month from each of these days on."""
+    first = date(2023, 1, 20)
+    return [(str(first + timedelta(days=number)), str(first + timedelta(days=number + 31))) for number in numbers]
+
+
+def floor_batch(months):
+    """Backtests a second of the floor: as many forks at once as there are processors."""
+    begin, running, left = time.perf_counter(), [], list(months)
+    while left or running:
+        while left and len(running) < os.cpu_count():
+            running.append(floor.start(*left.pop(), "15m"))
+        ready = select.select(running, [], [])[0][0]
+        running.remove(ready)
+        floor.finish(ready)
+    return len(months) / (time.perf_counter() - begin)
+
+
+def our_batch(server, months):
+    """Backtests a second through the queue, from the submit to the end of the last."""
+    base = {name: value for name, value in backtest(*months[0])["spec"].items() if not name.endswith("_date")}
+    jobs = [{"start_date": start, "finish_date": finish} for start, finish in months]
+    begin = time.perf_counter()
+    batch = server.post("/v1/batches", {"base": {**base, "timeframe": "15m"}, "jobs": jobs})
+    ended = server.get(f"/v1/batches/{batch['job_id']}?wait=300")
+    assert ended["state"] == "succeeded", ended
+    return len(months) / (time.perf_counter() - begin)
+
+
+def imported(folder):
+    """This data folder, with the floor's candles."""
+    subprocess.run([binary, "candles", "import", file, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--data", folder],
+                   check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
 file = candles_on_disk()
-subprocess.run([binary, "candles", "import", file, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--data", data.name],
-               check=True, stdout=subprocess.DEVNULL)
-server = Server()
+server = Server(imported(data.name))
+other = Server(imported(os.path.join(data.name, "other")), *arguments.compare.split()) if arguments.compare else None
 try:
     idle_mb = server.resident_mb()
     floor.run("2023-01-20", "2023-01-24", "1h", "WarmUp")
@@ -111,6 +154,14 @@ try:
         ours.append(of_ours)
         differences.append(of_ours - of_floor)
 
+    rates = {"floor": [], "ours": [], "other": []}
+    for number in range(ROUNDS):
+        months = ranges(range(number * BATCH, (number + 1) * BATCH))
+        rates["floor"].append(floor_batch(months))
+        rates["ours"].append(our_batch(server, months))
+        if other:
+            rates["other"].append(our_batch(other, months))
+
     hits = [milliseconds(server.post, "/v1/jobs?wait=60", backtest(*days)) for _ in range(REPEATS)]
     assert all(answer["cached"] for _, answer in hits)
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
@@ -119,8 +170,13 @@ try:
     assert all(answer["result"]["tools"] for _, answer in lists)
 finally:
     server.stop()
+    if other:
+        other.stop()
 
 hit, hit_99 = percentiles([time for time, _ in hits])
+medians = {name: statistics.median(rate) for name, rate in rates.items() if rate}
+labels = {"floor": "floor", "ours": "a batch over HTTP", "other": f"the same with {arguments.compare}"}
+throughput = "\n".join(f"| {labels[name]} | {rate:.2f} | {rate / medians['floor']:.0%} |" for name, rate in medians.items())
 tools, tools_99 = percentiles([time for time, _ in lists])
 print(f"""
 | one month 1 h, {RANGES} different ranges, idle | median |
@@ -128,6 +184,10 @@ print(f"""
 | floor: Jesse warm, one fork | {statistics.median(floors):.1f} ms |
 | submit to result over HTTP | {statistics.median(ours):.1f} ms |
 | difference, range by range | {statistics.median(differences):+.1f} ms |
+
+| {ROUNDS} rounds of {BATCH} one-month 15m backtests, all different, {os.cpu_count()} at once | a second | of the floor |
+|---|---|---|
+{throughput}
 
 | {REPEATS} calls | p50 | p99 |
 |---|---|---|

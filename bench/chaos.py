@@ -39,7 +39,7 @@ TAKEN_BACK_S = LEASE_S + 1.5
 STATES = "succeeded", "failed", "cancelled", "dead", "expired"
 # What may be there when all jobs have ended, as in the tests of the queue; and what may until it expires.
 KEPT = ("job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists", "events", "outbox", "stats",
-        "seq", "sched", "idle", "beat")
+        "seq", "sched", "idle", "beat", "cache", "garbage", "purges")
 EXPIRING = "items:", "plans:", "calm", "alone:by"
 # Runs that are held all the time while Redis is away.
 LONG = 3
@@ -253,7 +253,7 @@ class Follower(threading.Thread):
         found = self.redis.call("XREAD", "COUNT", 2000, "STREAMS", PREFIX + "events", self.last)
         for entry, fields in found[0][1] if found else []:
             if fields[0] == b"job" and fields[3].decode() in STATES:
-                self.ends[fields[1].decode()] += 1
+                self.ends.update(fields[1].decode().split())
             elif fields[0] in (b"run", b"runs"):
                 at = int(entry.split(b"-")[0]) / 1000
                 for run in fields[1].decode().split():
@@ -405,11 +405,16 @@ def verify(redis, follower, crew, ids, sent):
         if job["state"] == "succeeded":
             accepted[job["summary"]["run"]].add(job["summary"]["fence"])
     results = redis.keys("result:*")
-    for stored in redis.calls([("GET", PREFIX + key) for key in results]):
-        summary = json.loads(stored.split(b"\n")[2])
-        accepted[summary["run"]].add(summary["fence"])
-    runs = list(accepted)
     done = {fence.decode() for key in redis.keys("done:*") for fence in redis.call("HKEYS", PREFIX + key)}
+    for stored in redis.calls([("GET", PREFIX + key) for key in results]):
+        head, _, summary = stored.split(b"\n")
+        summary = json.loads(summary)
+        accepted[summary["run"]].add(summary["fence"])
+        # A stored result names the fence it was taken under, so that it is nowhere else.
+        done.add(head.split(b"\x1f")[0].split(b" ")[3].decode())
+    # That of a result which another replaced is left as the name of its body.
+    done |= {fence.decode() for fence in redis.call("SMEMBERS", PREFIX + "garbage")} & set().union(*accepted.values())
+    runs = list(accepted)
     fences = collections.defaultdict(set)
     for run, fence in computed:
         fences[run].add(fence)

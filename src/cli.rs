@@ -3,7 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    roles::{candles::CandlesCommand, serve::ServeSettings, up::UpSettings, worker::WorkerSettings},
+    roles::{
+        cache::CacheCommand, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
+        worker::WorkerSettings,
+    },
     settings::LogSettings,
 };
 
@@ -28,9 +31,12 @@ pub enum Role {
     Serve(Box<ServeSettings>),
     /// A worker only
     Worker(Box<WorkerSettings>),
-    /// Import, make and list candles
+    /// Import, export, make and list candles
     #[command(subcommand)]
-    Candles(CandlesCommand),
+    Candles(Box<CandlesCommand>),
+    /// Stored results: how much they take up, and a way to remove some
+    #[command(subcommand)]
+    Cache(CacheCommand),
 }
 
 #[cfg(test)]

@@ -19,13 +19,19 @@ pub enum Code {
     IdempotencyConflict,
     /// The tenant has too many jobs that have not ended.
     QueueFull,
+    /// Too many invalidations of results are being carried out.
+    CacheBusy,
     /// The job cannot be run once more.
     NotRequeueable,
     /// The job has no result: it has not ended, or not well.
     ResultNotReady,
     /// The result was removed to make room.
     ResultEvicted,
-    /// No such route.
+    /// The strategy's name is taken, or it is not one that clients can change.
+    StrategyExists,
+    /// Strategies cannot be written here.
+    WritingNotAllowed,
+    /// No such route, or nothing of that name.
     NotFound,
     /// The route does not have this method.
     MethodNotAllowed,
@@ -37,7 +43,7 @@ pub enum Code {
     HostNotAllowed,
     /// No worker has published what it can run.
     EngineStarting,
-    /// Redis is away.
+    /// Redis or the blob store is away.
     Unavailable,
     /// A defect of ours.
     Internal,
@@ -54,9 +60,12 @@ impl Code {
             Self::JobNotFound,
             Self::IdempotencyConflict,
             Self::QueueFull,
+            Self::CacheBusy,
             Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
+            Self::StrategyExists,
+            Self::WritingNotAllowed,
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::PayloadTooLarge,
@@ -77,11 +86,16 @@ impl Code {
                 "Use a new key for a new call; a repeat must be the same to the letter."
             }
             Self::QueueFull => "Wait for some of your jobs to end, or cancel some.",
+            Self::CacheBusy => "Try again after `Retry-After`; `all` invalidates everything in one call.",
             Self::NotRequeueable => "Requeue jobs that are failed, dead, expired or cancelled.",
             Self::ResultNotReady => {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
             }
             Self::ResultEvicted => "Submit the same backtest again.",
+            Self::StrategyExists => "Choose another name, or say `replace` if that is what you want.",
+            Self::WritingNotAllowed => {
+                "Ask whoever runs the server; it can be allowed with --allow-strategy-write."
+            }
             Self::NotFound | Self::MethodNotAllowed => "See the routes in the README.",
             Self::PayloadTooLarge => "A body may have 1 MB.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
@@ -117,14 +131,14 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
-            Self::HostNotAllowed => 403,
+            Self::HostNotAllowed | Self::WritingNotAllowed => 403,
             Self::JobNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ResultNotReady | Self::NotRequeueable => 409,
+            Self::ResultNotReady | Self::NotRequeueable | Self::StrategyExists => 409,
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::CacheBusy => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
             Self::IdempotencyConflict | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
@@ -134,7 +148,7 @@ impl Code {
     /// In how long the same call may go through.
     pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::EngineStarting | Self::Unavailable => Some(Duration::from_secs(2)),
+            Self::EngineStarting | Self::Unavailable | Self::CacheBusy => Some(Duration::from_secs(2)),
             Self::QueueFull => Some(Duration::from_secs(10)),
             _ => None,
         }
@@ -158,16 +172,19 @@ impl Code {
             Self::JobNotFound => "No such job",
             Self::IdempotencyConflict => "The idempotency key was used for another call",
             Self::QueueFull => "Too many jobs have not ended",
+            Self::CacheBusy => "Too many invalidations at once",
             Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
-            Self::NotFound => "No such route",
+            Self::StrategyExists => "The strategy cannot be changed like this",
+            Self::WritingNotAllowed => "Strategies cannot be written here",
+            Self::NotFound => "Nothing is there",
             Self::MethodNotAllowed => "The route does not have this method",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body is not JSON",
             Self::HostNotAllowed => "This host name is not served",
             Self::EngineStarting => "No worker is ready yet",
-            Self::Unavailable => "Redis is not available",
+            Self::Unavailable => "Redis or the blob store is not available",
         }
     }
 }
@@ -214,6 +231,10 @@ impl From<QueueError> for ServiceError {
                 Code::QueueFull,
                 "too many of your jobs have not ended yet; nothing was accepted, try again when some have",
             ),
+            QueueError::Invalidating => Self::new(
+                Code::CacheBusy,
+                "too many invalidations are being carried out; try again in a moment",
+            ),
             QueueError::IdempotencyConflict(_) => Self::new(Code::IdempotencyConflict, error.to_string()),
             QueueError::Unavailable(_) => {
                 // Whoever follows the events logs the outage, once.
@@ -222,6 +243,10 @@ impl From<QueueError> for ServiceError {
                     Code::Unavailable,
                     "Redis is not available; nothing was lost, try again in a moment",
                 )
+            }
+            QueueError::Blobs(error) if error.is_retryable() => {
+                tracing::error!(error = jobs::chain(&error), "a call failed");
+                Self::new(Code::Unavailable, error.to_string())
             }
             QueueError::Corrupt(_) | QueueError::Blobs(_) => Self::internal("a call failed", &error),
         }

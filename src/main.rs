@@ -35,16 +35,20 @@ fn main() -> ExitCode {
 }
 
 async fn become_role(role: Role) -> Result<(), RoleError> {
-    jesse::rest::choose_tls();
+    jobs::choose_tls();
     if let Role::Candles(command) = role {
-        return roles::candles::run(command).await;
+        return roles::candles::run(*command).await;
+    }
+    if let Role::Cache(command) = role {
+        return roles::cache::run(command).await;
     }
     let stop = roles::on_signal().map_err(RoleError::Serve)?;
     match role {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => roles::worker::run(*settings, stop).await,
-        Role::Candles(command) => roles::candles::run(command).await,
+        Role::Candles(command) => roles::candles::run(*command).await,
+        Role::Cache(command) => roles::cache::run(command).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::Queue;
+use jobs::{CacheStats, Queue};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -21,6 +21,8 @@ pub struct Metrics {
     errors: IntCounterVec,
     queue: IntGaugeVec,
     counters: IntCounterVec,
+    cache: IntGaugeVec,
+    cache_lookups: IntCounterVec,
 }
 
 impl Metrics {
@@ -61,8 +63,22 @@ impl Metrics {
                 ),
                 &["event"],
             )?,
+            cache: IntGaugeVec::new(
+                Opts::new(
+                    "jesse_jobs_cache",
+                    "Stored results: entries, bytes, and the most bytes they may take up",
+                ),
+                &["figure"],
+            )?,
+            cache_lookups: IntCounterVec::new(
+                Opts::new(
+                    "jesse_jobs_cache_total",
+                    "What the cache did in the deployment: hit, miss, coalesced, evicted, invalidated",
+                ),
+                &["outcome"],
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+        let all: [Box<dyn prometheus::core::Collector>; 9] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.http_duration.clone()),
             Box::new(metrics.tool_calls.clone()),
@@ -70,6 +86,8 @@ impl Metrics {
             Box::new(metrics.errors.clone()),
             Box::new(metrics.queue.clone()),
             Box::new(metrics.counters.clone()),
+            Box::new(metrics.cache.clone()),
+            Box::new(metrics.cache_lookups.clone()),
         ];
         for collector in all {
             metrics.registry.register(collector)?;
@@ -96,6 +114,23 @@ impl Metrics {
         self.errors.with_label_values(&[kind]).inc();
     }
 
+    fn show_cache(&self, stats: &CacheStats) {
+        let max = stats.max_bytes.unwrap_or_default();
+        for (figure, value) in [("entries", stats.entries), ("bytes", stats.bytes), ("max_bytes", max)] {
+            self.cache.with_label_values(&[figure]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.cache_lookups.reset();
+        for (outcome, count) in [
+            ("hit", stats.hits),
+            ("miss", stats.misses),
+            ("coalesced", stats.coalesced),
+            ("evicted", stats.evicted),
+            ("invalidated", stats.invalidated),
+        ] {
+            self.cache_lookups.with_label_values(&[outcome]).inc_by(count);
+        }
+    }
+
     /// All of them as text, with the content type of the format. Without Redis the process's own are still worth having.
     pub(crate) async fn render(&self, queue: &Queue) -> Result<(String, Vec<u8>), prometheus::Error> {
         if let Ok(depth) = queue.depth().await {
@@ -111,6 +146,9 @@ impl Metrics {
             for (event, count) in counters {
                 self.counters.with_label_values(&[&event]).inc_by(count);
             }
+        }
+        if let Ok(stats) = queue.cache_stats().await {
+            self.show_cache(&stats);
         }
         let (encoder, mut text) = (TextEncoder::new(), Vec::new());
         encoder.encode(&self.registry.gather(), &mut text)?;

@@ -2,12 +2,17 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    str::FromStr,
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use jesse::rest::{self, RestSettings, Token};
+use jesse::{
+    rest::{self, RestSettings, Token},
+    runner::SandboxMode,
+};
+use jobs::blobs::{BlobLocation, LocationError};
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +36,10 @@ pub struct ApiSettings {
     /// Longest that one HTTP request may wait, in seconds; it never bounds a job
     #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub request_timeout: u64,
+
+    /// Let clients write strategies, which is running their code on the workers
+    #[arg(long, env = "JESSE_JOBS_ALLOW_STRATEGY_WRITE")]
+    pub allow_strategy_write: bool,
 }
 
 impl ApiSettings {
@@ -67,9 +76,15 @@ impl RedisSettings {
 /// Where data is kept.
 #[derive(Debug, Clone, Args)]
 pub struct DataSettings {
-    /// Folder for results, candles, code and the private Redis
+    /// Folder for the private Redis, what a worker keeps on its disk, and (unless --blobs names another place) results,
+    /// candles and code
     #[arg(long, env = "JESSE_JOBS_DATA", default_value = "data")]
     pub data: PathBuf,
+
+    /// Where results, candles and code are kept: a folder, file:///FOLDER, s3://BUCKET/PREFIX (with the usual AWS_*
+    /// variables), or redis: for the Redis that the jobs are in; default: DATA/blobs
+    #[arg(long, env = "JESSE_JOBS_BLOBS")]
+    pub blobs: Option<String>,
 
     /// Days that a finished job and a result are kept
     #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
@@ -77,6 +92,14 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
+    /// Where blobs are kept; `folder` is the data folder.
+    pub fn blob_location(&self, folder: &Path) -> Result<BlobLocation, LocationError> {
+        match self.blobs.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => text.parse(),
+            None => Ok(BlobLocation::Folder(folder.join("blobs"))),
+        }
+    }
+
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
         let kept = Duration::from_hours(24 * self.retention_days);
@@ -84,7 +107,7 @@ impl DataSettings {
     }
 }
 
-/// The Redis and the folder that the parts of a deployment share.
+/// The Redis and the places for data that the parts of a deployment share.
 #[derive(Debug, Clone, Args)]
 pub struct StorageSettings {
     /// See the struct.
@@ -118,9 +141,29 @@ pub struct WorkerArgs {
     #[arg(long, env = "JESSE_JOBS_GRACE", default_value_t = 10)]
     pub grace: u64,
 
+    /// Most bytes that all stored results may take up; beyond that those not used for longest are evicted
+    #[arg(long, env = "CACHE_MAX_BYTES", default_value_t = 10 << 30)]
+    pub cache_max_bytes: u64,
+
     /// Largest result in megabytes
     #[arg(long, env = "JESSE_JOBS_MAX_RESULT_MB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub max_result_mb: u32,
+
+    /// Megabytes of candles and code kept on the worker's disk; what was used longest ago goes, never what is in use
+    #[arg(long, env = "JESSE_JOBS_WORKER_CACHE_MB", default_value_t = 20_480, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub worker_cache_mb: u64,
+    /// Processes that keep Jesse imported and start runs; one starts over a hundred a second
+    #[arg(long, env = "JESSE_JOBS_RUNNERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub runners: u32,
+
+    /// Whether strategies are shut off from network, files and processes of this machine: off, on (or nothing runs), or auto
+    /// (where the kernel allows it; /health says)
+    #[arg(long, env = "SANDBOX", default_value = "auto", value_parser = SandboxMode::from_str)]
+    pub sandbox: SandboxMode,
+
+    /// Folders that strategies may read in the sandbox, beside Python and their own code (comma-separated)
+    #[arg(long, env = "JESSE_JOBS_SANDBOX_READABLE", value_delimiter = ',')]
+    pub sandbox_readable: Vec<PathBuf>,
 
     /// See the struct.
     #[command(flatten)]
@@ -254,6 +297,15 @@ impl WorkerArgs {
             grace: Duration::from_secs(self.grace),
             max_result_bytes: self.max_result_bytes(),
             engines: self.engines(engine)?,
+            cache_max_bytes: self.cache_max_bytes,
+            cache_bytes: self.worker_cache_mb << 20,
+            runners: self.runners as usize,
+            sandbox: self.sandbox,
+            readable: self
+                .sandbox_readable
+                .iter()
+                .filter_map(|folder| std::path::absolute(folder).ok())
+                .collect(),
         })
     }
 }
@@ -271,6 +323,16 @@ fn default_python() -> PathBuf {
     if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { "python3".into() }
 }
 
+/// Who shares results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CacheScope {
+    /// All tenants of the deployment.
+    #[default]
+    Deployment,
+    /// Each tenant has results and runs of its own.
+    Tenant,
+}
+
 /// What a job may use when it does not say.
 #[derive(Debug, Clone, Args)]
 pub struct LimitSettings {
@@ -281,6 +343,10 @@ pub struct LimitSettings {
     /// Memory of one run in megabytes, on top of Jesse itself
     #[arg(long, env = "JESSE_JOBS_MEMORY_MB", default_value_t = 2048)]
     pub job_memory_mb: u32,
+
+    /// Who shares results and runs in flight: deployment (all tenants) or tenant (nobody with another)
+    #[arg(long, env = "CACHE_SCOPE", default_value = "deployment")]
+    pub cache_scope: CacheScope,
 
     /// Most jobs of a tenant that have not ended; more are refused for the time being
     #[arg(long, env = "JESSE_JOBS_MAX_OPEN", default_value_t = jobs::MAX_OPEN)]

@@ -12,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
-    /// backtest or batch
+    /// backtest, optimize, walk_forward, monte_carlo or batch
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,
@@ -52,6 +52,10 @@ pub(crate) struct JobAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "serde_json::Map<String, Value>")]
     pub jobs: Option<BatchCounts>,
+    /// The batch of trials that it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub awaits: Option<String>,
     /// The batch it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -123,6 +127,7 @@ impl JobAnswer {
             error: view.error,
             spec: Some(view.request),
             jobs: view.counts.map(|counts| BatchCounts { open: counts.open(), counts }),
+            awaits: view.awaits.map(|batch| batch.to_string()),
             batch_id: view.batch.map(|batch| batch.to_string()),
             campaign: view.tags.campaign().map(str::to_owned),
             labels: view.tags.labels().clone(),

@@ -17,10 +17,11 @@ use crate::{errors::ServiceError, metrics::Metrics, settings::EngineChoice};
 /// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
 pub(super) async fn health(State(api): State<Api>) -> Response {
     let depth = api.service.queue().depth().await;
-    let engine = match &depth {
-        Ok(_) => api.service.has_catalogue().await.unwrap_or(false),
-        Err(_) => false,
+    let catalogue = match &depth {
+        Ok(_) => api.service.published().await.ok().flatten(),
+        Err(_) => None,
     };
+    let engine = depth.is_ok() && api.service.has_engine().await.unwrap_or(false);
     let healthy = depth.is_ok() && engine;
     let queue = depth
         .as_ref()
@@ -36,6 +37,7 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         "timestamp": jiff::Timestamp::now().to_string(),
         "redis": if depth.is_ok() { "connected" } else { "disconnected" },
         "queue": queue,
+        "sandbox": catalogue.map(|catalogue| catalogue.sandbox.clone()),
         "version": env!("CARGO_PKG_VERSION"),
     });
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ::jobs::{Accepted, Idempotency, JobId, JobState, TenantId};
+use ::jobs::{Accepted, Idempotency, JobId, JobState, Kind, TenantId};
 use axum::{
     Json,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use jesse::spec::BacktestRequest;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     errors::{Code, ServiceError},
-    service::{ResultBody, SubmitOptions, Window},
+    service::{ResultBody, SubmitOptions, Wanted, Window},
     views::JobAnswer,
 };
 
@@ -42,10 +41,24 @@ pub(super) struct NewJob {
     deadline: Option<Timestamp>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum NewKind {
     Backtest,
+    Optimize,
+    WalkForward,
+    MonteCarlo,
+}
+
+impl NewKind {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Backtest => Kind::Backtest,
+            Self::Optimize => Kind::Optimize,
+            Self::WalkForward => Kind::WalkForward,
+            Self::MonteCarlo => Kind::MonteCarlo,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,16 +112,16 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let limit = wait.limit(&api)?;
     let idempotency = idempotency(&headers, &new)?;
-    let NewJob { kind: NewKind::Backtest, spec, cache, priority, timeout_s, max_attempts, .. } = new;
+    let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels) = (new.campaign, new.labels);
     let window = Window { run_at: new.run_at, deadline: new.deadline };
-    let request: BacktestRequest = serde_json::from_value(spec).map_err(|error| {
-        ServiceError::new(Code::Job(::jobs::ErrorCode::InvalidSpec), format!("spec: {error}"))
+    let wanted = Wanted::parse(kind.kind(), spec).map_err(|mut error| {
+        error.message.insert_str(0, "spec: ");
+        error
     })?;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
     let tenant = TenantId::default_tenant();
-    let (job, accepted) =
-        api.service.submit_backtest(&tenant, &request, &options, window, idempotency).await?;
+    let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, job, limit).await?;
     Ok(accepted_as(&format!("/v1/jobs/{job}"), &answer))
@@ -179,6 +192,17 @@ pub(super) async fn result(
     Ok(unless_unchanged(&headers, &tag, || Json(&body).into_response()))
 }
 
+/// Text that a strategy wrote: nothing that a browser should make anything else of.
+pub(super) async fn logs(
+    State(api): State<Api>,
+    InPath(id): InPath<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let text = api.service.logs(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, text))
+}
+
 pub(super) async fn chart(
     State(api): State<Api>,
     InPath(id): InPath<String>,
@@ -197,7 +221,7 @@ fn etag(blob: &str, part: &str) -> String {
     format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
 }
 
-fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
+pub(super) fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let unchanged =
         known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));

@@ -4,6 +4,7 @@
 //! requests that name another host (a web page that had its own name resolve to 127.0.0.1) are refused.
 
 mod batches;
+mod cache;
 mod chart;
 mod health;
 mod jobs;
@@ -11,6 +12,7 @@ mod listing;
 mod lists;
 mod problem;
 mod queue;
+mod strategies;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -79,14 +81,19 @@ impl Api {
             .route("/v1/batches/{id}", get(batches::get))
             .route("/v1/batches/{id}/jobs", get(batches::jobs))
             .route("/v1/batches/{id}/cancel", post(batches::cancel))
+            .route("/v1/cache", get(cache::get))
+            .route("/v1/cache/invalidate", post(cache::invalidate))
             .route("/v1/queue", get(queue::get))
             .route("/v1/queue/pause", post(queue::pause))
             .route("/v1/queue/resume", post(queue::resume))
             .route("/v1/jobs/{id}", get(jobs::get))
             .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
             .route("/v1/jobs/{id}/result", get(jobs::result))
+            .route("/v1/jobs/{id}/logs", get(jobs::logs))
             .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
-            .route("/v1/strategies", get(lists::strategies))
+            .route("/v1/strategies", get(strategies::list).post(strategies::write))
+            .route("/v1/strategies/validate", post(strategies::validate))
+            .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
             .route("/v1/candles", get(lists::candles))
             .route("/health", get(health::health))
             .route("/health/live", get(health::live))

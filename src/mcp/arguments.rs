@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use jesse::spec::BacktestRequest;
-use jobs::{ErrorCode, InvalidId, JobId};
+use jesse::strategies::draft::DraftRequest;
+use jobs::{InvalidId, JobId, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     errors::{Code, ServiceError},
-    service::SubmitOptions,
+    service::{SubmitOptions, Wanted},
 };
 
 /// Clients give up a call after 60 s.
@@ -39,6 +39,49 @@ pub(super) struct Waiting {
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    /// From strategy_list
+    pub(super) name: String,
+    /// Only this path of it
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub(super) file: Option<String>,
+}
+
+/// What `strategy_write` takes beside a draft.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replace {
+    /// Use it instead of a project's strategy of the same name
+    #[serde(default)]
+    pub(super) replace: bool,
+}
+
+/// The arguments of `strategy_validate` and, with `replace`, of `strategy_write`.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) draft: DraftRequest,
+    pub(super) replace: bool,
+    pub(super) wait: Duration,
+}
+
+impl Written {
+    pub(super) fn parse(arguments: Value, replaceable: bool) -> Result<Self, ServiceError> {
+        let Value::Object(mut draft) = arguments else {
+            return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
+        };
+        let mut take = |name: &str| {
+            let taken = draft.remove(name).map(|value| (name.to_owned(), value));
+            Value::Object(taken.into_iter().collect())
+        };
+        let Wait { wait_seconds } = parse(take("wait_seconds"))?;
+        let Replace { replace } = if replaceable { parse(take("replace"))? } else { Replace::default() };
+        Ok(Self { draft: parse(Value::Object(draft))?, replace, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+    }
+}
+
 /// How long `backtest` waits: an argument beside those of the backtest.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Wait {
@@ -48,18 +91,18 @@ pub(super) struct Wait {
     wait_seconds: Option<f64>,
 }
 
-/// The arguments of `backtest`, which belong to three concerns but lie side by side for the client.
+/// The arguments of a tool that submits a job, which belong to three concerns but lie side by side for the client.
 #[derive(Debug)]
-pub(super) struct Backtest {
-    pub(super) request: BacktestRequest,
+pub(super) struct Submitting {
+    pub(super) wanted: Wanted,
     pub(super) options: SubmitOptions,
     pub(super) wait: Duration,
 }
 
-impl Backtest {
+impl Submitting {
     const OPTIONS: [&str; 6] = ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels"];
 
-    pub(super) fn parse(arguments: Value) -> Result<Self, ServiceError> {
+    pub(super) fn parse(kind: Kind, arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {
             return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
         };
@@ -71,9 +114,8 @@ impl Backtest {
         };
         let options = parse(take(&Self::OPTIONS))?;
         let Wait { wait_seconds } = parse(take(&["wait_seconds"]))?;
-        let request = serde_json::from_value(Value::Object(request))
-            .map_err(|error| ServiceError::new(Code::Job(ErrorCode::InvalidSpec), error.to_string()))?;
-        Ok(Self { request, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+        let wanted = Wanted::parse(kind, Value::Object(request))?;
+        Ok(Self { wanted, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
     }
 }
 

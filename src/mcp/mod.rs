@@ -8,7 +8,7 @@ mod tools;
 
 use std::{sync::Arc, time::Duration};
 
-use jobs::{Accepted, JobId, JobView, TenantId};
+use jobs::{Accepted, JobId, JobView, Kind, TenantId};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
@@ -27,14 +27,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     errors::{Code, ServiceError},
     metrics::Metrics,
-    service::{Service, Window},
+    service::{Invalidate, Service, Window},
     views::JobAnswer,
 };
-use arguments::{Backtest, Job, Waiting};
+use arguments::{Job, Read, Submitting, Waiting, Written};
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
     backtest again is answered from the cache. Jobs go on when a call ends.";
+
+/// The most source text of one answer, in bytes: about 8,000 tokens.
+const MOST_SOURCE: usize = 32 << 10;
 
 /// How long clients may keep the list of tools.
 const TOOLS_TTL_MS: u64 = 300_000;
@@ -45,7 +48,8 @@ pub(crate) fn endpoint(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> StreamableHttpService<Handler, NeverSessionManager> {
-    let handler = Handler { service, metrics, tools: Arc::new(tools::all()) };
+    let tools = Arc::new(tools::all(service.strategies_are_writable()));
+    let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -114,6 +118,12 @@ fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
     Ok(if failed { CallToolResult::structured_error(value) } else { CallToolResult::structured(value) })
 }
 
+fn structured(answer: &impl serde::Serialize) -> Result<CallToolResult, ServiceError> {
+    let value = serde_json::to_value(answer)
+        .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
+    Ok(CallToolResult::structured(value))
+}
+
 impl Handler {
     async fn call(
         &self,
@@ -123,15 +133,10 @@ impl Handler {
     ) -> Result<CallToolResult, ServiceError> {
         let tenant = TenantId::default_tenant();
         match tool {
-            tools::BACKTEST => {
-                let Backtest { request, options, wait } = Backtest::parse(arguments)?;
-                let (job, accepted) = self
-                    .service
-                    .submit_backtest(&tenant, &request, &options, Window::default(), None)
-                    .await?;
-                let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-                answer(self.wait(&tenant, job, wait, context).await?)
-            }
+            tools::BACKTEST => self.submit(Kind::Backtest, arguments, context).await,
+            tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
+            tools::MONTE_CARLO => self.submit(Kind::MonteCarlo, arguments, context).await,
+            tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
             tools::JOB_GET => {
                 let Waiting { job_id, wait_seconds } = arguments::parse(arguments)?;
                 let (job, wait) = (arguments::job_id(&job_id)?, arguments::wait(wait_seconds, 0.0)?);
@@ -141,9 +146,29 @@ impl Handler {
                 let Job { job_id } = arguments::parse(arguments)?;
                 answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?)
             }
+            tools::CACHE_INVALIDATE => {
+                let which: Invalidate = arguments::parse(arguments)?;
+                let invalidated = serde_json::to_value(self.service.invalidate(&tenant, which).await?)
+                    .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
+                Ok(CallToolResult::structured(invalidated))
+            }
             tools::STRATEGY_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;
                 Ok(CallToolResult::structured(json!({ "strategies": self.service.strategies().await? })))
+            }
+            tools::STRATEGY_READ => {
+                let Read { name, file } = arguments::parse(arguments)?;
+                structured(&self.service.strategy(&name, file.as_deref(), MOST_SOURCE).await?)
+            }
+            tools::STRATEGY_VALIDATE => {
+                let Written { draft, wait, .. } = Written::parse(arguments, false)?;
+                let validating = self.service.validate(&tenant, draft, wait);
+                structured(&self.until_gone(context, validating).await?)
+            }
+            tools::STRATEGY_WRITE => {
+                let Written { draft, replace, wait } = Written::parse(arguments, true)?;
+                let writing = self.service.write(&tenant, draft, replace, wait);
+                structured(&self.until_gone(context, writing).await?)
             }
             tools::CANDLES_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;
@@ -151,6 +176,21 @@ impl Handler {
             }
             other => Err(ServiceError::new(Code::Internal, format!("the tool {other:?} has no code"))),
         }
+    }
+
+    /// Submits a job and waits a little for its result.
+    async fn submit(
+        &self,
+        kind: Kind,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let tenant = TenantId::default_tenant();
+        let Submitting { wanted, options, wait } = Submitting::parse(kind, arguments)?;
+        let (job, accepted) =
+            self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
+        let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
+        answer(self.wait(&tenant, job, wait, context).await?)
     }
 
     /// Waits for a job; tells the client how far it is, if it gave a token for that.
@@ -190,11 +230,11 @@ impl Handler {
         }
     }
 
-    async fn until_gone(
+    async fn until_gone<T>(
         &self,
         context: &RequestContext<RoleServer>,
-        waiting: impl Future<Output = Result<JobView, ServiceError>>,
-    ) -> Result<JobView, ServiceError> {
+        waiting: impl Future<Output = Result<T, ServiceError>>,
+    ) -> Result<T, ServiceError> {
         let gone = || {
             ServiceError::new(
                 Code::Unavailable,

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use jesse::{candles::store::SeriesView, spec::BacktestRequest};
+use jesse::{
+    candles::store::SeriesView,
+    monte_carlo::ScenariosRequest,
+    optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
+    spec::BacktestRequest,
+    strategies::draft::DraftRequest,
+};
 use rmcp::{
     handler::server::tool::schema_for_type,
     model::{JsonObject, Tool, ToolAnnotations},
@@ -11,16 +17,24 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::arguments::{Job, Nothing, Wait, Waiting};
+use super::arguments::{Job, Nothing, Read, Replace, Wait, Waiting};
+use crate::service::{Invalidate, Invalidated};
 use crate::{
-    service::{StrategyView, SubmitOptions},
+    service::{StrategySource, StrategyView, SubmitOptions, Validation},
     views::JobAnswer,
 };
 
 pub(super) const BACKTEST: &str = "backtest";
+pub(super) const OPTIMIZE: &str = "optimize";
+pub(super) const WALK_FORWARD: &str = "walk_forward";
+pub(super) const MONTE_CARLO: &str = "monte_carlo";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
+pub(super) const CACHE_INVALIDATE: &str = "cache_invalidate";
+pub(super) const STRATEGY_READ: &str = "strategy_read";
+pub(super) const STRATEGY_VALIDATE: &str = "strategy_validate";
+pub(super) const STRATEGY_WRITE: &str = "strategy_write";
 pub(super) const CANDLES_LIST: &str = "candles_list";
 
 #[derive(Serialize, JsonSchema)]
@@ -37,16 +51,39 @@ struct Candles {
 enum Effect {
     Reads,
     Submits,
+    Writes,
     Cancels,
 }
 
-/// All tools, in the order in which an agent needs them.
-pub(super) fn all() -> Vec<Tool> {
+/// All tools, in the order in which an agent needs them; the one that writes strategies only where that is allowed.
+pub(super) fn all(writable: bool) -> Vec<Tool> {
+    let mut tools = always();
+    if writable {
+        tools.push(strategy_write());
+    }
+    tools
+}
+
+fn strategy_write() -> Tool {
+    let input =
+        merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Replace>(), schema_for_type::<Wait>()]);
+    tool::<Validation>(
+        STRATEGY_WRITE,
+        "Write a strategy",
+        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name.",
+        &input,
+        Effect::Writes,
+    )
+}
+
+fn always() -> Vec<Tool> {
     let backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
+    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
+    let histories = with_backtest::<ScenariosRequest>();
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -54,6 +91,22 @@ pub(super) fn all() -> Vec<Tool> {
             "Strategies that backtest can run, with their hyperparameters (range, default).",
             &schema_for_type::<Nothing>(),
             Effect::Reads,
+        ),
+        tool::<StrategySource>(
+            STRATEGY_READ,
+            "Read a strategy",
+            "The source of a strategy and of all that it imports.",
+            &schema_for_type::<Read>(),
+            Effect::Reads,
+        ),
+        tool::<Validation>(
+            STRATEGY_VALIDATE,
+            "Validate a strategy",
+            "Check a strategy without storing it: its syntax and, where writing is allowed, by importing it, its methods and \
+             hyperparameters. Tells file and line \
+             of each mistake. Files that are not given are those of the strategy of that name.",
+            &merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]),
+            Effect::Submits,
         ),
         tool::<Candles>(
             CANDLES_LIST,
@@ -74,6 +127,29 @@ pub(super) fn all() -> Vec<Tool> {
             Effect::Submits,
         ),
         tool::<JobAnswer>(
+            OPTIMIZE,
+            "Search hyperparameters",
+            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the              rest, which the search never sees. Takes backtest's arguments and these. Runs many backtests; mostly answers with a              job_id to call job_get with.",
+            &search,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            WALK_FORWARD,
+            "Walk-forward analysis",
+            "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
+             estimate of what optimizing this strategy is worth. Takes optimize's arguments (but no test_*) and these.",
+            &windows,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            MONTE_CARLO,
+            "Monte Carlo on candles",
+            "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
+             backtest's arguments and these.",
+            &histories,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
             JOB_GET,
             "Get a job",
             "State, progress and, once it has succeeded, metrics of a job.",
@@ -87,7 +163,30 @@ pub(super) fn all() -> Vec<Tool> {
             &schema_for_type::<Job>(),
             Effect::Cancels,
         ),
+        tool::<Invalidated>(
+            CACHE_INVALIDATE,
+            "Invalidate results",
+            "Remove stored results that have all that is named. Seldom needed: edits, new candles and upgrades miss by \
+             themselves, and cache \"refresh\" recomputes one.",
+            &schema_for_type::<Invalidate>(),
+            Effect::Cancels,
+        ),
     ]
+}
+
+/// The arguments that say what is traded and when, and further ones. The others of a backtest, and how it is treated, are
+/// accepted too; they are not said again, as every word is paid for.
+fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
+    let mut request = (*schema_for_type::<BacktestRequest>()).clone();
+    if let Some(Value::Object(properties)) = request.get_mut("properties") {
+        const SAID: [&str; 6] = ["strategy", "exchange", "symbol", "timeframe", "start_date", "finish_date"];
+        properties.retain(|name, _| SAID.contains(&name.as_str()));
+    }
+    request.remove("$defs");
+    request.remove("additionalProperties");
+    let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
+    all.remove("additionalProperties");
+    all
 }
 
 fn tool<Output: JsonSchema + 'static>(
@@ -101,7 +200,7 @@ fn tool<Output: JsonSchema + 'static>(
     let annotations = match effect {
         Effect::Reads => annotations.read_only(true).idempotent(true),
         Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
-        Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
+        Effect::Writes | Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
     };
     let output = lean(&schema_for_type::<Output>(), false);
     Tool::new(name, description, lean(input, true))
@@ -165,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_list_is_small_and_every_tool_is_described() {
-        let tools = all();
+        let tools = all(true);
         for tool in &tools {
             assert!(
                 tool.annotations.is_some() && tool.output_schema.is_some() && tool.title.is_some(),
@@ -175,12 +274,12 @@ mod tests {
         }
         let json = serde_json::to_string(&tools).unwrap();
         // About four bytes make a token.
-        assert!(json.len() < 8_500, "{} bytes: {json}", json.len());
+        assert!(json.len() < 20_000, "{} bytes: {json}", json.len());
     }
 
     #[test]
     fn the_arguments_of_backtest_are_those_of_its_three_concerns() {
-        let backtest = all().into_iter().find(|tool| tool.name == BACKTEST).unwrap();
+        let backtest = all(false).into_iter().find(|tool| tool.name == BACKTEST).unwrap();
         let properties = backtest.input_schema["properties"].as_object().unwrap();
         for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
             assert!(properties.contains_key(name), "{name}");

@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jobs::blobs::{BlobError, Blobs};
-
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -83,9 +81,4 @@ pub(super) fn redis(data: &Path) -> PathBuf {
 /// What a worker keeps on its disk; several workers may share it.
 pub(super) fn worker(data: &Path) -> PathBuf {
     data.join("worker")
-}
-
-/// Where blobs lie. Several machines may share the folder.
-pub(super) fn blobs(data: &Path) -> Result<Blobs, BlobError> {
-    Blobs::in_folder(&data.join("blobs"))
 }

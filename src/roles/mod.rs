@@ -1,17 +1,26 @@
 //! What the one binary can be: a subcommand each.
 
+pub mod cache;
 pub mod candles;
 mod data;
+mod open;
 pub mod serve;
 mod shutdown;
 pub mod up;
 pub mod worker;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use jobs::{JobError, Queue, QueueError, Redis, blobs::BlobError, private_redis::StartError};
+use jobs::{
+    JobError, Queue, QueueError, Redis,
+    blobs::{BlobError, Blobs},
+    private_redis::StartError,
+};
 
-use crate::settings::StorageSettings;
+use crate::settings::{DataSettings, StorageSettings};
 
 pub use data::{DataFolder, LockError};
 pub use shutdown::on_signal;
@@ -35,7 +44,7 @@ pub enum RoleError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The blob store.
-    #[error("the folder for results cannot be used")]
+    #[error("the place for results, candles and code (--blobs, JESSE_JOBS_BLOBS) cannot be used")]
     Blobs(#[from] BlobError),
     /// The address.
     #[error("{0} cannot be listened on")]
@@ -58,6 +67,9 @@ pub enum RoleError {
     /// Candles.
     #[error(transparent)]
     Candles(#[from] candles::CandlesError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] cache::CacheError),
     /// A folder.
     #[error("{0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),
@@ -83,6 +95,28 @@ pub(crate) async fn open_shared_queue(storage: &StorageSettings) -> Result<Queue
     let queue = open_queue(url, storage)?;
     warn_of_dangers(&queue).await;
     Ok(queue)
+}
+
+/// Opens the blob store; `folder` is the data folder. A store that is away for the moment is waited for by those who
+/// need it, one that refuses must be mended first.
+pub(crate) async fn open_blobs(
+    settings: &DataSettings,
+    folder: &Path,
+    queue: &Queue,
+) -> Result<Blobs, RoleError> {
+    let location = settings.blob_location(folder).map_err(BlobError::from)?;
+    // Not `vars`, which panics at what is no text.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let blobs = Blobs::open(&location, queue.redis(), variables)?;
+    match blobs.check().await {
+        Ok(()) => {}
+        Err(error) if error.is_retryable() => {
+            tracing::warn!(%location, error = jobs::chain(&error), "the blob store does not answer");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(blobs)
 }
 
 /// Says at the start what in a Redis that is not ours puts jobs at risk.

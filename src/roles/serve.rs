@@ -8,7 +8,7 @@ use jobs::{Events, Queue, blobs::Blobs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{RoleError, data, open_shared_queue};
+use super::{RoleError, open_blobs, open_shared_queue};
 use crate::{
     api::{self, Api, check_address},
     metrics::Metrics,
@@ -53,11 +53,13 @@ pub(super) fn api(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Api {
+    let scope = limits.cache_scope;
     let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, engines, limits);
+    let service = Service::new(queue, events, blobs, engines, limits, scope)
+        .with_strategy_writing(api.allow_strategy_write);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }
@@ -65,7 +67,8 @@ pub(super) fn api(
 /// Serves until `stop`.
 pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let queue = open_shared_queue(&settings.storage).await?;
-    let blobs = data::blobs(&settings.storage.data.data)?;
+    let data = &settings.storage.data;
+    let blobs = open_blobs(data, &data.data, &queue).await?;
     let listener = listen(&settings.api).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");

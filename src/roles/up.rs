@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use workers::{RunMetrics, Worker};
 
 use super::{
-    DataFolder, RoleError, data, open_queue,
+    DataFolder, RoleError, data, open_blobs, open_queue,
     serve::{self, listen},
     warn_of_dangers,
 };
@@ -77,7 +77,7 @@ async fn run_on(
 ) -> Result<(), RoleError> {
     let queue = open_queue(url, &settings.storage)?;
     queue.redis().ping().await?;
-    let blobs = data::blobs(data.path())?;
+    let blobs = open_blobs(&settings.storage.data, data.path(), &queue).await?;
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
     let engine = settings.engine.engine;

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use workers::{RunMetrics, Worker};
 
-use super::{RoleError, data, open_shared_queue, serve::listen_on};
+use super::{RoleError, data, open_blobs, open_shared_queue, serve::listen_on};
 use crate::{
     api,
     metrics::Metrics,
@@ -34,7 +34,7 @@ pub struct WorkerSettings {
 pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let queue = open_shared_queue(&settings.storage).await?;
     let data = &settings.storage.data.data;
-    let blobs = data::blobs(data)?;
+    let blobs = open_blobs(&settings.storage.data, data, &queue).await?;
     let here = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir());
     let project = settings.worker.project.clone().or(here);
     if project.is_none() {

@@ -3,10 +3,10 @@
 //! Workers publish two documents: the catalogue of the runner, and the offer of Jesse's servers. Where both are used, the runner
 //! is asked first: it is faster, and all that goes into its results is pinned. The servers get what only they have.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jesse::{
-    catalogue::{self, Catalogue, Strategy},
+    catalogue::Catalogue,
     plan::{Limits, PlanError, Planned},
     rest::{self, Offer, OfferPublisher},
     spec::{BacktestRequest, BacktestSpec},
@@ -14,7 +14,7 @@ use jesse::{
 };
 use jobs::{ErrorCode, JobError, documents::Document};
 
-use super::{Service, StrategyView};
+use super::Service;
 use crate::{
     errors::{Code, ServiceError},
     settings::EngineChoice,
@@ -33,9 +33,19 @@ pub struct PlannedEngines {
 }
 
 /// What can be run, by engine. At least one of them is there.
-struct Runnable {
-    catalogue: Option<Arc<Document<Catalogue>>>,
-    offer: Option<Arc<Document<Offer>>>,
+pub(super) struct Runnable {
+    choice: EngineChoice,
+    /// By the runner.
+    pub(super) catalogue: Option<Arc<Catalogue>>,
+    /// By the servers.
+    pub(super) offer: Option<Arc<Document<Offer>>>,
+}
+
+impl Runnable {
+    /// What the runner can run, for what no server can be asked for.
+    pub(super) fn runners(&self) -> Result<&Arc<Catalogue>, ServiceError> {
+        self.catalogue.as_ref().ok_or_else(|| without_runner(self.choice))
+    }
 }
 
 impl Service {
@@ -44,13 +54,9 @@ impl Service {
         self.inner.engines.choice
     }
 
-    /// Whether a worker has said what it can run.
-    pub async fn has_catalogue(&self) -> Result<bool, ServiceError> {
-        if self.offer().await?.is_some() {
-            return Ok(true);
-        }
-        let catalogue = self.inner.catalogue.get(catalogue::DOCUMENT).await?;
-        Ok(self.inner.engines.choice != EngineChoice::Rest && catalogue.is_some())
+    /// Whether some engine has said what it can run.
+    pub async fn has_engine(&self) -> Result<bool, ServiceError> {
+        Ok(self.offer().await?.is_some() || self.published().await?.is_some())
     }
 
     /// Refuses when nothing can be run yet.
@@ -58,31 +64,29 @@ impl Service {
         self.runnable().await.map(|_| ())
     }
 
-    /// All strategies, by name.
-    pub async fn strategies(&self) -> Result<Vec<StrategyView>, ServiceError> {
-        let Runnable { catalogue, offer } = self.runnable().await?;
-        let mut all: BTreeMap<&String, &Strategy> = BTreeMap::new();
-        all.extend(offer.iter().flat_map(|offer| &offer.value.catalogue.strategies));
-        all.extend(catalogue.iter().flat_map(|catalogue| &catalogue.value.strategies));
-        let view = |(name, strategy): (&String, &Strategy)| StrategyView {
-            name: name.clone(),
-            doc: strategy.doc.clone(),
-            hyperparameters: strategy.hyperparameters.clone(),
-            error: strategy.error.as_ref().map(|error| error.message.clone()),
-        };
-        Ok(all.into_iter().map(view).collect())
+    /// What workers have said that their runner can run, if one ever has and the runner is planned for.
+    pub async fn published(&self) -> Result<Option<Arc<Catalogue>>, ServiceError> {
+        match self.inner.engines.choice {
+            EngineChoice::Rest => Ok(None),
+            EngineChoice::Runner | EngineChoice::Auto => Ok(self.inner.published.catalogue().await?),
+        }
+    }
+
+    /// What the runner can run. With the worker in this process what is on its disk right now, else what was last published.
+    pub async fn catalogue(&self) -> Result<Arc<Catalogue>, ServiceError> {
+        self.refreshed().await?.ok_or_else(|| without_runner(self.inner.engines.choice))
     }
 
     /// Plans a backtest for the engine that can run it.
     pub(super) async fn plan(
         &self,
+        Runnable { catalogue, offer, .. }: &Runnable,
         request: &BacktestRequest,
         limits: Limits,
     ) -> Result<Planned, ServiceError> {
-        let Runnable { catalogue, offer } = self.runnable().await?;
         let Some(catalogue) = catalogue else { return Ok(on_server(offer.as_deref(), request, limits)?) };
-        let planned = match BacktestSpec::check(request, &catalogue.value) {
-            Ok(spec) => self.inner.planner.plan(spec, &catalogue.value, limits).await,
+        let planned = match BacktestSpec::check(request, catalogue) {
+            Ok(spec) => self.inner.planner.plan(spec, catalogue, limits).await,
             Err(error) => Err(error.into()),
         };
         match planned {
@@ -94,15 +98,15 @@ impl Service {
     /// Plans many; answers one outcome for each.
     pub(super) async fn plan_all(
         &self,
+        Runnable { catalogue, offer, .. }: &Runnable,
         requests: &[BacktestRequest],
         limits: Limits,
     ) -> Result<Vec<Result<Planned, JobError>>, ServiceError> {
-        let Runnable { catalogue, offer } = self.runnable().await?;
         let offer = offer.as_deref();
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut specs = Vec::new();
         for (number, request) in requests.iter().enumerate() {
-            match catalogue.as_ref().map(|catalogue| BacktestSpec::check(request, &catalogue.value)) {
+            match catalogue.as_ref().map(|catalogue| BacktestSpec::check(request, catalogue)) {
                 Some(Ok(spec)) => {
                     specs.push(spec);
                     outcomes.push(None);
@@ -116,7 +120,7 @@ impl Service {
             }
         }
         let planned = match &catalogue {
-            Some(catalogue) => self.inner.planner.plan_all(specs, &catalogue.value, limits).await?,
+            Some(catalogue) => self.inner.planner.plan_all(specs, catalogue, limits).await?,
             None => Vec::new(),
         };
         let mut planned = planned.into_iter();
@@ -135,18 +139,18 @@ impl Service {
     }
 
     /// What can be run. With the worker in this process what is so right now, else what was last published.
-    async fn runnable(&self) -> Result<Runnable, ServiceError> {
-        let catalogue = self.catalogue().await?;
+    pub(super) async fn runnable(&self) -> Result<Runnable, ServiceError> {
+        let catalogue = self.refreshed().await?;
         let offer = self.offer().await?;
         if catalogue.is_none() && offer.is_none() {
             let message = "no worker has said yet what it can run: it is starting, or none is running, or no Jesse server answers; \
                            try again in a moment";
             return Err(ServiceError::new(Code::EngineStarting, message));
         }
-        Ok(Runnable { catalogue, offer })
+        Ok(Runnable { choice: self.inner.engines.choice, catalogue, offer })
     }
 
-    async fn catalogue(&self) -> Result<Option<Arc<Document<Catalogue>>>, ServiceError> {
+    async fn refreshed(&self) -> Result<Option<Arc<Catalogue>>, ServiceError> {
         let PlannedEngines { choice, publisher, .. } = &self.inner.engines;
         if *choice == EngineChoice::Rest {
             return Ok(None);
@@ -157,7 +161,7 @@ impl Service {
             // What was published before stays valid; the worker logs why it cannot be refreshed.
             tracing::debug!(error = jobs::chain(&error), "the catalogue was not refreshed");
         }
-        Ok(self.inner.catalogue.get(catalogue::DOCUMENT).await?)
+        self.published().await
     }
 
     /// What Jesse's servers can run, if they are used and some worker has reached one lately.
@@ -167,6 +171,20 @@ impl Service {
         }
         let offer = self.inner.offers.get(rest::DOCUMENT).await?;
         Ok(offer.filter(|offer| offer.value.is_valid()))
+    }
+}
+
+fn without_runner(choice: EngineChoice) -> ServiceError {
+    match choice {
+        EngineChoice::Rest => {
+            let message = "this needs the engine runner, and this deployment computes on Jesse's servers alone (--engine rest): they can \
+                           be asked for backtests only";
+            ServiceError::new(Code::InvalidRequest, message)
+        }
+        EngineChoice::Runner | EngineChoice::Auto => {
+            let message = "no worker has said yet what its runner can run: it is starting, or none is running; try again in a moment";
+            ServiceError::new(Code::EngineStarting, message)
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod cache;
 mod engines;
+mod strategies;
 mod submit;
+mod wanted;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jesse::{
     candles::store::{CandleStore, SeriesView, manifests},
-    catalogue::{self, Catalogue, Hyperparameter},
     plan::{Limits, Planner},
+    published::Published,
     rest::Offer,
 };
 use jobs::{
@@ -16,34 +19,21 @@ use jobs::{
     blobs::{BlobId, BlobStore, Blobs},
     documents::Documents,
 };
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::errors::{Code, ServiceError};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
+pub use cache::{CacheView, Invalidate, Invalidated};
 pub use engines::PlannedEngines;
+pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
+pub use wanted::Wanted;
 
 /// The most jobs on one page of a listing.
 pub(crate) const LONGEST_PAGE: usize = 100;
-
-/// A strategy as clients see it.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct StrategyView {
-    /// Its name.
-    pub name: String,
-    /// The first line of its documentation.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub doc: String,
-    /// What may be set.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hyperparameters: Vec<Hyperparameter>,
-    /// Why it cannot run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub error: Option<String>,
-}
 
 /// A result's body, field by field, as stored.
 #[derive(Debug)]
@@ -58,37 +48,62 @@ pub struct ResultBody {
 #[derive(Debug, Clone)]
 pub struct Service {
     inner: Arc<Inner>,
+    /// Whether clients may write strategies.
+    writable: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     queue: Queue,
     events: Events,
+    inputs: BlobStore,
     results: BlobStore,
     planner: Planner,
     candles: CandleStore,
-    catalogue: Documents<Catalogue>,
+    published: Published,
     offers: Documents<Offer>,
     engines: PlannedEngines,
     limits: Limits,
+    scope: CacheScope,
 }
 
 impl Service {
     /// A service over this queue and these blobs.
-    pub fn new(queue: Queue, events: Events, blobs: Blobs, engines: PlannedEngines, limits: Limits) -> Self {
+    pub fn new(
+        queue: Queue,
+        events: Events,
+        blobs: Blobs,
+        engines: PlannedEngines,
+        limits: Limits,
+        scope: CacheScope,
+    ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
             planner: Planner::new(manifests(redis.clone())),
-            candles: CandleStore::new(redis.clone(), blobs.inputs),
-            catalogue: Documents::new(redis.clone(), catalogue::COLLECTION),
+            candles: CandleStore::new(redis.clone(), blobs.inputs.clone()),
+            published: Published::new(redis.clone()),
             offers: Documents::new(redis.clone(), jesse::rest::COLLECTION),
+            inputs: blobs.inputs,
             events,
             results: blobs.results,
             queue,
             engines,
             limits,
+            scope,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), writable: false }
+    }
+
+    /// The same where clients may, or may not, write strategies. That is running code: off unless whoever runs the server
+    /// wants it.
+    #[must_use]
+    pub fn with_strategy_writing(self, writable: bool) -> Self {
+        Self { writable, ..self }
+    }
+
+    /// Whether clients may write strategies.
+    pub fn strategies_are_writable(&self) -> bool {
+        self.writable
     }
 
     /// The queue underneath.
@@ -162,7 +177,7 @@ impl Service {
         let body = self
             .inner
             .results
-            .get(&receipt.blob)
+            .get_as(receipt.file.as_deref().unwrap_or(receipt.blob.as_str()), &receipt.blob)
             .await
             .map_err(jobs::QueueError::from)?
             .ok_or_else(evicted)?;
@@ -170,6 +185,34 @@ impl Service {
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);
         Ok(ResultBody { blob: receipt.blob, fields })
+    }
+
+    /// What a job that has ended has printed, as text: all of it, or its begin and its end.
+    pub async fn logs(&self, tenant: &TenantId, job: JobId) -> Result<String, ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        if view.kind == Kind::Batch {
+            let message =
+                format!("job {job} is a batch, which prints nothing; ask for the logs of one of its jobs");
+            return Err(ServiceError::new(Code::JobNotFound, message));
+        }
+        if view.state == JobState::Succeeded {
+            let body = self.result(tenant, job).await?.fields;
+            let logs = body.get("logs").map_or("{\"output\":\"\"}", |logs| logs.get());
+            let logs: jesse::logs::Logs = serde_json::from_str(logs)
+                .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
+            return Ok(logs.output);
+        }
+        let Some(error) = view.error.filter(|_| view.state.is_terminal()) else {
+            let state = view.state.as_str();
+            let message = format!("the job is {state}; logs are kept of jobs that succeeded or failed");
+            return Err(ServiceError::new(Code::ResultNotReady, message));
+        };
+        let Some(blob) = jesse::logs::referred(&error) else {
+            return Ok(String::new());
+        };
+        let text = self.inner.results.get(&blob).await.map_err(jobs::QueueError::from)?;
+        let evicted = || ServiceError::new(Code::ResultEvicted, "the job's logs are not stored any more");
+        Ok(String::from_utf8_lossy(&text.ok_or_else(evicted)?).into_owned())
     }
 
     /// All candles that are stored.

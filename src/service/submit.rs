@@ -16,11 +16,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Service;
-use crate::errors::{Code, ServiceError};
+use super::{
+    Service,
+    engines::Runnable,
+    wanted::{Checked, Prepared, Wanted},
+};
+use crate::{
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
 /// After how many failed attempts a job is given up, unless it says otherwise.
-const MAX_ATTEMPTS: u32 = 3;
+pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// The most jobs of one batch.
 pub const MOST_CHILDREN: usize = 50_000;
 /// How many mistakes of a batch are told at once.
@@ -92,22 +99,24 @@ impl Window {
 }
 
 impl Service {
-    /// Accepts a backtest: in milliseconds it is either refused with what is wrong, or durable under its id.
-    pub async fn submit_backtest(
+    /// Accepts a job: in milliseconds it is either refused with what is wrong, or durable under its id.
+    pub async fn submit(
         &self,
         tenant: &TenantId,
-        request: &BacktestRequest,
+        wanted: &Wanted,
         options: &SubmitOptions,
         window: Window,
         idempotency: Option<Idempotency>,
     ) -> Result<(JobId, Accepted), ServiceError> {
-        self.submit_again(tenant, request, options, window, idempotency, None).await
+        let runnable = self.runnable().await?;
+        let checked = Checked::of(wanted, &runnable)?;
+        self.submit_checked(tenant, (checked, &runnable), options, window, idempotency, None).await
     }
 
-    async fn submit_again(
+    async fn submit_checked(
         &self,
         tenant: &TenantId,
-        request: &BacktestRequest,
+        (checked, runnable): (Checked, &Runnable),
         options: &SubmitOptions,
         window: Window,
         idempotency: Option<Idempotency>,
@@ -115,16 +124,17 @@ impl Service {
     ) -> Result<(JobId, Accepted), ServiceError> {
         let Window { run_at, deadline } = window.check()?;
         let limits = self.limits(options)?;
-        let treatment = treatment(options, Priority::Normal, limits)?;
-        let mut planned = self.plan(request, limits).await?;
-        planned.plan.shared = is_shared(&planned.plan, options.cache);
+        let mut treatment = treatment(options, Priority::Normal, limits)?;
+        let Prepared { kind, request, plan, cache_key, memory_mb } =
+            self.prepare(tenant, checked, runnable, options, limits).await?;
+        treatment.memory_mb = memory_mb;
         let submission = Submission {
             tenant: tenant.clone(),
-            kind: Kind::Backtest,
+            kind,
             treatment,
-            request: json_text(&planned.spec)?,
-            plan: json_text(&planned.plan)?,
-            cache_key: planned.cache_key,
+            request,
+            plan,
+            cache_key,
             start_at_ms: run_at.map(Timestamp::as_millisecond),
             deadline_ms: deadline.map(Timestamp::as_millisecond),
             idempotency,
@@ -145,6 +155,7 @@ impl Service {
         let treatment = treatment(options, Priority::Batch, limits)?;
         let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
+        let runnable = self.runnable().await?;
         let mut readable = Vec::new();
         let mut numbers = Vec::new();
         for request in requests(request)? {
@@ -155,14 +166,15 @@ impl Service {
         let mut mistakes = Mistakes::default();
         let (mut plans, mut known, mut children) =
             (Vec::new(), HashMap::new(), Vec::with_capacity(readable.len()));
-        let mut planned = self.plan_all(&readable, limits).await?.into_iter();
+        let mut planned = self.plan_all(&runnable, &readable, limits).await?.into_iter();
         for (number, read) in numbers.into_iter().enumerate() {
             let outcome = match read {
                 Ok(()) => planned.next().map(|planned| planned.map_err(|error| error.message)),
                 Err(message) => Some(Err(message)),
             };
             match outcome {
-                Some(Ok(Planned { spec, mut plan, cache_key })) => {
+                Some(Ok(planned)) => {
+                    let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
                     plan.shared = is_shared(&plan, options.cache);
                     let plan = json_text(&plan)?;
                     let index = *known.entry(plan.clone()).or_insert(plans.len());
@@ -203,11 +215,13 @@ impl Service {
             );
             return refused(message);
         }
-        if view.kind == Kind::Batch {
-            return refused("a batch is not run again as a whole; list its jobs and requeue those".into());
+        if view.kind == Kind::StrategyValidate {
+            return refused(
+                "a validation is not run again as it was; validate the strategy once more".into(),
+            );
         }
-        let request: BacktestRequest = serde_json::from_str(view.request.get())
-            .map_err(|error| ServiceError::internal("a stored request cannot be read", &error))?;
+        let runnable = self.runnable().await?;
+        let checked = Checked::of_job(view.kind, view.request.get())?;
         let details = view.details;
         let options = SubmitOptions {
             cache: details.cache,
@@ -220,8 +234,17 @@ impl Service {
         };
         // No client can choose such a key.
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
-        let again = self.submit_again(tenant, &request, &options, Window::default(), Some(once), Some(job));
-        Ok(again.await?.0)
+        let again = (checked, &runnable);
+        let window = Window::default();
+        Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
+    }
+
+    /// With results and runs in flight shared by as many as the deployment wants.
+    pub(super) fn scoped(&self, planned: Planned, tenant: &TenantId) -> Planned {
+        match self.inner.scope {
+            CacheScope::Deployment => planned,
+            CacheScope::Tenant => planned.of_tenant(tenant),
+        }
     }
 
     fn limits(&self, options: &SubmitOptions) -> Result<Limits, ServiceError> {
@@ -239,7 +262,7 @@ impl Service {
 }
 
 /// Whether the result may answer others: not that of a server whose results are never to be used again.
-fn is_shared(plan: &BacktestPlan, cache: CacheMode) -> bool {
+pub(super) fn is_shared(plan: &BacktestPlan, cache: CacheMode) -> bool {
     cache != CacheMode::Off && plan.server.as_ref().is_none_or(|server| server.cache_ttl_s > 0)
 }
 
@@ -312,6 +335,6 @@ impl Mistakes {
     }
 }
 
-fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
+pub(super) fn json_text<T: serde::Serialize>(value: &T) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a plan cannot be written", &error))
 }

@@ -19,8 +19,8 @@ pub const SEED: u64 = 7;
 pub const LIMIT: Duration = Duration::from_mins(2);
 
 pub fn binary() -> Command {
-    // Whoever makes a client has started a process before.
-    jesse::rest::choose_tls();
+    // Before any client is made, and none is without a server: clients that are built with TLS want to know which.
+    jobs::choose_tls();
     let mut command = Command::new(env!("CARGO_BIN_EXE_jesse-jobs"));
     command.env("JESSE_PYTHON", python()).env_remove("REDIS_URL").env("LOG_LEVEL", "warn");
     command
@@ -109,9 +109,14 @@ pub struct Deployment {
 impl Deployment {
     pub fn start(arguments: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
+        generate(data.path(), SYMBOL, DAYS, SEED);
+        Self::start_on(data, arguments)
+    }
+
+    /// The same in a folder with what is there already.
+    pub fn start_on(data: tempfile::TempDir, arguments: &[&str]) -> Self {
         let project = data.path().join("a-project");
         copy(&fixtures().join("project"), &project);
-        generate(data.path(), SYMBOL, DAYS, SEED);
         let mut all = vec!["--project", project.to_str().unwrap()];
         all.extend(arguments);
         let process = Process::up(data.path(), &all);
@@ -188,9 +193,13 @@ pub fn with(mut spec: Value, changes: &Value) -> Value {
 }
 
 pub fn generate(data: &Path, symbol: &str, days: u32, seed: u64) {
+    generate_on(data, symbol, days, seed, &[]);
+}
+
+pub fn generate_on(data: &Path, symbol: &str, days: u32, seed: u64, arguments: &[&str]) {
     let mut command = binary();
     command.args(["candles", "generate", "--exchange", EXCHANGE, "--symbol", symbol, "--data"]).arg(data);
-    succeed(command.args(["--days", &days.to_string(), "--seed", &seed.to_string()]));
+    succeed(command.args(["--days", &days.to_string(), "--seed", &seed.to_string()]).args(arguments));
 }
 
 pub fn succeed(command: &mut Command) -> Output {

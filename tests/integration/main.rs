@@ -6,9 +6,17 @@
 mod backtests;
 mod bad_input;
 mod batches;
+mod cache;
+mod candles;
 mod harness;
 mod lifecycle;
+mod logs;
 mod mcp;
+mod parents;
+mod postgres;
 mod rest;
 mod same_as_jesse;
 mod scaled_out;
+mod spec_matrix;
+mod staleness;
+mod strategies;

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Deployment, EXCHANGE, month, with};
 
-async fn connect(deployment: &Deployment) -> RunningService<RoleClient, ()> {
+pub async fn connect(deployment: &Deployment) -> RunningService<RoleClient, ()> {
     ().serve(StreamableHttpClientTransport::from_uri(deployment.url("/mcp"))).await.unwrap()
 }
 
-async fn call(
+pub async fn call(
     client: &RunningService<RoleClient, ()>,
     tool: &'static str,
     arguments: Value,
@@ -24,7 +24,7 @@ async fn call(
 }
 
 /// Calls a tool and holds its answer against the output schema that it promises: strict clients refuse what does not fit.
-async fn call_checked(
+pub async fn call_checked(
     client: &RunningService<RoleClient, ()>,
     tool: &'static str,
     arguments: Value,
@@ -67,7 +67,7 @@ fn fits(value: &Value, schema: &Value, root: &Value, place: &str) {
     }
 }
 
-fn structured(result: &CallToolResult) -> &Value {
+pub fn structured(result: &CallToolResult) -> &Value {
     let value = result.structured_content.as_ref().unwrap();
     let text = result.content[0].as_text().unwrap();
     assert_eq!(&serde_json::from_str::<Value>(&text.text).unwrap(), value, "the text says the same");
@@ -80,7 +80,22 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     let client = connect(&deployment).await;
     let tools = client.list_all_tools().await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_ref()).collect();
-    assert_eq!(names, ["strategy_list", "candles_list", "backtest", "job_get", "job_cancel"]);
+    assert_eq!(
+        names,
+        [
+            "strategy_list",
+            "strategy_read",
+            "strategy_validate",
+            "candles_list",
+            "backtest",
+            "optimize",
+            "walk_forward",
+            "monte_carlo",
+            "job_get",
+            "job_cancel",
+            "cache_invalidate"
+        ]
+    );
 
     let strategies = call_checked(&client, "strategy_list", json!({})).await;
     let strategies = structured(&strategies)["strategies"].as_array().unwrap().clone();

@@ -1,23 +1,31 @@
-"""`python -m runner SOCKET_PATH`. The order of the steps matters: each relies on the ones before it."""
+"""The order of the steps matters: each relies on the ones before it."""
+import argparse
 import os
 import signal
 import sys
 
-from runner import engine, limits
+from runner import engine, limits, sandbox
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m runner SOCKET_PATH")
-    socket_path = os.path.abspath(sys.argv[1])  # the working directory is about to change
+    parser = argparse.ArgumentParser("python -m runner", description="Runs tasks for the process that listens on a socket.")
+    parser.add_argument("socket", type=os.path.abspath, help="its folder is the one where scratch folders are")
+    parser.add_argument("--sandbox", choices=("off", "auto", "on"), default="off")
+    parser.add_argument("--readable", action="append", type=os.path.abspath, default=[], help="a folder that tasks may read")
+    parser.add_argument("--staging", action="append", type=os.path.abspath, default=[], help="one that they may read for their code")
+    options = parser.parse_args()  # the working directory is about to change
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; it is the parent's to act on
     limits.end_with_parent(signal.SIGTERM)  # which the zygote uses to take along what its tasks have started
     engine.settle_environment()
+    try:
+        box, why_not = sandbox.enter(options.sandbox, os.path.dirname(options.socket), options.readable, options.staging)
+    except sandbox.Unavailable as error:
+        sys.exit(str(error))
     engine.import_jesse()
 
     from runner import zygote  # imports Jesse at its top: only now is that safe
 
-    zygote.main(socket_path)
+    zygote.main(options.socket, box, why_not)
 
 
 if __name__ == "__main__":

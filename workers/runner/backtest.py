@@ -1,13 +1,17 @@
 """The task `backtest`: one run of jesse.research.backtest on stored candles."""
+import random
 import time
+import uuid
 from bisect import bisect_left
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import jesse.helpers
 import numpy as np
 from jesse import exceptions
+from jesse.candle_pipelines.gaussian_noise import GaussianNoiseCandlesPipeline
+from jesse.candle_pipelines.moving_block_bootstrap import MovingBlockBootstrapCandlesPipeline
 from jesse.modes import backtest_mode
 from jesse.research import backtest as jesse_backtest
 from jesse.services import candle_service, charts
@@ -17,6 +21,7 @@ from runner import strategies
 from runner.protocol import TaskError, dumps, finite
 
 _DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
 _PROGRESS_INTERVAL_S = 0.1
 
 _save_daily_balance = backtest_mode.save_daily_portfolio_balance
@@ -36,6 +41,8 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
     hooks = (
         # Jesse's own loader rewrites the source file of a strategy whose class has another name than its folder.
         (jesse.helpers, "get_strategy_class", classes.__getitem__),
+        # Orders and trades have ids, which would be all that two runs of the same differ in.
+        (jesse.helpers, "generate_unique_id", _unique_ids(int(args.get("seed") or 0))),
         (charts, "get_candles_from_db", _DailyCandles([warmup, trading])),
         (backtest_mode, "save_daily_portfolio_balance", _Progress(session, args["start_ms"], args["finish_ms"])),
     )
@@ -51,6 +58,7 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
             benchmark=benchmark,
             hyperparameters=args["hyperparameters"],
             fast_mode=bool(args["fast_mode"]),
+            **_altered(args.get("scenario")),
         )
     compute_s = time.perf_counter() - began
 
@@ -66,6 +74,20 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
     return summary, dumps(body)
 
 
+def _altered(scenario: dict | None) -> dict:
+    """What makes Jesse alter the candles: an alternative history, the same for the same seed."""
+    if scenario is None:
+        return {}
+    pipeline, seed = dict(scenario["pipeline"]), int(scenario["seed"])
+    kind, options = pipeline.pop("type"), {"batch_size": int(pipeline.pop("batch_minutes"))}
+    if kind == "moving_block_bootstrap":
+        return {"candles_pipeline_class": MovingBlockBootstrapCandlesPipeline, "candles_pipeline_kwargs": {**options, "seed": seed}}
+    if kind == "gaussian_noise":
+        np.random.seed(seed)  # what it draws from
+        return {"candles_pipeline_class": GaussianNoiseCandlesPipeline, "candles_pipeline_kwargs": {**options, **pipeline}}
+    raise TaskError("invalid_spec", f"unknown pipeline {kind!r}")
+
+
 @contextmanager
 def _replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
     """Replace attributes of Jesse's modules for the length of a run; the warm-up's must not reach the children."""
@@ -74,6 +96,12 @@ def _replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
             originals.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, replacement)
         yield
+
+
+def _unique_ids(seed: int) -> Callable[[], str]:
+    """Ids that are the same in every run of the same, from a generator of their own: strategies draw from the others."""
+    generator = random.Random(f"ids {seed}")
+    return lambda: str(uuid.UUID(int=generator.getrandbits(128), version=4))
 
 
 def _points(curve: dict) -> list[dict]:
@@ -91,6 +119,8 @@ def _load_candles(args: dict) -> tuple[dict, dict]:
             if begin >= end and target is warmup:
                 continue
             rows = _between(months, begin, end)
+            if args.get("fill_gaps"):
+                rows = _filled(months, rows, begin, end)
             if len(rows) == 0:
                 raise TaskError("candles_missing", f"no candles of {symbol} on {exchange} from {_utc(begin)} to {_utc(end)}")
             target[jesse.helpers.key(exchange, symbol)] = {"exchange": exchange, "symbol": symbol, "candles": rows}
@@ -122,6 +152,30 @@ def _between(months: Iterable[np.ndarray], begin_ms: int, end_ms: int) -> np.nda
     if len(parts) == 1:
         return parts[0]  # research.backtest copies its input
     return np.concatenate(parts) if parts else np.empty((0, 6))
+
+
+def _filled(months: list[np.ndarray], rows: np.ndarray, begin_ms: int, end_ms: int) -> np.ndarray:
+    """The rows, and for every minute of [begin, end) without one the close before it, with no volume: what Jesse's own import
+    does. Without a close before it the rows stay as they are."""
+    minutes = (end_ms - begin_ms) // _MINUTE_MS
+    if len(rows) == minutes:
+        return rows
+    before = [month[last - 1] for month in months if (last := bisect_left(month[:, 0], begin_ms)) > 0]
+    if not before and (len(rows) == 0 or rows[0, 0] != begin_ms):
+        return rows
+    close_before = before[-1][2] if before else rows[0, 2]
+    # Of each minute the position of the last candle up to it, -1 for the one before the range.
+    last = np.full(minutes, -1)
+    there = ((rows[:, 0] - begin_ms) // _MINUTE_MS).astype(int)
+    last[there] = np.arange(len(rows))
+    last = np.maximum.accumulate(last)
+    closes = np.append(rows[:, 2], close_before)[last]
+    filled = np.empty((minutes, 6))
+    filled[:, 0] = begin_ms + _MINUTE_MS * np.arange(minutes)
+    filled[:, 1:5] = closes[:, np.newaxis]
+    filled[:, 5] = 0.0
+    filled[there] = rows
+    return filled
 
 
 class _Progress:

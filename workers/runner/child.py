@@ -5,22 +5,27 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
-from runner import backtest, limits, strategies
+from runner import backtest, limits, strategies, validate
 from runner.failures import to_task_error
 from runner.protocol import Connection, TaskError
+from runner.sandbox import Sandbox
 
-TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe}
+TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe, "validate": validate.run}
 
+_RUNNING_NO_CODE = {"scan"}
 _OUTPUT = "output.log"
-_OUTPUT_TAIL = 64 * 1024
+_OUTPUT_HEAD, _OUTPUT_TAIL = 16 * 1024, 48 * 1024
 _PACKAGE = __name__.partition(".")[0]
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The parent's id for the first process of a namespace, which cannot outlive the parent's own namespace.
+_OUTSIDE = 0
 # Jesse writes to ./storage, which must be the task's own.
 _NOT_COPIED = {"storage", "__pycache__", _OUTPUT}
 
@@ -47,21 +52,26 @@ class Session:
         self._connection.send({"type": "progress", "fraction": fraction, "message": message})
 
     def output(self) -> str:
-        """The end of what the task has printed."""
+        """What the task has printed: all of it, or its begin and its end."""
         _flush_output()
         with open(_OUTPUT, "rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - _OUTPUT_TAIL))
-            return log.read().decode("utf-8", errors="replace")
+            size = os.fstat(log.fileno()).st_size
+            head = log.read(_OUTPUT_HEAD)
+            cut = max(0, size - _OUTPUT_HEAD - _OUTPUT_TAIL)
+            log.seek(cut, os.SEEK_CUR)
+            tail = log.read(_OUTPUT_TAIL)
+        note = f"\n[... {cut} bytes are left out here ...]\n".encode() if cut else b""
+        return (head + note + tail).decode("utf-8", errors="replace")
 
 
-def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int]) -> NoReturn:
+def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int], sandbox: Sandbox | None) -> NoReturn:
     """Never returns, and never runs what the zygote would run when it ends: the stack above this call is not the child's."""
     status = 1
     try:
         _detach(zygote_pid, inherited)
         connection = Connection(socket_path)
         connection.send({"type": "hello", "id": request.id, "pid": os.getpid()})
-        _report(connection, request)
+        _report(connection, request, sandbox)
         _flush_output()
         connection.close()
         status = 0
@@ -71,10 +81,11 @@ def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[in
         os._exit(status)
 
 
-def _report(connection: Connection, request: Request) -> None:
+def _report(connection: Connection, request: Request, sandbox: Sandbox | None) -> None:
     session = Session(connection)
+    scratch = os.path.realpath(request.scratch if sandbox is None else sandbox.folder)
     try:
-        _prepare(request)
+        _prepare(request, sandbox)
         value, body = TASKS[request.task](request.args, session)
         result = {"type": "result", "value": value}
         if body is not None:
@@ -83,7 +94,7 @@ def _report(connection: Connection, request: Request) -> None:
     except BaseException as error:  # SystemExit too: it is the strategy's, not ours
         if isinstance(error, MemoryError):
             limits.release_reserve()
-        failure = to_task_error(error, os.path.realpath(request.scratch), session.phase)
+        failure = to_task_error(error, scratch, session.phase)
         connection.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
 
 
@@ -93,7 +104,7 @@ def _detach(zygote_pid: int, inherited: list[int]) -> None:
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     limits.end_with_parent(signal.SIGKILL)
-    if os.getppid() != zygote_pid:
+    if os.getppid() not in (zygote_pid, _OUTSIDE):
         os._exit(1)  # it died before it could take this child along
     os.setpgid(0, 0)
     limits.unblock_signals()
@@ -101,7 +112,7 @@ def _detach(zygote_pid: int, inherited: list[int]) -> None:
         os.close(descriptor)
 
 
-def _prepare(request: Request) -> None:
+def _prepare(request: Request, sandbox: Sandbox | None) -> None:
     try:
         os.chdir(request.scratch)
         _redirect_output()
@@ -109,12 +120,19 @@ def _prepare(request: Request) -> None:
         raise TaskError("internal_error", f"scratch directory is not usable: {error}") from error
     bundle = request.args.get("bundle")
     if bundle is not None:
-        _enter(bundle)
+        _copy(bundle)
+    if sandbox is not None and request.task not in _RUNNING_NO_CODE:
+        _confine(sandbox)
+    os.environ["TMPDIR"] = os.getcwd()
+    tempfile.tempdir = None
+    if bundle is not None:
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, os.getcwd())
     _hide_runner()
     seed = int(request.args.get("seed") or 0) % 2**32
     random.seed(seed)
     np.random.seed(seed)
-    limits.apply(request.limits)
+    limits.apply(request.limits, sandbox is not None)
     gc.enable()
 
 
@@ -138,19 +156,24 @@ def _flush_output() -> None:
             pass  # the log is full, or the strategy has closed or replaced the stream
 
 
-def _enter(bundle: object) -> None:
-    """Make a copy of the bundle importable, and its files reachable by the relative paths that a strategy uses in its own project.
+def _confine(sandbox: Sandbox) -> None:
+    try:
+        sandbox.confine()
+    except OSError as error:
+        raise TaskError("internal_error", f"the sandbox cannot be set up: {error}") from error
+
+
+def _copy(bundle: object) -> None:
+    """Make a bundle's files reachable by the relative paths that a strategy uses in its own project.
 
     A copy, since the bundle is immutable and shared: what a strategy writes beside its code must not reach other tasks.
     """
-    sys.dont_write_bytecode = True
     if not isinstance(bundle, str) or not os.path.isabs(bundle):
         raise TaskError("invalid_spec", "bundle must be an absolute path")
     try:
         shutil.copytree(bundle, ".", dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_NOT_COPIED), copy_function=shutil.copyfile)
     except (OSError, shutil.Error) as error:
         raise TaskError("invalid_spec", f"bundle cannot be read: {error}") from error
-    sys.path.insert(0, os.getcwd())
 
 
 def _hide_runner() -> None:

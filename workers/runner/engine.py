@@ -18,7 +18,7 @@ from runner import ENGINE
 
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
                     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-_CREDENTIAL = re.compile(r"REDIS_URL|DATABASE_URL|POSTGRES_.*|.*_(PASSWORD|TOKEN|SECRET|KEY)", re.IGNORECASE)
+_CREDENTIAL = re.compile(r"REDIS_URL|DATABASE_URL|POSTGRES_.*|PG[A-Z]+|AWS_.*|.*_(PASSWORD|TOKEN|SECRET|KEY)", re.IGNORECASE)
 
 
 def settle_environment() -> None:
@@ -52,7 +52,10 @@ def import_jesse() -> None:
 
         jesse.helpers.is_jesse_project = lambda: False
         import jesse.indicators  # noqa: F401
+        import jesse.modes.backtest_mode  # noqa: F401
         import jesse.research  # noqa: F401
+        import jesse.services.charts  # noqa: F401
+        import jesse.strategies  # noqa: F401, which makes the folder `storage` where it is imported
         import jesse.utils  # noqa: F401
     finally:
         os.chdir("/")
@@ -72,6 +75,7 @@ def freeze() -> None:
 
 def describe() -> dict:
     """The `ready` message: everything that a result depends on and that the parent cannot know by itself."""
+    import jesse
     from jesse import info
     from jesse.version import __version__
 
@@ -85,6 +89,8 @@ def describe() -> dict:
         "cpu": _cpu(),
         "exchanges": {name: _exchange(info.exchange_info[name]) for name in info.backtesting_exchanges},
         "timeframes": list(info.jesse_supported_timeframes),
+        "package_folders": sorted({os.path.realpath(str(dist.locate_file(""))) for dist in importlib.metadata.distributions()}),
+        "jesse_folder": os.path.dirname(os.path.realpath(jesse.__file__)),
     }
 
 

@@ -1,5 +1,7 @@
 """Turns an exception that ended a task into the code, message and detail of an `error` frame."""
+import errno
 import os
+import resource
 import sys
 import sysconfig
 import traceback
@@ -30,7 +32,10 @@ def to_task_error(error: BaseException, bundle: str, phase: str) -> TaskError:
     stack = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
     own = [entry for entry in stack if entry.filename.startswith(root)]
     code = _code(error, bool(own), phase)
-    if code == "out_of_memory":
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0] // 2**20
+        message = f"{_message(error)}: a file may have {most} MB, and so may all that is printed"
+    elif code == "out_of_memory":
         message = f"the memory limit was reached ({_name(error)})"
     else:
         message = _message(error)

@@ -43,13 +43,14 @@ class Project:
         own = set(self._walk(folder))
         files, imported = self._closure(own | set(self._resolve(f"strategies.{name}")))
         dynamic = any(self._source(path).dynamic for path in files if path.endswith(".py"))
-        errors = [self._source(path).error for path in sorted(files) if path.endswith(".py") and self._source(path).error]
+        errors = self.errors(sorted(files))
         if dynamic:
             # Anything may be loaded: take all there is. A broken file among it matters only if it is reached.
             everything = {path for path in self._walk("") if path.endswith(".py")}
             files, imported = self._closure(files | everything)
         if not name.isidentifier():
-            errors = [{"message": "the folder's name is not a Python identifier", "line": None, "file": folder}]
+            errors = [{"message": "the folder's name is not a Python identifier", "line": None, "column": None,
+                       "file": folder}]
         return {
             "name": name,
             "files": sorted(files),
@@ -57,6 +58,11 @@ class Project:
             "dynamic": dynamic,
             "error": errors[0] if errors else None,
         }
+
+    def errors(self, files: list[str]) -> list[dict]:
+        """What keeps these files from being parsed."""
+        sources = (self._source(path) for path in files if path.endswith(".py"))
+        return [source.error for source in sources if source.error]
 
     def _closure(self, files: set[str]) -> tuple[set[str], set[str]]:
         """The files, all local files they import, directly or not, and the other top-level modules that those import."""
@@ -127,9 +133,10 @@ def _read(root: str, path: str) -> _Source:
         _Collector(source, package).visit(tree)
         return source
     except SyntaxError as error:
-        return _Source(error={"message": f"{type(error).__name__}: {error.msg}", "line": error.lineno, "file": path})
+        return _Source(error={"message": f"{type(error).__name__}: {error.msg}", "line": error.lineno, "column": error.offset,
+                              "file": path})
     except (ValueError, RecursionError, MemoryError, OSError) as error:
-        return _Source(error={"message": f"{type(error).__name__}: {error}", "line": None, "file": path})
+        return _Source(error={"message": f"{type(error).__name__}: {error}", "line": None, "column": None, "file": path})
 
 
 class _Collector(ast.NodeVisitor):

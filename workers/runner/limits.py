@@ -13,6 +13,8 @@ _MB = 1024 * 1024
 RESERVE_MB = 64
 MAX_OPEN_FILES = 256
 CPU_GRACE_S = 5
+# More processes than this are not counted one by one: they are too many already.
+MAX_WATCHED = 1000
 
 # What the zygote handles; blocked over a fork, because its handlers are not the child's.
 HANDLED_SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
@@ -25,6 +27,7 @@ class Limits:
     cpu_s: int
     memory_mb: int
     file_mb: int
+    processes: int
 
     @classmethod
     def parse(cls, message: object) -> "Limits":
@@ -72,11 +75,14 @@ def child_pids() -> list[int]:
         return []
 
 
-def apply(limits: Limits) -> None:
-    """Bound this process. RLIMIT_DATA turns too large an allocation into a MemoryError instead of the kernel's OOM killer."""
+def apply(limits: Limits, first_of_namespace: bool = False) -> None:
+    """Bound this process. RLIMIT_DATA turns too large an allocation into a MemoryError instead of the kernel's OOM killer.
+
+    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit.
+    """
     data = status_kb("self", "VmData") * 1024 + limits.memory_mb * _MB
     _lower(resource.RLIMIT_DATA, data, data + RESERVE_MB * _MB)
-    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + CPU_GRACE_S)
+    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if first_of_namespace else CPU_GRACE_S))
     _lower(resource.RLIMIT_FSIZE, limits.file_mb * _MB, limits.file_mb * _MB)
     _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0, 0)
@@ -95,7 +101,55 @@ def _lower(kind: int, soft: int, hard: int) -> None:
     resource.setrlimit(kind, (min(soft, hard), hard))
 
 
-def resident_kb(pid: int) -> int:
+@dataclass(frozen=True)
+class Usage:
+    """What a task and all that it has started take together."""
+
+    pids: list[int]
+    threads: int
+    memory_kb: int
+    cpu_s: float
+
+
+def usage(pid: int, baseline_kb: int) -> Usage:
+    """Of a process and its descendants. Memory is counted above that with which each began, which all of them share."""
+    pids, queue, threads, memory_kb, cpu_s = [], [pid], 0, 0, 0.0
+    while queue:
+        current = queue.pop()
+        fields = status_fields(current)
+        if not fields:
+            continue
+        pids.append(current)
+        threads += fields.get("Threads", 0)
+        memory_kb += max(0, fields.get("RssAnon", 0) + fields.get("RssShmem", 0) - baseline_kb)
+        if len(pids) <= MAX_WATCHED:
+            queue.extend(_children(current))
+        cpu_s += _cpu_s(current)
+    return Usage(pids, threads, memory_kb, cpu_s)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as children:
+                found.extend(int(child) for child in children.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended, or the kernel does not say
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    """Its own time and that of children that have ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_kb(pid: int | str) -> int:
     """Memory that only this process's end gives back: anonymous and shared-memory pages, but no files (mapped candles).
 
     RLIMIT_DATA does not see shared mappings; this does.
@@ -105,14 +159,20 @@ def resident_kb(pid: int) -> int:
 
 def status_kb(pid: int | str, *fields: str) -> int:
     """The sum of some of the kB fields of /proc/PID/status; 0 for a process that has ended."""
-    total = 0
+    known = status_fields(pid)
+    return sum(known.get(field, 0) for field in fields)
+
+
+def status_fields(pid: int | str) -> dict[str, int]:
+    """The memory in kB and the number of threads; nothing for a process that has ended."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as status:
             lines = status.read().decode("ascii", errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return {}
+    fields = {}
     for line in lines:
         name, _, value = line.partition(":")
-        if name in fields:
-            total += int(value.split()[0])
-    return total
+        if name in ("VmData", "RssAnon", "RssShmem", "Threads"):
+            fields[name] = int(value.split()[0])
+    return fields

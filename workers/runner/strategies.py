@@ -5,6 +5,8 @@ import importlib.metadata
 import os
 from typing import Any
 
+import jesse.helpers
+import numpy as np
 from jesse.strategies import Strategy
 
 from runner.imports import Project, list_strategies
@@ -33,17 +35,49 @@ def describe(args: dict, session: Any) -> tuple[dict, None]:
     session.phase = "import"
     strategy = load(args["strategy"])
     session.phase = "run"
-    parameters = strategy().hyperparameters() or []
-    # Not strategy.__doc__, which would be that of Jesse's base class.
+    return {"hyperparameters": parameters(strategy()), "doc": first_line(strategy)}, None
+
+
+def first_line(strategy: type[Strategy]) -> str:
+    """Of its own documentation: strategy.__doc__ would be that of Jesse's base class."""
     doc = (vars(strategy).get("__doc__") or "").strip()
-    return {"hyperparameters": [_parameter(entry) for entry in parameters], "doc": doc.partition("\n")[0].strip()}, None
+    return doc.partition("\n")[0].strip()
+
+
+def parameters(strategy: Strategy) -> list[dict]:
+    """The hyperparameters, with the defaults that a backtest without values uses: those of the strategy's dna, if it has one."""
+    entries = strategy.hyperparameters() or []
+    described = [_parameter(entry) for entry in entries]
+    dna = strategy.dna()
+    if not dna:
+        return described
+    values = jesse.helpers.dna_to_hp(entries, dna)
+    for parameter in described:
+        if parameter["name"] in values:
+            parameter["default"] = values.pop(parameter["name"])
+    # Jesse hands the strategy whatever the dna holds.
+    return described + [{"name": name, "type": type_name(type(value)) or "categorical", "default": value}
+                        for name, value in values.items()]
 
 
 def _parameter(entry: dict) -> dict:
     kind = entry["type"]
-    described = {"name": entry["name"], "type": _TYPE_NAMES.get(kind, str(kind))}
+    described = {"name": entry["name"], "type": type_name(kind) or str(kind)}
     described.update((key, entry[key]) for key in _OPTIONAL_KEYS if key in entry)
     return described
+
+
+def type_name(kind: object) -> str | None:
+    """How the parent calls a hyperparameter's type, which Jesse takes as a class or as its name."""
+    if isinstance(kind, str):
+        return kind if kind in _TYPE_NAMES.values() else None
+    return _TYPE_NAMES.get(kind) if isinstance(kind, type) else None
+
+
+def plain_number(value: object) -> int | float | None:
+    """A number, numpy's included, as Python's own; None for anything else, also for True and False."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def scan(args: dict, session: Any) -> tuple[dict, None]:

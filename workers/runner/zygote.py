@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from runner import child, engine, limits, protocol, warmup
+from runner.sandbox import Sandbox
 
 _WATCH_INTERVAL_S = 0.1
 _SHUTDOWN_S = 2.0
+# The kernel's clock for the limit is coarser than the one that it reports.
+_CPU_NEARLY = 0.9
 
 
 @dataclass
@@ -24,12 +27,13 @@ class _Task:
     baseline_kb: int
     kill_requested: bool = False
     kill_at: float | None = None
-    over_memory: bool = False
+    exceeded: str | None = None
 
 
 class Zygote:
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, sandbox: Sandbox | None) -> None:
         self._socket_path = socket_path
+        self._sandbox = sandbox
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.connect(socket_path)
         self._control.setblocking(False)
@@ -45,6 +49,8 @@ class Zygote:
         self._selector.register(self._control, selectors.EVENT_READ, self._on_control)
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signal)
         self._inherited = [self._control.fileno(), self._signals.fileno(), wakeup.fileno(), self._selector.fileno()]
+        if sandbox is not None:
+            self._inherited.append(sandbox.pid_namespace)
 
     def serve(self, ready: dict) -> NoReturn:
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
@@ -89,6 +95,8 @@ class Zygote:
             self._fork(message)
         elif message.get("type") == "kill":
             self._kill(message)
+        elif message.get("type") == "ping":
+            self._send({"type": "pong", "resident_kb": limits.resident_kb("self")})
 
     def _send(self, message: dict) -> None:
         self._unsent += protocol.json_frame(message)
@@ -117,9 +125,9 @@ class Zygote:
         zygote_pid = os.getpid()
         limits.block_signals()
         try:
-            pid = os.fork()
+            pid = os.fork() if self._sandbox is None else self._sandbox.fork()
             if pid == 0:
-                child.main(request, self._socket_path, zygote_pid, self._inherited)
+                child.main(request, self._socket_path, zygote_pid, self._inherited, self._sandbox)
         except OSError as error:
             return self._refuse(request.id, f"fork: {error}")
         finally:
@@ -151,6 +159,9 @@ class Zygote:
         for task in self._tasks.values():
             if task.request.id == task_id:
                 task.kill_requested = True
+                if self._sandbox is not None:
+                    # The first process of a namespace hears no other signal. Nothing that it holds outlives it anyway.
+                    return _kill_group(task.pid, signal.SIGKILL)
                 kill_at = time.monotonic() + grace_s
                 task.kill_at = kill_at if task.kill_at is None else min(task.kill_at, kill_at)
                 _kill_group(task.pid, signal.SIGTERM)
@@ -172,14 +183,26 @@ class Zygote:
         if now >= self._watch_at:
             self._watch_at = now + _WATCH_INTERVAL_S
             for task in self._tasks.values():
-                self._check_memory(task)
+                self._check_usage(task)
+            self._kill_orphans()
 
-    def _check_memory(self, task: _Task) -> None:
-        # RLIMIT_DATA, which leaves the task able to report, is to strike first: hence the reserve.
-        allowed_kb = (task.request.limits.memory_mb + limits.RESERVE_MB) * 1024
-        if limits.resident_kb(task.pid) > task.baseline_kb + allowed_kb:
-            task.over_memory = True
-            _kill_group(task.pid, signal.SIGKILL)
+    def _check_usage(self, task: _Task) -> None:
+        """What the kernel bounds for each process, summed over those of the task."""
+        usage = limits.usage(task.pid, task.baseline_kb)
+        # RLIMIT_DATA and RLIMIT_CPU, which let the task report or end by itself, are to strike first: hence the reserves.
+        allowed = task.request.limits
+        if usage.threads > allowed.processes:
+            task.exceeded = "processes"
+        elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB) * 1024:
+            task.exceeded = "memory"
+        elif usage.cpu_s > allowed.cpu_s + limits.CPU_GRACE_S:
+            task.exceeded = "cpu"
+        else:
+            return
+        _kill_group(task.pid, signal.SIGKILL)
+        for pid in usage.pids:  # those that have left the group
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     # Ends
 
@@ -232,11 +255,11 @@ def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
     killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     cpu_s = usage.ru_utime + usage.ru_stime
     cause = None
-    if killed_by == signal.SIGKILL and task.over_memory:
-        cause = "memory"
+    if killed_by == signal.SIGKILL and task.exceeded is not None:
+        cause = task.exceeded
     elif killed_by is not None and task.kill_requested:
         cause = "killed"
-    elif killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and cpu_s >= task.request.limits.cpu_s):
+    elif killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and cpu_s >= _CPU_NEARLY * task.request.limits.cpu_s):
         cause = "cpu"
     return {
         "type": "exited",
@@ -254,10 +277,10 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def main(socket_path: str) -> NoReturn:
+def main(socket_path: str, sandbox: Sandbox | None, why_not: str) -> NoReturn:
     limits.adopt_orphans()
     warmup.run()
-    ready = engine.describe()
-    zygote = Zygote(socket_path)
+    ready = {**engine.describe(), "sandbox": {"active": sandbox is not None, "reason": why_not}}
+    zygote = Zygote(socket_path, sandbox)
     engine.freeze()
     zygote.serve(ready)

@@ -1,38 +1,42 @@
 //! The handler of backtests.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use jesse::{
     candles::{
-        Source,
+        Series, Source,
         store::{ChunkFiles, StoreError},
     },
-    catalogue::{Engine, Market},
-    plan::{BacktestPlan, cache_key},
+    catalogue::Market,
+    disk_cache::InUse,
+    plan::{BacktestPlan, cache_key, facets},
     rest::RestEngine,
     runner::{Runner, TaskError, TaskRequest, TaskResult},
-    spec::{BacktestSpec, DataRoute, Route},
-    strategies::{bundle, publish},
+    spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES, DataRoute, Route},
+    strategies::publish,
 };
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Progress, Queue, Receipt, StoredResult,
-    backend::{Assignment, Handled, StopReason},
-    blobs::{BlobId, Blobs},
+    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, Receipt, Stored, StoredResult,
+    backend::{Assignment, Handled},
+    blobs::Blobs,
     chain,
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    attend::{Attendant, unavailable, unreadable},
+    code::{Code, CodeError},
+};
+
 /// Progress is recorded at most this often, and not at all for what is over sooner.
 const PROGRESS_EVERY: Duration = Duration::from_millis(300);
-
-/// How long a worker without Jesse waits before it lets go of a run, which it may well get again.
-const NO_ENGINE_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a client reads first; all the others are in the result.
 const SUMMARY_METRICS: [&str; 20] = [
@@ -68,63 +72,38 @@ pub(crate) struct Backtests {
     /// Jesse's own servers, if there are any.
     pub(crate) rest: Option<Arc<RestEngine>>,
     pub(crate) chunks: ChunkFiles,
-    /// Unpacked bundles, by hash.
-    pub(crate) bundles: PathBuf,
+    pub(crate) code: Code,
+    pub(crate) attendant: Arc<Attendant>,
 }
 
 impl Backtests {
     /// Runs one backtest to its outcome, or until it must stop.
     pub(crate) async fn handle(&self, assignment: Assignment) -> Handled {
-        let Assignment { claim, mut stop } = assignment;
+        let Assignment { claim, stop } = assignment;
         let stopping = CancellationToken::new();
         let compute = self.compute(&claim, &stopping);
-        tokio::pin!(compute);
-        let mut reason: Option<StopReason> = None;
-        let computed = loop {
-            tokio::select! {
-                computed = &mut compute => break computed,
-                why = stop.stopped(), if reason.is_none() => {
-                    reason = Some(why);
-                    stopping.cancel();
-                }
-            }
-        };
-        match (computed, reason) {
-            (Ok(result), _) => Handled::Finished(Outcome::Succeeded(result)),
-            (Err(TaskError::Failed(error)), _) => Handled::Finished(Outcome::Failed(error)),
-            (Err(TaskError::Stopped), reason) => Handled::Stopped(reason.unwrap_or(StopReason::HandBack)),
-            (Err(TaskError::NoEngine(error)), reason) => {
-                // Another worker may be better off; this one must not fail job after job meanwhile.
-                tracing::warn!(run.id = %claim.run, error = chain(&error), "a run is handed back: Jesse is not there");
-                let _stopped = tokio::time::timeout(NO_ENGINE_PAUSE, stop.stopped()).await;
-                Handled::Stopped(reason.unwrap_or(StopReason::HandBack))
-            }
-        }
+        self.attendant.attend(&claim, stop, &stopping, compute).await
     }
 
     async fn compute(&self, claim: &Claim, stop: &CancellationToken) -> Result<StoredResult, TaskError> {
-        let unreadable = |error: serde_json::Error| {
-            tracing::error!(run.id = %claim.run, %error, "a plan cannot be read");
-            JobError::new(ErrorCode::Internal, "this worker cannot read the plan; it is of another version")
-                .retryable()
-        };
-        let spec: BacktestSpec = serde_json::from_str(&claim.request).map_err(unreadable)?;
-        let plan: BacktestPlan = serde_json::from_str(&claim.plan).map_err(unreadable)?;
+        let spec: BacktestSpec =
+            serde_json::from_str(&claim.request).map_err(|error| unreadable(claim, &error))?;
+        let plan: BacktestPlan =
+            serde_json::from_str(&claim.plan).map_err(|error| unreadable(claim, &error))?;
         if let Some(server) = &plan.server {
             return self.compute_on_server(claim, (&spec, &plan, server), stop).await;
         }
         let runner = self.runner.as_ref().ok_or_else(no_runner)?;
-        let ready = runner.ready().await.map_err(TaskError::NoEngine)?;
-        let engine = publish::engine(&ready);
-        let bundle =
-            self.unpack(&plan.bundles).await.map_err(|error| self.unavailable(claim, "code", &*error))?;
-        let series =
-            self.candle_files(&plan).await.map_err(|error| self.unavailable(claim, "candles", &error))?;
+        let code = self.code.get(&plan.bundles).await.map_err(|error| match error {
+            CodeError::Conflict(why) => JobError::new(ErrorCode::InvalidSpec, format!("routes: {why}")),
+            error => unavailable(claim, "code", &error),
+        })?;
+        let series = self.candle_files(&plan).await.map_err(|error| unavailable(claim, "candles", &error))?;
 
         let (sender, receiver) = mpsc::channel(4);
         let request = TaskRequest {
             task: "backtest",
-            args: arguments(&spec, &plan, &bundle, &series),
+            args: arguments(&spec, &plan, code.path(), &series),
             limits: plan.limits,
             progress: Some(&sender),
         };
@@ -133,7 +112,7 @@ impl Backtests {
             result = running => result?,
             never = self.record_progress(claim, receiver) => match never {},
         };
-        self.store(claim, (&spec, &plan), engine, result).await
+        self.store(claim, (&spec, &plan), result).await
     }
 
     /// Records progress for as long as it is polled.
@@ -155,56 +134,16 @@ impl Backtests {
         std::future::pending().await
     }
 
-    /// A folder with the code, unpacked once.
-    async fn unpack(&self, bundles: &[BlobId]) -> Result<PathBuf, Box<dyn std::error::Error + Send + Sync>> {
-        let names: Vec<_> = bundles.iter().map(BlobId::as_str).collect();
-        let target = match names[..] {
-            [one] => self.bundles.join(one),
-            _ => self.bundles.join(BlobId::of(names.join("+").as_bytes()).as_str()),
-        };
-        if tokio::fs::try_exists(&target).await? {
-            return Ok(target);
-        }
-        let mut archives = Vec::with_capacity(bundles.len());
-        for id in bundles {
-            let archive = self.blobs.inputs.get(id).await?;
-            archives.push(archive.ok_or_else(|| format!("bundle {id} is not in the blob store any more"))?);
-        }
-        let (parent, folder) = (self.bundles.clone(), target.clone());
-        tokio::task::spawn_blocking(move || unpack_whole(&archives, &parent, &folder)).await??;
-        Ok(target)
-    }
-
-    async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<Value>, StoreError> {
+    async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<SeriesFiles>, StoreError> {
         let mut all = Vec::with_capacity(plan.series.len());
         for planned in &plan.series {
-            let mut files = Vec::with_capacity(planned.chunks.len());
+            let mut months = Vec::with_capacity(planned.chunks.len());
             for chunk in &planned.chunks {
-                files.push(self.chunks.path(chunk).await?);
+                months.push(self.chunks.get(chunk).await?);
             }
-            let (exchange, symbol) = (planned.series.exchange(), planned.series.symbol());
-            all.push(json!({"exchange": exchange, "symbol": symbol, "files": files}));
+            all.push(SeriesFiles { series: planned.series.clone(), months });
         }
         Ok(all)
-    }
-
-    /// What was pinned cannot be brought here: worth another attempt, perhaps on another worker.
-    #[expect(clippy::unused_self, reason = "reads as one step of computing")]
-    fn unavailable(&self, claim: &Claim, what: &str, error: &(dyn std::error::Error + 'static)) -> JobError {
-        tracing::error!(run.id = %claim.run, error = chain(error), what, "what a run needs cannot be fetched");
-        JobError::new(ErrorCode::Internal, format!("the worker could not fetch the {what} it needs"))
-            .retryable()
-    }
-
-    /// Stores a body; answers its place and its size.
-    pub(crate) async fn store_body(
-        &self,
-        claim: &Claim,
-        body: bytes::Bytes,
-    ) -> Result<(BlobId, u64), JobError> {
-        let bytes = body.len() as u64;
-        let blob = self.blobs.results.put(body).await;
-        Ok((blob.map_err(|error| self.unavailable(claim, "blob store", &error))?, bytes))
     }
 
     /// Stores the body, then says under which key: that of what was really run.
@@ -212,36 +151,71 @@ impl Backtests {
         &self,
         claim: &Claim,
         (spec, plan): (&BacktestSpec, &BacktestPlan),
-        engine: Engine,
         result: TaskResult,
     ) -> Result<StoredResult, TaskError> {
-        let (blob, bytes) = self.store_body(claim, result.body.unwrap_or_default()).await?;
+        let engine = publish::engine(&result.engine);
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
-        let cache_key = cache_key(spec, &plan.bundles, &plan.series, &engine);
-        let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
+        let cache_key = plan.scoped(cache_key(spec, &plan.bundles, &plan.series, &engine));
         let provenance = json!({
             "bundles": plan.bundles,
             "candles": plan.series,
             "engine": engine,
+            "exchange": plan.exchange,
+            "config": config(spec, plan),
             "cache_key": cache_key,
             "seed": SEED,
+            "sandbox": result.engine.sandbox.active,
         });
+        let summary = summary(spec, plan, &result.value);
+        let body = result.body.unwrap_or_default();
+        self.keep(claim, (spec, plan), Found { body, cache_key, provenance, summary }).await
+    }
+
+    /// Stores the body, and says what the record is to hold.
+    pub(crate) async fn keep(
+        &self,
+        claim: &Claim,
+        (spec, plan): (&BacktestSpec, &BacktestPlan),
+        found: Found,
+    ) -> Result<StoredResult, TaskError> {
+        let Found { body, cache_key, provenance, summary } = found;
+        let bytes = body.len() as u64;
+        // A name that nobody else has: the body can be deleted whoever else found the same.
+        let file = claim.fence.to_string();
+        let put = self.blobs.results.put_as(&file, body).await;
+        let (blob, stored_bytes) = put.map_err(|error| unavailable(claim, "blob store", &error))?;
         let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
             JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))
         })?;
         Ok(StoredResult {
-            id,
-            summary: summary(plan, &result.value).to_string(),
-            receipt: Receipt { blob, bytes, provenance },
+            id: if plan.shared { cache_key.to_string() } else { claim.run.to_string() },
+            summary: summary.to_string(),
+            receipt: Receipt { blob, file: Some(file), bytes, provenance },
+            stored: Some(Stored { bytes: stored_bytes, facets: facets(spec) }),
         })
     }
+}
+
+/// What a backtest found, on whichever engine.
+pub(crate) struct Found {
+    pub(crate) body: Bytes,
+    /// The key of what was really run.
+    pub(crate) cache_key: CacheKey,
+    pub(crate) provenance: Value,
+    pub(crate) summary: Value,
 }
 
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
 
-fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[Value]) -> Value {
-    let (start_ms, finish_ms) = spec.range_ms();
+/// The candles of one symbol, which stay on the disk for as long as this lives.
+struct SeriesFiles {
+    series: Series,
+    months: Vec<InUse>,
+}
+
+/// Jesse's own name for what is neither code nor candles.
+fn config(spec: &BacktestSpec, plan: &BacktestPlan) -> Value {
     let mut config = json!({
         "starting_balance": spec.balance,
         "fee": spec.fee,
@@ -257,6 +231,18 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     if let Some(annualization) = plan.exchange.annualization {
         config["annualization"] = annualization.into();
     }
+    config
+}
+
+fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[SeriesFiles]) -> Value {
+    let (start_ms, finish_ms) = spec.range_ms();
+    let series: Vec<_> = series
+        .iter()
+        .map(|SeriesFiles { series, months }| {
+            let files: Vec<_> = months.iter().map(InUse::path).collect();
+            json!({"exchange": series.exchange(), "symbol": series.symbol(), "files": files})
+        })
+        .collect();
     let exchange = &spec.exchange;
     let route = |route: &Route| {
         let Route { strategy, symbol, timeframe } = route;
@@ -265,7 +251,7 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
     let data_route = |DataRoute { symbol, timeframe }: &DataRoute| json!({"exchange": exchange, "symbol": symbol, "timeframe": timeframe});
     json!({
         "bundle": bundle,
-        "config": config,
+        "config": config(spec, plan),
         "routes": spec.routes.iter().map(route).collect::<Vec<_>>(),
         "data_routes": spec.data_routes.iter().map(data_route).collect::<Vec<_>>(),
         "series": series,
@@ -275,39 +261,51 @@ fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[
         "hyperparameters": (!spec.hyperparameters.is_empty()).then_some(&spec.hyperparameters),
         "fast_mode": spec.fast_mode,
         "benchmark": spec.benchmark,
+        "scenario": spec.scenario,
         "seed": SEED,
+        "fill_gaps": spec.allow_gaps,
     })
 }
 
-fn no_runner() -> TaskError {
-    let message = "this worker runs backtests on Jesse's server only (--engine rest), and this one was planned for the runner";
+/// This worker has servers only, and what it was given is for the runner.
+pub(crate) fn no_runner() -> TaskError {
+    let message = "this worker has Jesse's servers only (--engine rest), and this was planned for the runner";
     TaskError::NoEngine(JobError::new(ErrorCode::Internal, message).retryable())
 }
 
-pub(crate) fn summary(plan: &BacktestPlan, value: &Value) -> Value {
+pub(crate) fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -> Value {
     let metrics = &value["metrics"];
     let chosen: serde_json::Map<_, _> = SUMMARY_METRICS
         .into_iter()
         .filter_map(|name| metrics.get(name).map(|value| (name.to_owned(), value.clone())))
         .collect();
     let mut summary = json!({"metrics": chosen, "compute_s": value["compute_s"]});
-    if plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. })) {
-        summary["warning"] = "computed on synthetic candles, which no market made".into();
+    let mut warnings: Vec<_> = of_candles(plan).collect();
+    if spec.scenario.is_some() {
+        warnings.push("computed on altered candles, to see what might have happened".to_owned());
+    }
+    if value["trades"] == 0 && (1..DEFAULT_WARM_UP_CANDLES).contains(&spec.warm_up_candles) {
+        // Jesse cuts what indicators get to the length of the warm-up, and a longer period then gives NaN for ever.
+        warnings.push(format!(
+            "no trades: indicators saw {} candles only, as warm_up_candles says, and one with a longer period has no value",
+            spec.warm_up_candles
+        ));
+    }
+    if !warnings.is_empty() {
+        summary["warning"] = warnings.join("; ").into();
     }
     summary
 }
 
-fn unpack_whole(archives: &[bytes::Bytes], parent: &Path, target: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(parent)?;
-    let folder = tempfile::Builder::new().prefix("unpacking-").tempdir_in(parent)?;
-    bundle::unpack(archives, folder.path())?;
-    match std::fs::rename(folder.path(), target) {
-        // Another run was faster; both unpacked the same.
-        Err(_) if target.exists() => Ok(()),
-        Ok(()) => {
-            let _moved = folder.keep();
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+/// What a reader must know of the candles.
+fn of_candles(plan: &BacktestPlan) -> impl Iterator<Item = String> {
+    let synthetic = plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. }));
+    let synthetic =
+        synthetic.then(|| "computed on synthetic candles, which no market made".to_owned()).into_iter();
+    let filled = plan.series.iter().filter_map(|planned| {
+        let filled = planned.filled.as_ref()?;
+        let (minutes, gaps, symbol) = (filled.minutes, filled.gaps, planned.series.symbol());
+        Some(format!("{minutes} minutes of {symbol} in {gaps} gaps had no candle and repeat the last close"))
+    });
+    synthetic.chain(filled)
 }

@@ -1,39 +1,58 @@
 #![doc = include_str!("../README.md")]
 
+mod attend;
 mod backtest;
+mod code;
 mod metrics;
 mod on_server;
+mod parents;
 mod run_folder;
 mod runner_files;
+mod validate;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
-    candles::store::ChunkFiles,
+    candles::store::{self, ChunkFiles},
+    disk_cache::DiskCache,
     rest::{OfferPublisher, RestEngine, RestError, RestSettings},
-    runner::{Runner, RunnerSettings},
+    runner::{Runner, RunnerSettings, Sandbox, SandboxMode, Upkeep},
     strategies::publish::Publisher,
 };
 use jobs::{
-    ErrorCode, JobError, Kind, Outcome, Queue, WorkerId,
+    ErrorCode, JobError, Kind, Outage, Outcome, Queue, QueueError, WorkerId,
     backend::{Assignment, Capacity, Handled, LeaseBackend},
     blobs::Blobs,
-    chain,
+    chain, collect_garbage,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::RunMetrics;
 
+use attend::Attendant;
 use backtest::Backtests;
+use code::Code;
+use parents::Parents;
 use run_folder::RunFolder;
+use validate::Validations;
 
 /// How long handing back may take, as when Redis is away.
 const HAND_BACK_LIMIT: Duration = Duration::from_secs(15);
 
 /// How much longer than a run's time-out its handler may take, to start and to store the result.
 const OVERTIME: Duration = Duration::from_mins(5);
+
+/// How often the results' sizes are looked at.
+const EVICT_EVERY: Duration = Duration::from_secs(1);
+
+/// What a worker keeps on its disk for as long as there is room.
+const CACHED: &[&str] = &[store::FOLDER, code::FOLDER];
 
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -81,6 +100,16 @@ pub struct WorkerSettings {
     pub max_result_bytes: usize,
     /// What it computes with.
     pub engines: Engines,
+    /// The most that all stored results may take up, bodies and records; those not used for longest are evicted.
+    pub cache_max_bytes: u64,
+    /// How many bytes of candles and code it keeps on its disk, beside those in use.
+    pub cache_bytes: u64,
+    /// How many processes keep a warm Jesse and fork.
+    pub runners: usize,
+    /// Whether strategies are shut off from the machine.
+    pub sandbox: SandboxMode,
+    /// Folders that strategies may read all the same.
+    pub readable: Vec<PathBuf>,
 }
 
 /// Why a worker cannot start or go on.
@@ -97,12 +126,21 @@ pub enum WorkerError {
     Worker(#[source] BoxDynError),
 }
 
+/// What computes runs, by kind.
+#[derive(Debug)]
+struct Handlers {
+    backtests: Backtests,
+    validations: Validations,
+    parents: Parents,
+}
+
 /// A worker process. See the crate's documentation.
 #[derive(Debug)]
 pub struct Worker {
     settings: WorkerSettings,
     queue: Queue,
-    handler: Arc<Backtests>,
+    handlers: Arc<Handlers>,
+    cache: Arc<DiskCache>,
     publisher: Option<Arc<Publisher>>,
     offers: Option<Arc<OfferPublisher>>,
     metrics: RunMetrics,
@@ -119,28 +157,50 @@ impl Worker {
         metrics: RunMetrics,
     ) -> Result<Self, WorkerError> {
         let folder = RunFolder::make(&settings.folder.join("run"))?;
-        let runner =
-            if settings.engines.has_runner() { Some(start_runner(&settings, &folder)?) } else { None };
+        let [candles, bundles, snapshots] =
+            ["candles", "bundles", "snapshots"].map(|name| settings.folder.join(name));
+        let readable = settings.readable.iter().chain([&candles]).cloned().collect();
+        let staging = vec![bundles, snapshots.clone()];
+        let sandbox = Sandbox { mode: settings.sandbox, readable, staging };
+        let has_runner = settings.engines.has_runner();
+        let runner = has_runner.then(|| start_runner(&settings, &folder, sandbox)).transpose()?;
         let rest = settings.engines.servers().cloned().map(RestEngine::new).transpose()?.map(Arc::new);
         let publisher = settings.project.clone().zip(runner.clone()).map(|(project, runner)| {
-            let (work, redis) = (settings.folder.join("snapshots"), queue.redis().clone());
-            Arc::new(Publisher::new(project, work, runner, blobs.inputs.clone(), redis))
+            let redis = queue.redis().clone();
+            Arc::new(Publisher::new(project, snapshots, runner, blobs.inputs.clone(), redis))
         });
         let offers = rest.clone().map(|rest| Arc::new(OfferPublisher::new(rest, queue.redis().clone())));
-        let handler = Arc::new(Backtests {
+        let parents = Parents {
             queue: queue.clone(),
-            chunks: ChunkFiles::new(settings.folder.join("candles"), blobs.inputs.clone()),
-            bundles: settings.folder.join("bundles"),
+            blobs: blobs.clone(),
+            max_result_bytes: settings.max_result_bytes,
+        };
+        let cache = DiskCache::new(settings.folder.clone(), CACHED, settings.cache_bytes)?;
+        let cache = Arc::new(cache);
+        let code = || Code { cache: cache.clone(), blobs: blobs.inputs.clone() };
+        let attendant = Arc::new(Attendant::new(blobs.clone()));
+        let validations = Validations {
+            blobs: blobs.clone(),
+            runner: runner.clone(),
+            code: code(),
+            attendant: attendant.clone(),
+        };
+        let backtests = Backtests {
+            queue: queue.clone(),
+            chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
+            code: code(),
+            attendant,
             blobs,
             runner,
             rest,
-        });
-        Ok(Self { settings, queue, handler, publisher, offers, metrics, _folder: folder })
+        };
+        let handlers = Arc::new(Handlers { backtests, validations, parents });
+        Ok(Self { settings, queue, handlers, cache, publisher, offers, metrics, _folder: folder })
     }
 
     /// Ends when there is an engine: Jesse has been imported, or a server answers; or with why there is none.
     pub async fn ready(&self) -> Result<(), JobError> {
-        let Backtests { runner, rest, .. } = &*self.handler;
+        let Backtests { runner, rest, .. } = &self.handlers.backtests;
         match (runner, rest) {
             (Some(runner), None) => runner.ready().await.map(|_| ()),
             (None, Some(rest)) => rest.ready().await,
@@ -200,23 +260,55 @@ impl Worker {
             self.work(&stop).await
         };
         let ((), (), (), outcome) = tokio::join!(watching, asking, self.sweep(&stop), working);
-        if let Some(runner) = &self.handler.runner {
+        if let Some(runner) = &self.handlers.backtests.runner {
             runner.stop().await;
         }
         outcome
     }
 
-    /// Removes the bodies of results that have expired, whoever computed them.
+    /// Keeps results within their bounds, whoever computed them: their bodies go when they are evicted, invalidated or have
+    /// expired.
     async fn sweep(&self, stop: &CancellationToken) {
         // A body is stored before its record, so it goes a little later.
         let age = self.queue.retention().results + SWEEP_EVERY;
+        let mut swept: Option<Instant> = None;
+        let mut outage = Outage::new("results are not kept within their bounds");
         while !stop.is_cancelled() {
-            match self.handler.blobs.results.remove_older_than(age).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "expired results were removed"),
-                Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
+            match self.evict().await {
+                Ok(()) => outage.over(),
+                Err(error) => outage.failed(&error),
             }
-            let _stopped = tokio::time::timeout(SWEEP_EVERY, stop.cancelled()).await;
+            if swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
+                swept = Some(Instant::now());
+                match self.handlers.backtests.blobs.results.remove_older_than(age).await {
+                    Ok(0) => {}
+                    Ok(removed) => tracing::info!(removed, "expired results were removed"),
+                    Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
+                }
+                self.trim().await;
+            }
+            let _stopped = tokio::time::timeout(EVICT_EVERY, stop.cancelled()).await;
+        }
+    }
+
+    async fn evict(&self) -> Result<(), QueueError> {
+        let evicted = self.queue.evict(self.settings.cache_max_bytes).await?.results;
+        if evicted > 0 {
+            tracing::info!(evicted, "results were evicted to make room");
+        }
+        collect_garbage(&self.queue, &self.handlers.backtests.blobs.results).await?;
+        Ok(())
+    }
+
+    /// Makes room on the disk. Whoever adds something does that too, but knows only what this process has added.
+    async fn trim(&self) {
+        let cache = self.cache.clone();
+        match tokio::task::spawn_blocking(move || cache.trim()).await {
+            Ok(Ok(0)) | Err(_) => {}
+            Ok(Ok(bytes)) => {
+                tracing::info!(bytes, "candles and code that were not used of late were removed");
+            }
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the worker's disk cannot be tidied up"),
         }
     }
 
@@ -228,10 +320,10 @@ impl Worker {
         while !stop.is_cancelled() {
             let backend = LeaseBackend::new(self.queue.clone(), worker_id(), self.capacity());
             let drain = backend.drain_handle();
-            let handler = self.handler.clone();
+            let handlers = self.handlers.clone();
             let handle = move |assignment: Assignment| {
-                let handler = handler.clone();
-                async move { Ok::<Handled, BoxDynError>(dispatch(&handler, assignment).await) }
+                let handlers = handlers.clone();
+                async move { Ok::<Handled, BoxDynError>(dispatch(&handlers, assignment).await) }
             };
             let worker = WorkerBuilder::new("runs")
                 .backend(backend)
@@ -266,7 +358,11 @@ impl Worker {
     }
 }
 
-fn start_runner(settings: &WorkerSettings, folder: &RunFolder) -> Result<Arc<Runner>, WorkerError> {
+fn start_runner(
+    settings: &WorkerSettings,
+    folder: &RunFolder,
+    sandbox: Sandbox,
+) -> Result<Arc<Runner>, WorkerError> {
     let package = folder.path().join("python");
     runner_files::write(&package)?;
     let runner = Runner::start(RunnerSettings {
@@ -274,16 +370,23 @@ fn start_runner(settings: &WorkerSettings, folder: &RunFolder) -> Result<Arc<Run
         package,
         folder: folder.path().to_owned(),
         max_result_bytes: settings.max_result_bytes,
+        zygotes: settings.runners,
+        sandbox,
+        upkeep: Upkeep::default(),
     })?;
     Ok(Arc::new(runner))
 }
 
-async fn dispatch(backtests: &Backtests, assignment: Assignment) -> Handled {
+async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
     let claim = &assignment.claim;
     let (run, kind, limit) = (claim.run, claim.kind, Duration::from_secs(claim.timeout_s.into()) + OVERTIME);
     let handling = async {
         match kind {
-            Kind::Backtest => backtests.handle(assignment).await,
+            Kind::Backtest => handlers.backtests.handle(assignment).await,
+            Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
+            Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
+            Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
+            Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }
     };

@@ -44,6 +44,7 @@ fn outcome(handled: &Handled) -> &'static str {
         Handled::Finished(Outcome::Succeeded(_)) => "succeeded",
         Handled::Finished(Outcome::Failed(_)) => "failed",
         Handled::Finished(Outcome::Cancelled) | Handled::Stopped(StopReason::Cancelled) => "cancelled",
+        Handled::Finished(Outcome::Awaits { .. }) => "awaits",
         Handled::Stopped(StopReason::Lost) => "lost",
         Handled::Stopped(StopReason::HandBack) => "handed_back",
     }

@@ -6,12 +6,12 @@ use jesse::{
     runner::TaskError,
     spec::BacktestSpec,
 };
-use jobs::{Claim, ErrorCode, JobError, Receipt, StoredResult};
-use serde_json::{json, value::RawValue};
+use jobs::{Claim, ErrorCode, JobError, StoredResult};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backtest::{Backtests, summary};
+use crate::backtest::{Backtests, Found, summary};
 
 /// What every result of this engine says of itself.
 const CAVEAT: &str = "computed by a Jesse server: only the strategy's main file is known, not its helper files and not the candles' \
@@ -52,13 +52,11 @@ impl Backtests {
         (spec, plan, server): (&BacktestSpec, &BacktestPlan, &ServerPlan),
         result: RestResult,
     ) -> Result<StoredResult, TaskError> {
-        let RestResult { task, bundles, candles, session } = result;
-        let (blob, bytes) = self.store_body(claim, task.body.unwrap_or_default()).await?;
+        let RestResult { value, body, bundles, candles, session } = result;
         // What was really run has the last word, as far as the server tells.
         let bundles = bundles.unwrap_or_else(|| plan.bundles.clone());
         let server = ServerPlan { candles, ..server.clone() };
-        let cache_key = rest::cache_key(spec, &bundles, &server, &plan.engine);
-        let id = if plan.shared { cache_key.to_string() } else { claim.run.to_string() };
+        let cache_key = plan.scoped(rest::cache_key(spec, &bundles, &server, &plan.engine));
         let provenance = json!({
             "bundles": bundles,
             "candles": server.candles,
@@ -70,11 +68,12 @@ impl Backtests {
             "equity_curve_basis": rest::REALISED,
             "note": CAVEAT,
         });
-        let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
-            JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))
-        })?;
-        let mut summary = summary(plan, &task.value);
-        summary["warning"] = CAVEAT.into();
-        Ok(StoredResult { id, summary: summary.to_string(), receipt: Receipt { blob, bytes, provenance } })
+        let mut summary = summary(spec, plan, &value);
+        let warning = match summary["warning"].as_str() {
+            Some(warning) => format!("{warning}; {CAVEAT}"),
+            None => CAVEAT.to_owned(),
+        };
+        summary["warning"] = warning.into();
+        self.keep(claim, (spec, plan), Found { body, cache_key, provenance, summary }).await
     }
 }

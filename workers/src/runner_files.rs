@@ -18,7 +18,9 @@ files!(
     "imports.py",
     "limits.py",
     "protocol.py",
+    "sandbox.py",
     "strategies.py",
+    "validate.py",
     "warmup.py",
     "zygote.py",
 );

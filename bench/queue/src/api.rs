@@ -4,8 +4,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jobs::{
-    BatchSubmission, CacheKey, Child, Claim, Free, JobState, Kind, OnFailure, Outcome, Progress, Queue,
-    Receipt, Redis, Retention, StoredResult, Submission, TenantId, Treatment, WorkerId,
+    BatchSubmission, CacheKey, Child, Claim, Facets, Free, JobState, Kind, OnFailure, Outcome, Progress,
+    Queue, Receipt, Redis, Retention, Stored, StoredResult, Submission, TenantId, Treatment, WorkerId,
     backend::{Capacity, LeaseBackend},
     blobs::BlobId,
 };
@@ -172,6 +172,8 @@ pub(crate) fn handled(assignment: &Assignment) -> Handled {
 fn success(claim: &Claim, summary: String) -> Outcome {
     // Each run has a result of its own, as with different cache keys.
     let id = claim.run.to_string();
-    let receipt = Receipt { blob: BlobId::of(b"nothing"), bytes: 0, provenance: RawValue::NULL.to_owned() };
-    Outcome::Succeeded(StoredResult { id, summary, receipt })
+    let receipt =
+        Receipt { blob: BlobId::of(b"nothing"), file: None, bytes: 0, provenance: RawValue::NULL.to_owned() };
+    let stored = Stored { bytes: 20_000, facets: Facets::new("Binance", ["BTC-USDT"], ["Sma"]) };
+    Outcome::Succeeded(StoredResult { id, summary, receipt, stored: Some(stored) })
 }

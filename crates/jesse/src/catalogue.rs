@@ -1,5 +1,5 @@
 //! What exists: the strategies, exchanges and timeframes that workers offer, and the Jesse they run. Workers publish it
-//! as one document; API instances, which have neither the project nor Python, validate and plan against it.
+//! (see [`crate::published`]); API instances, which have neither the project nor Python, validate and plan against it.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,7 @@ use jobs::{JobError, blobs::BlobId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The name of the collection of documents, and of the one document in it.
-pub const COLLECTION: &str = "catalogue";
-/// See [`COLLECTION`].
-pub const DOCUMENT: &str = "current";
+use crate::runner::SandboxState;
 
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +20,15 @@ pub struct Catalogue {
     pub timeframes: Vec<String>,
     /// By name.
     pub strategies: BTreeMap<String, Strategy>,
+    /// What there is to know of names that stand for more than one strategy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conflicts: BTreeMap<String, String>,
+    /// Those that a client has written, and when (milliseconds since 1970).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub written: BTreeMap<String, i64>,
+    /// Whether strategies are shut off from the workers' machines, on all of them.
+    #[serde(default)]
+    pub sandbox: SandboxState,
 }
 
 /// The Jesse that runs the jobs. Both parts go into every cache key.
@@ -53,6 +59,10 @@ pub struct Exchange {
     /// Trading days a year for Jesse's annual figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annualization: Option<u32>,
+    /// What profits and losses are paid in, where the exchange knows one currency only. Jesse takes it for the quote asset
+    /// of whatever is traded there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settlement_currency: Option<String>,
 }
 
 /// The kind of market.
@@ -163,7 +173,8 @@ impl Hyperparameter {
                 let given =
                     given.as_f64().filter(|value| value.is_finite()).ok_or("must be a finite number")?;
                 number(given)?;
-                Ok(given.into())
+                // A zero has a sign, which is no other value.
+                Ok((given + 0.0).into())
             }
             (HyperparameterType::Bool, serde_json::Value::Bool(_)) => Ok(value.clone()),
             (HyperparameterType::Categorical, value) => match &self.options {

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jobs::{
-    CacheKey, ErrorCode, JobError, Kind, QueueError,
+    CacheKey, ErrorCode, Facets, JobError, Kind, QueueError, TenantId,
     blobs::BlobId,
     documents::{Document, Documents},
 };
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    candles::{self, CandlesMissing, Manifest, Series, Source},
+    candles::{self, CandlesMissing, Covering, Gap, Manifest, Series, Source},
     catalogue::{Catalogue, Engine},
     spec::BacktestSpec,
 };
@@ -38,6 +38,9 @@ pub struct BacktestPlan {
     pub limits: Limits,
     /// Whether the result is stored under its key for others, rather than for this run alone.
     pub shared: bool,
+    /// The tenant who alone may use the result, where tenants do not share any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// Of a backtest for Jesse's server; the runner's has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerPlan>,
@@ -78,6 +81,29 @@ pub struct PlannedSeries {
     /// A hash of the candles of every day in the range: what the result depends on. Candles that are added outside the
     /// range, be it in the same month, do not change it.
     pub content: String,
+    /// The minutes of the range that have no candle, where the call allows for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filled: Option<Filled>,
+}
+
+/// What was missing in a range and repeats the last close before it, without volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// How many minutes.
+    pub minutes: i64,
+    /// In how many gaps.
+    pub gaps: usize,
+    /// The first of them.
+    pub first: Gap,
+}
+
+impl Filled {
+    /// What these gaps take of a range (end exclusive); `None` without one.
+    fn of(gaps: &[Gap], from_ms: i64, to_ms: i64) -> Option<Self> {
+        let inside = |gap: &Gap| (gap.to_ms.min(to_ms) - gap.from_ms.max(from_ms)) / candles::MINUTE_MS;
+        let first = *gaps.first()?;
+        Some(Self { minutes: gaps.iter().map(inside).sum(), gaps: gaps.len(), first })
+    }
 }
 
 /// What a run may use.
@@ -229,8 +255,16 @@ fn plan(
     }
     let engine = catalogue.engine.clone();
     let cache_key = cache_key(&spec, &bundles, &planned, &engine);
-    let plan =
-        BacktestPlan { exchange, bundles, series: planned, engine, limits, shared: true, server: None };
+    let plan = BacktestPlan {
+        exchange,
+        bundles,
+        series: planned,
+        engine,
+        limits,
+        shared: true,
+        tenant: None,
+        server: None,
+    };
     Ok(Planned { spec, plan, cache_key })
 }
 
@@ -241,21 +275,31 @@ fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
 fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
     let (start, finish) = spec.range_ms();
     let from = spec.warm_up_start_ms();
-    let chunks =
-        manifest.covering(from, finish).map_err(|missing| candles_missing(&missing, from, start, spec))?;
+    let missing = |missing| candles_missing(&missing, from, start, spec);
+    if !spec.allow_gaps {
+        manifest.covering(from, finish).map_err(missing)?;
+    }
+    let Covering { chunks, gaps, from_ms } = manifest.covering_despite_gaps(from, finish).map_err(missing)?;
+    let filled = Filled::of(&gaps, from, finish);
     let invalid = |error: jobs::blobs::BlobError| JobError::new(ErrorCode::Internal, error.to_string());
     let hashes = chunks.iter().map(|chunk| chunk.hash.parse()).collect::<Result<_, _>>().map_err(invalid)?;
     let mut content = blake3::Hasher::new();
-    for day in chunks.iter().flat_map(|chunk| chunk.days_between(from, finish)) {
+    for day in chunks.iter().flat_map(|chunk| chunk.days_between(from_ms, finish)) {
         content.update(day.as_bytes());
     }
     let content = content.finalize().to_hex().to_string();
-    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content })
+    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content, filled })
 }
 
 fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {
     let mut message = missing.to_string();
     let mut detail = json!({ "needed_from_ms": from_ms, "needed_to_ms": spec.range_ms().1 });
+    if let CandlesMissing::Gap { gap, .. } = missing {
+        detail["gap"] = json!(gap);
+        message.push_str(
+            ". Import what is missing, or pass allow_gaps: true to have these minutes repeat the last close",
+        );
+    }
     if let CandlesMissing::OutOfRange { missing_from, available_from, available_to, .. } = missing {
         detail["available_from_ms"] = (*available_from).into();
         detail["available_to_ms"] = (*available_to).into();
@@ -268,6 +312,43 @@ fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: 
         }
     }
     JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail)
+}
+
+impl Planned {
+    /// The same for this tenant alone: its result is found by no other, and no other's run is joined.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: &TenantId) -> Self {
+        self.cache_key = key_of_tenant(&self.cache_key, tenant);
+        self.plan.tenant = Some(tenant.clone());
+        self
+    }
+}
+
+impl BacktestPlan {
+    /// The key of what this backtest finds on the plan's code and candles.
+    pub fn key_of(&self, spec: &BacktestSpec) -> CacheKey {
+        self.scoped(cache_key(spec, &self.bundles, &self.series, &self.engine))
+    }
+
+    /// The key for those who may use the result.
+    pub fn scoped(&self, key: CacheKey) -> CacheKey {
+        match &self.tenant {
+            Some(tenant) => key_of_tenant(&key, tenant),
+            None => key,
+        }
+    }
+}
+
+/// What a result is found by that one tenant alone may use.
+pub fn key_of_tenant(key: &CacheKey, tenant: &TenantId) -> CacheKey {
+    let mut hasher = blake3::Hasher::new_derive_key("jesse-jobs cache key of one tenant");
+    hasher.update(key.as_str().as_bytes()).update(b"\0").update(tenant.as_str().as_bytes());
+    CacheKey::new(hasher.finalize().to_hex().as_str())
+}
+
+/// What invalidations may name a backtest's result by.
+pub fn facets(spec: &BacktestSpec) -> Facets {
+    Facets::new(&spec.exchange, spec.symbols(), spec.strategies())
 }
 
 /// The hash of all that the result depends on. What is hashed is canonical JSON: structs and sorted maps, each in one

@@ -19,7 +19,8 @@ use crate::{
 /// Most routes, and most data routes, of one backtest.
 pub const MAX_ROUTES: usize = 20;
 const MAX_WARM_UP_CANDLES: u32 = 50_000;
-const DEFAULT_WARM_UP_CANDLES: u32 = 240;
+/// Candles before the first day when a request does not say.
+pub const DEFAULT_WARM_UP_CANDLES: u32 = 240;
 const DEFAULT_BALANCE: f64 = 10_000.0;
 const MAX_LEVERAGE: u32 = 125;
 
@@ -70,7 +71,7 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leverage_mode: Option<String>,
-    /// Candles before start_date that indicators see; default 240
+    /// Candles before start_date; also the most that an indicator sees, unless 0; default 240
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub warm_up_candles: Option<u32>,
@@ -86,6 +87,79 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub benchmark: Option<bool>,
+    /// Run although minutes are missing; they then repeat the last close. Default false
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub allow_gaps: Option<bool>,
+    /// Run on candles that Jesse alters: see monte_carlo, which runs many
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub scenario: Option<Scenario>,
+}
+
+/// How Jesse alters candles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Pipeline {
+    /// Blocks of the real minutes' moves in another order.
+    MovingBlockBootstrap {
+        /// Minutes within which blocks are drawn; a block has a tenth of them.
+        #[serde(default = "default_batch_minutes")]
+        batch_minutes: u32,
+    },
+    /// Noise on each candle, in the quote asset.
+    GaussianNoise {
+        /// Standard deviation of the close.
+        close_sigma: f64,
+        /// Of the high.
+        high_sigma: f64,
+        /// Of the low.
+        low_sigma: f64,
+        /// Minutes that are altered at a time.
+        #[serde(default = "default_batch_minutes")]
+        batch_minutes: u32,
+    },
+}
+
+/// A week.
+fn default_batch_minutes() -> u32 {
+    7 * 1440
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::MovingBlockBootstrap { batch_minutes: default_batch_minutes() }
+    }
+}
+
+impl Pipeline {
+    /// Whether Jesse can run it.
+    pub fn check(&self) -> Result<(), String> {
+        let (Self::MovingBlockBootstrap { batch_minutes } | Self::GaussianNoise { batch_minutes, .. }) = self;
+        if !(20..=527_040).contains(batch_minutes) {
+            return Err("batch_minutes: must be from 20 to 527040".into());
+        }
+        if let Self::GaussianNoise { close_sigma, high_sigma, low_sigma, .. } = self {
+            for (name, sigma) in
+                [("close_sigma", close_sigma), ("high_sigma", high_sigma), ("low_sigma", low_sigma)]
+            {
+                if !(sigma.is_finite() && (0.0..=1e9).contains(sigma)) {
+                    return Err(format!("{name}: must be from 0 to 1e9"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An altered history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// How it is made.
+    pub pipeline: Pipeline,
+    /// Which one of all that can be made so.
+    pub seed: u32,
 }
 
 /// One strategy on one symbol.
@@ -142,6 +216,13 @@ pub struct BacktestSpec {
     pub fast_mode: bool,
     /// Buy and hold as well.
     pub benchmark: bool,
+    /// On altered candles.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scenario: Option<Scenario>,
+    /// Minutes without a candle repeat the last close, as in Jesse's own import. Left out when false, as it was before
+    /// there was a choice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_gaps: bool,
 }
 
 /// What is wrong with a request, field by field.
@@ -212,6 +293,9 @@ impl BacktestSpec {
         if warm_up_candles > MAX_WARM_UP_CANDLES {
             findings.add("warm_up_candles", format!("must be at most {MAX_WARM_UP_CANDLES}"));
         }
+        if let Some(Err(message)) = request.scenario.as_ref().map(|scenario| scenario.pipeline.check()) {
+            findings.add("scenario.pipeline", message);
+        }
         let (leverage, leverage_mode) = leverage(request, known_exchange, &mut findings);
         // A strategy that is missing or broken is said with its own code, unless more is wrong.
         if findings.0.is_empty() {
@@ -226,13 +310,16 @@ impl BacktestSpec {
                 start_date,
                 finish_date,
                 balance,
-                fee: request.fee.unwrap_or(exchange.fee),
+                // A zero has a sign, which is no other fee.
+                fee: request.fee.unwrap_or(exchange.fee) + 0.0,
                 leverage,
                 leverage_mode,
                 warm_up_candles,
                 hyperparameters,
                 fast_mode: request.fast_mode.unwrap_or(true),
                 benchmark: request.benchmark.unwrap_or(false),
+                scenario: request.scenario.clone(),
+                allow_gaps: request.allow_gaps.unwrap_or(false),
             }),
             _ => Err(findings.into_error()),
         }
@@ -263,7 +350,11 @@ fn check_timeframe(timeframe: &str, catalogue: &Catalogue) -> Result<(), String>
 }
 
 fn check_symbol(exchange: &str, symbol: &str) -> Result<(), String> {
-    Series::new(exchange, symbol).map(|_| ()).map_err(|error| error.to_string())
+    Series::new(exchange, symbol).map_err(|error| error.to_string())?;
+    match symbol.split_once('-') {
+        Some((base, quote)) if base == quote => Err(format!("{base} cannot be traded for itself")),
+        _ => Ok(()),
+    }
 }
 
 fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findings) -> Vec<Route> {
@@ -294,6 +385,10 @@ fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findi
         Some(_) => format!("routes[{index}].{field}"),
         None => field.to_owned(),
     };
+    let settled_in = catalogue
+        .exchanges
+        .get(&request.exchange)
+        .and_then(|exchange| exchange.settlement_currency.as_deref());
     let quote = |symbol: &str| symbol.split_once('-').map(|(_, quote)| quote.to_owned());
     let mut symbols = BTreeSet::new();
     for (index, route) in routes.iter().enumerate() {
@@ -304,6 +399,16 @@ fn routes(request: &BacktestRequest, catalogue: &Catalogue, findings: &mut Findi
         }
         if quote(&route.symbol) != quote(&routes[0].symbol) {
             findings.add(place(index, "symbol"), "all routes must have the same quote asset");
+        }
+        if let (Some(settled_in), Some(quote)) = (settled_in, quote(&route.symbol))
+            && quote != settled_in
+        {
+            // Jesse would take the one for the other.
+            let why = format!(
+                "{} settles in {settled_in}, so the symbol must end in -{settled_in}",
+                request.exchange
+            );
+            findings.add(place(index, "symbol"), why);
         }
     }
     routes
@@ -417,12 +522,18 @@ fn hyperparameters(
     };
     let mut values = BTreeMap::new();
     for parameter in known {
-        let value = given.and_then(|given| given.get(&parameter.name)).or(parameter.default.as_ref());
-        if let Some(value) = value {
-            let checked =
-                findings.take(&format!("hyperparameters.{}", parameter.name), parameter.check(value));
-            values.extend(checked.map(|value| (parameter.name.clone(), value)));
-        }
+        let field = format!("hyperparameters.{}", parameter.name);
+        let value = match (given.and_then(|given| given.get(&parameter.name)), &parameter.default) {
+            (Some(value), _) => findings.take(&field, parameter.check(value)),
+            // Jesse takes a default as it is, also one that is not within the range.
+            (None, Some(default)) => Some(parameter.check(default).unwrap_or_else(|_| default.clone())),
+            (None, None) => {
+                let why = format!("is missing, and {strategy} has no default for it");
+                findings.add(field, why);
+                None
+            }
+        };
+        values.extend(value.map(|value| (parameter.name.clone(), value)));
     }
     for name in given.into_iter().flat_map(BTreeMap::keys) {
         if !known.iter().any(|parameter| parameter.name == *name) {
@@ -436,4 +547,113 @@ fn hyperparameters(
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use jobs::blobs::BlobId;
+
+    use super::*;
+    use crate::catalogue::{Engine, Hyperparameter, HyperparameterType, Strategy};
+
+    fn parameter(name: &str, default: Option<serde_json::Value>) -> Hyperparameter {
+        let (kind, min, max) = (HyperparameterType::Int, Some(5.0), Some(50.0));
+        Hyperparameter { name: name.into(), kind, min, max, step: None, options: None, default }
+    }
+
+    fn catalogue() -> Catalogue {
+        let exchange = |market, settlement_currency: Option<&str>| Exchange {
+            market,
+            fee: 0.001,
+            leverage_modes: if market == Market::Spot {
+                Vec::new()
+            } else {
+                vec!["cross".into(), "isolated".into()]
+            },
+            simulation_model: None,
+            annualization: None,
+            settlement_currency: settlement_currency.map(str::to_owned),
+        };
+        let strategy = |hyperparameters| Strategy {
+            bundle: BlobId::of(b""),
+            doc: String::new(),
+            hyperparameters,
+            error: None,
+        };
+        Catalogue {
+            engine: Engine {
+                jesse_version: "3.5.3".into(),
+                semantics: "runner/1".into(),
+                environment: String::new(),
+            },
+            exchanges: BTreeMap::from([
+                ("Perpetual".into(), exchange(Market::Futures, None)),
+                ("USDC Perpetual".into(), exchange(Market::Futures, Some("USDC"))),
+                ("Spot".into(), exchange(Market::Spot, None)),
+            ]),
+            timeframes: vec!["1h".into(), "4h".into()],
+            strategies: BTreeMap::from([
+                ("Plain".into(), strategy(Vec::new())),
+                ("Needs".into(), strategy(vec![parameter("period", None)])),
+                ("OddDefault".into(), strategy(vec![parameter("period", Some(json!(100)))])),
+            ]),
+            conflicts: BTreeMap::new(),
+            written: BTreeMap::new(),
+            sandbox: crate::runner::SandboxState::default(),
+        }
+    }
+
+    fn check(changes: serde_json::Value) -> Result<BacktestSpec, String> {
+        let mut spec = json!({
+            "strategy": "Plain", "exchange": "Perpetual", "symbol": "BTC-USDT", "timeframe": "1h",
+            "start_date": "2023-02-01", "finish_date": "2023-03-01",
+        });
+        let serde_json::Value::Object(changes) = changes else { unreachable!("changes are an object") };
+        spec.as_object_mut().unwrap().extend(changes);
+        spec.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        let request = serde_json::from_value(spec).unwrap();
+        BacktestSpec::check(&request, &catalogue()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn what_jesse_would_take_for_something_else_is_refused() {
+        for (changes, words) in [
+            (json!({"exchange": "USDC Perpetual"}), "symbol: USDC Perpetual settles in USDC"),
+            (json!({"symbol": "BTC-BTC"}), "symbol: BTC cannot be traded for itself"),
+            (json!({"strategy": "Needs"}), "hyperparameters.period: is missing, and Needs has no default"),
+            (json!({"strategy": "Needs", "hyperparameters": {"period": 4}}), "must be from 5 to 50"),
+            (json!({"hyperparameters": {"period": 4}}), "Plain has no hyperparameters"),
+            (json!({"exchange": "Spot", "leverage": 2}), "leverage: Spot is a spot market"),
+            (json!({"exchange": "Spot", "leverage_mode": "cross"}), "leverage_mode: Spot is a spot market"),
+            (
+                json!({"data_routes": [{"symbol": "BTC-USDT", "timeframe": "1h"}]}),
+                "data_routes[0]: is a route already",
+            ),
+            (json!({"balance": 0}), "balance: must be above 0"),
+            (
+                json!({"strategy": null, "symbol": null, "timeframe": null, "routes": [
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "1h"},
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "4h"}]}),
+                "routes[1].symbol: each symbol",
+            ),
+            (
+                json!({"strategy": null, "symbol": null, "timeframe": null, "routes": [
+                {"strategy": "Plain", "symbol": "BTC-USDT", "timeframe": "1h"},
+                {"strategy": "Plain", "symbol": "ETH-USDC", "timeframe": "1h"}]}),
+                "routes[1].symbol: all routes must have",
+            ),
+        ] {
+            let refused = check(changes.clone()).unwrap_err();
+            assert!(refused.contains(words), "{changes}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_is_what_jesse_would_take() {
+        let spec = check(json!({"exchange": "USDC Perpetual", "symbol": "BTC-USDC"})).unwrap();
+        assert_eq!((spec.leverage, spec.leverage_mode.as_str(), spec.warm_up_candles), (1, "cross", 240));
+        let odd = check(json!({"strategy": "OddDefault"})).unwrap();
+        assert_eq!(odd.hyperparameters["period"], json!(100));
+    }
 }

@@ -26,12 +26,14 @@ pub struct Documents<T> {
     redis: Redis,
     collection: &'static str,
     read: Mutex<HashMap<String, Arc<Document<T>>>>,
+    /// The names as they were when all documents were last read.
+    listed: Mutex<Vec<String>>,
 }
 
 impl<T: Serialize + DeserializeOwned> Documents<T> {
     /// The documents of this collection.
     pub fn new(redis: Redis, collection: &'static str) -> Self {
-        Self { redis, collection, read: Mutex::default() }
+        Self { redis, collection, read: Mutex::default(), listed: Mutex::default() }
     }
 
     fn key(&self, name: &str) -> String {
@@ -45,6 +47,10 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
 
     /// Several documents, in the order of their names.
     pub async fn get_all(&self, names: &[&str]) -> Result<Vec<Option<Arc<Document<T>>>>, QueueError> {
+        if names.is_empty() {
+            // An empty pipeline is an error.
+            return Ok(Vec::new());
+        }
         let mut hashes = redis::pipe();
         for name in names {
             hashes.hget(self.key(name), "hash");
@@ -57,23 +63,37 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
                 continue;
             };
             let known = self.lock().get(*name).filter(|known| known.hash == hash).cloned();
-            found.push(Some(match known {
-                Some(known) => known,
+            found.push(match known {
+                Some(known) => Some(known),
                 None => self.fetch(name).await?,
-            }));
+            });
         }
         Ok(found)
     }
 
-    async fn fetch(&self, name: &str) -> Result<Arc<Document<T>>, QueueError> {
+    /// All documents of the collection by name. One round trip, unless something changed since they were last read.
+    pub async fn all(&self) -> Result<Vec<(String, Arc<Document<T>>)>, QueueError> {
+        let known = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known_names: Vec<_> = known.iter().map(String::as_str).collect();
+        let (names, mut found) = futures::try_join!(self.names(), self.get_all(&known_names))?;
+        if names != known {
+            found = self.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+            self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&names);
+        }
+        Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
+    }
+
+    /// `None` if it was removed meanwhile.
+    async fn fetch(&self, name: &str) -> Result<Option<Arc<Document<T>>>, QueueError> {
         let mut read = redis::cmd("HMGET");
         read.arg(self.key(name)).arg("hash").arg("body");
-        let (hash, body): (String, String) = self.redis.query(&read).await?;
+        let (hash, body): (Option<String>, Option<String>) = self.redis.query(&read).await?;
+        let (Some(hash), Some(body)) = (hash, body) else { return Ok(None) };
         let value = serde_json::from_str(&body)
             .map_err(|error| QueueError::Corrupt(format!("document {name}: {error}")))?;
         let document = Arc::new(Document { hash, value });
         self.lock().insert(name.to_owned(), document.clone());
-        Ok(document)
+        Ok(Some(document))
     }
 
     /// The names of all documents of the collection, sorted.
@@ -90,10 +110,20 @@ impl<T: Serialize + DeserializeOwned> Documents<T> {
     pub async fn replace(&self, name: &str, expected: Option<&str>, value: &T) -> Result<bool, QueueError> {
         let body = serde_json::to_string(value).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         let hash = blake3::hash(body.as_bytes()).to_hex();
+        self.exchange(name, expected.unwrap_or_default(), hash.as_str(), &body).await
+    }
+
+    /// Removes a document that still has this hash. Answers whether it had.
+    pub async fn remove(&self, name: &str, expected: &str) -> Result<bool, QueueError> {
+        let removed = self.exchange(name, expected, "", "").await?;
+        self.lock().remove(name);
+        Ok(removed)
+    }
+
+    async fn exchange(&self, name: &str, expected: &str, hash: &str, body: &str) -> Result<bool, QueueError> {
         let mut call = DOCUMENT.prepare_invoke();
         call.key(self.key(name)).arg(self.redis.keys().name());
-        call.arg(self.collection).arg(name).arg(expected.unwrap_or_default());
-        call.arg(hash.as_str()).arg(body);
+        call.arg(self.collection).arg(name).arg(expected).arg(hash).arg(body);
         self.redis.invoke(&call).await
     }
 

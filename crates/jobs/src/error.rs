@@ -120,6 +120,9 @@ pub enum QueueError {
     /// The tenant has as many jobs open as it may.
     #[error("too many jobs have not ended yet")]
     Full,
+    /// Too many invalidations of results are being carried out.
+    #[error("too many invalidations are being carried out")]
+    Invalidating,
     /// A record that this version cannot read.
     #[error("a record in Redis cannot be read: {0}")]
     Corrupt(String),

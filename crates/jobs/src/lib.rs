@@ -3,6 +3,7 @@
 pub mod backend;
 mod batch;
 pub mod blobs;
+mod cache;
 pub mod documents;
 mod error;
 mod events;
@@ -16,10 +17,12 @@ mod rules;
 mod scripts;
 mod state;
 mod tags;
+mod tls;
 mod together;
 mod work;
 
 pub use batch::{BatchSubmission, Child, OnFailure};
+pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::Events;
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
@@ -27,10 +30,11 @@ pub use outage::Outage;
 pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
     Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
-    Progress, Receipt, StoredResult, Submission, Treatment, Troubles,
+    Progress, Receipt, Stored, StoredResult, Submission, Treatment, Troubles,
 };
 pub use redis::Redis;
 pub use rules::LEASE;
 pub use state::JobState;
 pub use tags::{InvalidTags, Tags};
+pub use tls::choose_tls;
 pub use work::{Free, Reaped, Stop};

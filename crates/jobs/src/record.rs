@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    cache::Facets,
     error::{JobError, QueueError},
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
     state::{JobState, RunState},
@@ -20,19 +21,38 @@ use crate::{
 pub enum Kind {
     /// One backtest.
     Backtest,
+    /// Whether a strategy can run, and if not, why.
+    StrategyValidate,
     /// Many jobs under one id. It waits for them and holds no slot.
     Batch,
+    /// A search for hyperparameters: rounds of backtests, for which it waits without holding a slot.
+    Optimize,
+    /// Optimisations over a sliding window, each judged on what comes after it.
+    WalkForward,
+    /// One backtest on many altered histories.
+    MonteCarlo,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Backtest, Self::Batch];
+    pub const ALL: [Self; 6] = [
+        Self::Backtest,
+        Self::StrategyValidate,
+        Self::Batch,
+        Self::Optimize,
+        Self::WalkForward,
+        Self::MonteCarlo,
+    ];
 
     /// The kind's name in Redis, JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
+            Self::StrategyValidate => "strategy_validate",
             Self::Batch => "batch",
+            Self::Optimize => "optimize",
+            Self::WalkForward => "walk_forward",
+            Self::MonteCarlo => "monte_carlo",
         }
     }
 }
@@ -159,8 +179,10 @@ pub struct Submission {
 #[serde(default)]
 pub struct Details {
     /// How urgent it is.
+    #[serde(skip_serializing_if = "is_default")]
     pub priority: Priority,
     /// How it uses earlier results.
+    #[serde(skip_serializing_if = "is_default")]
     pub cache: CacheMode,
     /// After how many failed attempts it is given up.
     pub max_attempts: u32,
@@ -172,6 +194,11 @@ pub struct Details {
     /// Not to be started after (milliseconds since 1970).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<i64>,
+}
+
+/// Every record has these, so what says nothing is left out.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Details {
@@ -254,6 +281,13 @@ pub enum Outcome {
     Succeeded(StoredResult),
     /// It failed.
     Failed(JobError),
+    /// Its next step needs the results of this batch: it is queued again, with another plan, once that has ended.
+    Awaits {
+        /// What it waits for.
+        batch: JobId,
+        /// The plan of the next step (JSON).
+        plan: String,
+    },
     /// It was stopped because nobody waits for it any more.
     Cancelled,
 }
@@ -267,13 +301,36 @@ pub struct StoredResult {
     pub summary: String,
     /// Where the body lies and what it was computed from.
     pub receipt: Receipt,
+    /// What else an invalidation may name it by; `None` when the body is not in a file of its own, which is then never
+    /// deleted before its time.
+    pub stored: Option<Stored>,
+}
+
+/// A result's body in the blob store, in a file that has the name of the claim's fence: nobody else ever writes to it, so
+/// that it can be deleted without a look at who else may have stored the same.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Bytes that it takes up.
+    pub bytes: u64,
+    /// What it is about.
+    pub facets: Facets,
+}
+
+impl Stored {
+    /// As the scripts take it.
+    pub(crate) fn to_text(&self) -> String {
+        format!("{}{}", self.bytes, self.facets.as_text())
+    }
 }
 
 /// Where a result's body lies, and the determinism receipt: the same inputs must give the same result again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The body in the blob store.
+    /// The hash of the body.
     pub blob: crate::blobs::BlobId,
+    /// The body's name in the blob store; without one it has that of its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Bytes of the body before compression.
     pub bytes: u64,
     /// What the result was computed from and with (JSON).
@@ -328,6 +385,8 @@ pub struct JobView {
     pub tags: Tags,
     /// The batch that it belongs to.
     pub batch: Option<JobId>,
+    /// The batch that its run waits for, or waited for last.
+    pub awaits: Option<JobId>,
     /// How the jobs of a batch stand, if it is one.
     pub counts: Option<Counts>,
     /// How its run fared so far.
@@ -450,7 +509,7 @@ impl JobView {
             started_ms: started.map(|text| parsed(&text, "started")).transpose()?,
             finished_ms: finished.flatten().map(|text| parsed(text, "finished")).transpose()?,
             progress: match run.remove("progress") {
-                Some(text) if running => Some(json(&text, "progress")?),
+                Some(text) if running || state == JobState::Waiting => Some(json(&text, "progress")?),
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),
@@ -461,6 +520,7 @@ impl JobView {
             run: run_id,
             details: json(details, "details")?,
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
+            awaits: run.remove("awaits").map(|text| parsed(&text, "awaits")).transpose()?,
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,
             counts: batch.contains_key("total").then(|| Counts::from_fields(&mut batch)).transpose()?,
             requeued_as: job.remove("again").map(|text| parsed(&text, "again")).transpose()?,

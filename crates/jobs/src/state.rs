@@ -2,7 +2,7 @@
 //!
 //! A job that is not settled yet has the state of the run it waits for ([`JobState::of_live`]), so that claiming a run
 //! that a thousand jobs wait for writes one record. Redis scripts change a job's state through one function,
-//! `transition` in `scripts/common.lua`, whose list of allowed changes is generated from [`JobState::can_become`].
+//! `transition` in `scripts/jobs.lua`, whose list of allowed changes is generated from [`JobState::can_become`].
 
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +86,7 @@ impl JobState {
             // A finished run whose jobs are about to be settled is still running to them.
             (Self::Queued, Some(RunState::Running | RunState::Finished)) => Self::Running,
             (Self::Queued, Some(RunState::Stopping)) => Self::Cancelled,
+            (Self::Queued, Some(RunState::Waiting)) => Self::Waiting,
             (stored, _) => stored,
         }
     }
@@ -100,6 +101,8 @@ pub enum RunState {
     Scheduled,
     /// Claimed under a lease.
     Running,
+    /// Waiting for a batch of its own; no worker holds it.
+    Waiting,
     /// Over; its outcome is fixed.
     Finished,
     /// Its batch was stopped, and it is about to be cancelled.
@@ -113,6 +116,7 @@ impl RunState {
             "queued" => Some(Self::Queued),
             "scheduled" => Some(Self::Scheduled),
             "running" => Some(Self::Running),
+            "waiting" => Some(Self::Waiting),
             "finished" => Some(Self::Finished),
             "stopping" => Some(Self::Stopping),
             _ => None,

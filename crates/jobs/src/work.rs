@@ -6,7 +6,7 @@ use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
     queue::{Queue, json, parse},
-    record::{Claim, Finish, Kind, Outcome, Progress},
+    record::{Claim, Finish, Kind, Outcome, Progress, Stored},
     redis::{Blocking, LONGEST_BLOCK},
     rules::{STALLS_TOLERATED, milliseconds},
     state::JobState,
@@ -105,7 +105,12 @@ impl Queue {
         let (outcome, details) = match outcome {
             Outcome::Succeeded(result) => (
                 "succeeded",
-                [result.id.clone(), result.summary.clone(), json(&result.receipt)?, String::new()],
+                [
+                    result.id.clone(),
+                    result.summary.clone(),
+                    json(&result.receipt)?,
+                    result.stored.as_ref().map(Stored::to_text).unwrap_or_default(),
+                ],
             ),
             Outcome::Failed(error) => (
                 "failed",
@@ -116,6 +121,10 @@ impl Queue {
                     u8::from(error.code == ErrorCode::Timeout).to_string(),
                 ],
             ),
+            Outcome::Awaits { batch, plan } => {
+                let next = format!("{plan}\n{}", claim.request);
+                ("awaits", [batch.to_string(), next, String::new(), String::new()])
+            }
             Outcome::Cancelled => ("cancelled", [const { String::new() }; 4]),
         };
         let mut arguments = vec![claim.run.to_string(), claim.fence.to_string(), outcome.to_owned()];

@@ -41,7 +41,14 @@ fn long() -> BacktestSpec {
 fn exchange() -> Exchange {
     let leverage_modes = vec!["cross".into(), "isolated".into()];
     let market = Market::Futures;
-    Exchange { market, fee: 0.0004, leverage_modes, simulation_model: None, annualization: None }
+    Exchange {
+        market,
+        fee: 0.0004,
+        leverage_modes,
+        simulation_model: None,
+        annualization: None,
+        settlement_currency: None,
+    }
 }
 
 async fn run(engine: &RestEngine, spec: &BacktestSpec) -> Result<RestResult, TaskError> {
@@ -62,7 +69,7 @@ async fn run_as(
 
 fn failure(outcome: Result<RestResult, TaskError>) -> JobError {
     match outcome {
-        Err(TaskError::Failed(error)) => error,
+        Err(TaskError::Failed { error, .. }) => error,
         other => panic!("it did not fail as a run does: {other:?}"),
     }
 }
@@ -125,7 +132,7 @@ async fn without_events_the_polls_are_enough() {
     let proxy = Proxy::start(&server.url, true, &[]).await;
     let engine = RestEngine::new(settings(&[&proxy.url], &server.password)).unwrap();
     let result = run(&engine, &spec("SmaCross", &json!({}))).await.unwrap();
-    assert!(result.task.value["metrics"]["total"].as_u64().unwrap() > 0);
+    assert!(result.value["metrics"]["total"].as_u64().unwrap() > 0);
     let error = failure(run(&engine, &spec("RaisesWhileRunning", &json!({}))).await);
     assert!(error.message.contains("no luck at candle 100"), "{error}");
     // The truncation too is found without what the events say of it.
@@ -269,7 +276,7 @@ async fn a_harmed_server_is_survived() {
     }
     assert!(harmed > 0);
     let result = run(&engine, &spec("SmaCross", &json!({}))).await.unwrap();
-    assert!(result.task.value["metrics"]["total"].as_u64().unwrap() > 0);
+    assert!(result.value["metrics"]["total"].as_u64().unwrap() > 0);
     // The process of a run is killed.
     let spec = long();
     let (outcome, ()) = tokio::join!(run(&engine, &spec), kill_a_run(&server));

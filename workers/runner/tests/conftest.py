@@ -18,7 +18,7 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
 MINUTE_MS = 60_000
 JANUARY_MS = 1_672_531_200_000  # 2023-01-01T00:00Z
-LIMITS = {"cpu_s": 60, "memory_mb": 512, "file_mb": 8}
+LIMITS = {"cpu_s": 60, "memory_mb": 512, "file_mb": 8, "processes": 32}
 
 
 class Task:
@@ -49,7 +49,7 @@ class Task:
 
 
 class Parent:
-    def __init__(self, environment=None):
+    def __init__(self, environment=None, arguments=(), prefix=()):
         self.folder = tempfile.mkdtemp(prefix="runner-test-")
         self.path = f"{self.folder}/socket"
         self.tasks, self.refused, self._count = {}, [], 0
@@ -58,13 +58,13 @@ class Parent:
         self._listener.bind(self.path)
         self._listener.listen(64)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "runner", self.path],
+            [*prefix, sys.executable, "-m", "runner", self.path, *arguments],
             env={**os.environ, "PYTHONPATH": str(PACKAGE_PARENT), **(environment or {})},
             cwd=self.folder,
             stdout=subprocess.PIPE,
         )
         threading.Thread(target=self._accept, daemon=True).start()
-        assert self._ready.wait(20), "the runner is not ready"
+        assert self._ready.wait(60), "the runner is not ready"
 
     def _accept(self):
         while True:
@@ -156,16 +156,22 @@ def alive(pid):
 
 @pytest.fixture(scope="session")
 def parent():
-    parent = Parent({"EXAMPLE_PASSWORD": "secret", "REDIS_URL": "redis://"})
+    parent = Parent({
+        "EXAMPLE_PASSWORD": "secret", "REDIS_URL": "redis://", "AWS_ACCESS_KEY_ID": "AKID", "PGPASSWORD": "secret",
+    })
     yield parent
     parent.close()
 
 
 @pytest.fixture(scope="session")
-def months(tmp_path_factory):
-    """Three months of one symbol, in a file each."""
-    folder, rows, first = tmp_path_factory.mktemp("candles"), candles(1, 90 * 1440), 0
-    paths = []
+def months():
+    """Three months of one symbol, in a file each. Not among the folders of tests, of which tasks see only what they need."""
+    with tempfile.TemporaryDirectory(prefix="runner-candles-") as folder:
+        yield write_months(Path(folder))
+
+
+def write_months(folder):
+    rows, first, paths = candles(1, 90 * 1440), 0, []
     for number, days in enumerate((31, 28, 31)):
         paths.append(str(folder / f"{number}.npy"))
         np.save(paths[-1], rows[first : first + days * 1440])

@@ -1,6 +1,8 @@
 """Drives the real runner over a real socket, with the real Jesse. `pytest tests` in an interpreter that has Jesse."""
+import base64
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -238,6 +240,31 @@ def test_several_symbols(parent, cross, months, tmp_path):
     assert {trade["symbol"] for trade in json.loads(first.body)["trades"]} == {SYMBOL, "ETH-USDT"}
 
 
+@pytest.mark.parametrize("gaps", [
+    [(5 * 1440, 5 * 1440 + 7)],  # before all that is used
+    [(20 * 1440 - 30, 20 * 1440 + 45), (25 * 1440, 27 * 1440), (31 * 1440 - 5, 31 * 1440 + 5)],  # over the start and two files
+    [(9 * 1440, 11 * 1440)],  # over the start of the warm-up
+])
+def test_gaps_repeat_the_last_close_when_that_is_asked_for(parent, cross, months, tmp_path, gaps):
+    whole, gappy = [], []
+    rows = np.concatenate([np.load(path) for path in months])
+    filled, missing = rows.copy(), np.zeros(len(rows), bool)
+    for first, last in gaps:
+        missing[first:last] = True
+        filled[first:last, 1:5] = rows[first - 1, 2]
+        filled[first:last, 5] = 0
+    offset = 0
+    for number, path in enumerate(months):
+        part = slice(offset, offset := offset + len(np.load(path)))
+        for name, kept, paths in (("whole", filled[part], whole), ("gappy", rows[part][~missing[part]], gappy)):
+            paths.append(str(tmp_path / f"{name}-{number}.npy"))
+            np.save(paths[-1], kept)
+    args = spec(cross, gappy, fill_gaps=True)
+    task, expected = parent.run("backtest", args), parent.run("backtest", spec(cross, whole))
+    assert json.loads(task.body)["trades"] != [] and task.last["value"]["metrics"] == expected.last["value"]["metrics"]
+    assert parent.run("backtest", spec(cross, whole, fill_gaps=True)).last["value"]["metrics"] == task.last["value"]["metrics"]
+
+
 def test_seed_makes_chance_repeatable(parent, tmp_path, months):
     bundle = acting(tmp_path, """
         if self.index == 0:
@@ -395,18 +422,79 @@ def test_cpu_limit(parent, tmp_path, months, act):
 
 def test_print_flood_is_bounded(parent, tmp_path, months):
     task = parent.run("backtest", spec(acting(tmp_path, "while True: print('x' * 1000)"), months), {"file_mb": 1})
-    assert "File too large" in error(task, "strategy_error")["message"]
+    assert "a file may have 1 MB, and so may all that is printed" in error(task, "strategy_error")["message"]
     assert os.path.getsize(f"{task.scratch}/output.log") <= 1024 * 1024
 
 
-def test_output_tail(parent, tmp_path, months):
-    bundle = acting(tmp_path, "print('a' * 500)\nos.write(2, b'\\xff')")
-    body = json.loads(parent.run("backtest", spec(bundle, months)).body)
-    assert 60_000 < len(body["logs"]["output"]) <= 65_536 and "\ufffd" in body["logs"]["output"]
+def test_file_limit(parent, tmp_path, months):
+    bundle = acting(tmp_path, "open('big', 'wb').write(bytes(2**21))")
+    task = parent.run("backtest", spec(bundle, months), {"file_mb": 1})
+    assert "a file may have 1 MB" in error(task, "strategy_error")["message"]
+    assert os.path.getsize(f"{task.scratch}/big") == 2**20
+
+
+BOMBS = {
+    "processes": "while True:\n    try: os.fork()\n    except OSError: pass",
+    "daemons": """
+        while True:
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork(): os._exit(0)
+                time.sleep(30)
+    """,
+    # Their stacks count as memory, so that most of the attempts fail.
+    "threads": """
+        import threading
+        while True:
+            try: threading.Thread(target=time.sleep, args=(30,)).start()
+            except RuntimeError: pass
+    """,
+}
+
+
+@pytest.mark.parametrize("bomb", ["processes", "threads"])
+def test_bomb(parent, tmp_path, months, bomb):
+    task = parent.run("backtest", spec(acting(tmp_path, BOMBS[bomb]), months), {"processes": 16})
+    assert (task.exited["signal"], task.exited["cause"]) == (signal.SIGKILL, "processes")
+    eventually(lambda: not children(parent))
+
+
+def children(parent):
+    pid = parent.ready["pid"]
+    return open(f"/proc/{pid}/task/{pid}/children").read().split()
+
+
+def test_cpu_limit_counts_all_processes(parent, tmp_path, months):
+    bundle = acting(tmp_path, """
+        for _ in range(8):  # each within its own limit
+            if os.fork() == 0:
+                while True: pass
+        time.sleep(60)
+    """)
+    task = parent.run("backtest", spec(bundle, months), {"cpu_s": 1})
+    assert task.exited["cause"] == "cpu"
+
+
+def test_output_has_begin_and_end_and_says_what_is_left_out(parent, tmp_path, months):
+    bundle = acting(tmp_path, """
+        if self.index == 0: print("first")
+        print("a" * 500)
+        if self.index == 479:
+            print("last")
+            sys.stdout.flush()
+            os.write(2, b"\\xff")
+    """)
+    task = parent.run("backtest", spec(bundle, months))
+    body = json.loads(task.body)
+    output = body["logs"]["output"]
+    assert output.startswith("first\n") and output.endswith("last\n\ufffd")
+    assert 60_000 < len(output) <= 65_600
+    (cut,) = re.findall(r"\[\.\.\. (\d+) bytes are left out here \.\.\.\]", output)
+    assert int(cut) == os.path.getsize(f"{task.scratch}/output.log") - 64 * 1024
 
 
 def test_no_credentials(parent, tmp_path, months):
-    bundle = acting(tmp_path, "assert not {'EXAMPLE_PASSWORD', 'REDIS_URL'} & set(os.environ)")
+    bundle = acting(tmp_path, "assert not {'EXAMPLE_PASSWORD', 'REDIS_URL', 'AWS_ACCESS_KEY_ID', 'PGPASSWORD'} & set(os.environ)")
     assert parent.run("backtest", spec(bundle, months)).last["type"] == "result"
 
 
@@ -599,13 +687,126 @@ def test_scan_reports_syntax_errors(parent, tmp_path):
     write(tmp_path, {"strategies/Broken/__init__.py": "import good\nimport bad", "good.py": "", "bad.py": "x = 1\nif:\n",
                      "strategies/Binary/__init__.py": "x = '\0'"})
     found = scan(parent, tmp_path)
-    assert found["Broken"]["error"] == {"message": "SyntaxError: invalid syntax", "line": 2, "file": "bad.py"}
+    assert found["Broken"]["error"] == {"message": "SyntaxError: invalid syntax", "line": 2, "column": 3, "file": "bad.py"}
     assert found["Broken"]["files"] == ["bad.py", "good.py", "strategies/Broken/__init__.py"]
     assert found["Binary"]["error"]["file"] == "strategies/Binary/__init__.py"
 
 
 def test_scan_of_an_empty_folder(parent, tmp_path):
     assert scan(parent, tmp_path) == {}
+
+
+# dna
+
+
+def test_dna_is_what_a_backtest_without_values_uses(parent, cross, tmp_path, months):
+    """Jesse does not look at the dna when it is given values, so the defaults that are filled in must be the dna's."""
+    values = {"fast": 9, "slow": 45, "share": 0.25, "side": "long"}
+    dna = base64.b64encode(json.dumps(values).encode()).decode()
+    bundle = project(tmp_path / "with-dna", Cross=textwrap.dedent(CROSS) + f"\n    def dna(self):\n        return {dna!r}\n")
+    found = parent.run("describe", {"bundle": bundle, "strategy": "Cross"}).last["value"]["hyperparameters"]
+    assert {parameter["name"]: parameter["default"] for parameter in found} == values
+    of_dna = parent.run("backtest", spec(bundle, months, hyperparameters=None)).last["value"]["metrics"]
+    of_defaults = parent.run("backtest", spec(bundle, months, hyperparameters=values)).last["value"]["metrics"]
+    without = parent.run("backtest", spec(cross, months, hyperparameters=None)).last["value"]["metrics"]
+    assert of_dna == of_defaults != without
+
+
+# validate
+
+SOUND = """
+from jesse.strategies import Strategy
+
+class Mine(Strategy):
+    \"\"\"Says what it does.\"\"\"
+    def should_long(self):
+        return False
+    def go_long(self):
+        pass
+"""
+
+
+def validated(parent, folder, source, files=None):
+    write(folder, {"strategies/Mine/__init__.py": textwrap.dedent(source), **(files or {})})
+    return parent.run("validate", {"bundle": str(folder), "strategy": "Mine"}).last["value"]
+
+
+def test_validate_a_sound_strategy(parent, tmp_path):
+    source = SOUND + """
+    def hyperparameters(self):
+        return [{"name": "fast", "type": int, "min": 1, "max": 9, "default": 3}]
+"""
+    found = validated(parent, tmp_path, source, {"unused.py": ""})
+    assert found == {
+        "valid": True, "errors": [], "warnings": [], "doc": "Says what it does.", "requires": {},
+        "hyperparameters": [{"name": "fast", "type": "int", "min": 1, "max": 9, "default": 3}],
+        "files": ["strategies/Mine/__init__.py"],
+    }
+
+
+OWN = "strategies/Mine/__init__.py"
+
+
+@pytest.mark.parametrize("source, files, expected", [
+    ("import x\nif:\n", {}, {"message": "SyntaxError: invalid syntax", "file": OWN, "line": 2, "column": 3}),
+    ("import helper", {"helper.py": "\n\ndef (:"}, {"message": "SyntaxError: invalid syntax", "file": "helper.py", "line": 3, "column": 5}),
+    ("import nothing_like_it", {}, {"message": "ModuleNotFoundError: No module named 'nothing_like_it'", "file": OWN, "line": 1}),
+    ("\nimport sys\nsys.exit(3)", {}, {"message": "SystemExit: 3", "file": OWN, "line": 3}),
+    ("x = 1", {}, {"message": "no class Mine(Strategy) is defined", "file": OWN}),
+    ("\nclass Other:\n    pass", {}, {"message": "no class Mine(Strategy) is defined; its class Other does not derive from "
+                                                 "jesse.strategies.Strategy", "file": OWN, "line": 2}),
+    ("class Mine:\n    pass", {}, {"message": "the class Mine does not derive from jesse.strategies.Strategy", "file": OWN, "line": 1}),
+    (SOUND.replace("should_long", "shuold_long"), {},
+     {"message": "the method should_long(self) -> bool is missing", "file": OWN, "line": 4}),
+    (SOUND.replace("go_long(self)", "go_long(self, price)"), {},
+     {"message": "Jesse calls go_long(self) -> None: missing a required argument: 'price'", "file": OWN, "line": 8}),
+    (SOUND.replace("    def should_long", "    @property\n    def should_long"), {},
+     {"message": "should_long must be a method, not a property", "file": OWN, "line": 6}),
+    (SOUND + "    def hyperparameters(self):\n        return 1 / 0\n", {},
+     {"message": "ZeroDivisionError: division by zero", "file": OWN, "line": 11}),
+])
+def test_validate_finds_the_mistake_and_its_place(parent, tmp_path, source, files, expected):
+    found = validated(parent, tmp_path, source, files)
+    assert not found["valid"] and found["errors"] == [expected], found
+
+
+@pytest.mark.parametrize("entry, words", [
+    ("5", "must be a dict, not int"),
+    ("{'type': int, 'default': 1}", "has no name"),
+    ("{'name': 'x', 'type': dict, 'default': 1}", "type must be int, float, bool or 'categorical'"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2}", "has no default"),
+    ("{'name': 'x', 'type': int, 'min': 5, 'max': 2, 'default': 3}", "min 5 is above max 2"),
+    ("{'name': 'x', 'type': float, 'min': 1, 'max': 2, 'default': 3.0}", "default 3.0 is not from 1 to 2"),
+    ("{'name': 'x', 'type': float, 'min': 1, 'max': 2, 'default': float('nan')}", "must be numbers"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2, 'default': '1'}", "must be numbers"),
+    ("{'name': 'x', 'type': int, 'min': 1, 'max': 2, 'default': 1.5}", "default 1.5 is not a whole number"),
+    ("{'name': 'x', 'type': 'categorical', 'default': 1}", "needs options"),
+    ("{'name': 'x', 'type': 'categorical', 'options': [2], 'default': 1}", "none of the options"),
+    ("{'name': 'x', 'type': bool, 'default': 1}", "not True or False"),
+])
+def test_validate_checks_hyperparameters(parent, tmp_path, entry, words):
+    found = validated(parent, tmp_path, SOUND + f"    def hyperparameters(self):\n        return [{entry}]\n")
+    assert [words in mistake["message"] and mistake["line"] == 10 for mistake in found["errors"]] == [True], found
+
+
+def test_validate_without_an_import_runs_nothing(parent, tmp_path):
+    write(tmp_path, {"strategies/Mine/__init__.py": "raise SystemExit\n" + SOUND})
+    args = {"bundle": str(tmp_path), "strategy": "Mine", "import": False}
+    found = parent.run("validate", args).last["value"]
+    assert found["valid"] and "only the syntax" in found["warnings"][0]["message"] and found["hyperparameters"] == []
+    write(tmp_path, {"strategies/Mine/__init__.py": "x = 1"})
+    assert not parent.run("validate", args).last["value"]["valid"]
+
+
+def test_validate_warns(parent, tmp_path):
+    source = SOUND.replace("class Mine", "class Yours") + """
+    def should_short(self):
+        return True
+    def hyperparameters(self):
+        return [{"name": "x", "type": int, "default": 1}]
+"""
+    found = validated(parent, tmp_path, source)
+    assert found["valid"] and len(found["warnings"]) == 3, found
 
 
 def test_package_holds_what_it_needs():

@@ -12,7 +12,7 @@ use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::{BoxDynError, WorkerError};
 use clap::{Args, ValueEnum};
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Receipt, StoredResult, WorkerId,
+    Claim, ErrorCode, Facets, JobError, Outcome, Receipt, Stored, StoredResult, WorkerId,
     backend::{Assignment, Capacity, Handled, LeaseBackend},
     blobs::BlobId,
 };
@@ -136,9 +136,19 @@ fn outcome(claim: &Claim, task: &Task) -> Outcome {
             // The fence says later whose outcome was taken; the clock, what this worker believed.
             let clock_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             let summary = json!({ "run": claim.run, "fence": claim.fence.to_string(), "clock_s": clock_s });
-            let receipt =
-                Receipt { blob: BlobId::of(b"nothing"), bytes: 0, provenance: RawValue::NULL.to_owned() };
-            Outcome::Succeeded(StoredResult { id: task.key.clone(), summary: summary.to_string(), receipt })
+            let receipt = Receipt {
+                blob: BlobId::of(b"nothing"),
+                file: None,
+                bytes: 0,
+                provenance: RawValue::NULL.to_owned(),
+            };
+            let stored = Stored { bytes: 0, facets: Facets::default() };
+            Outcome::Succeeded(StoredResult {
+                id: task.key.clone(),
+                summary: summary.to_string(),
+                receipt,
+                stored: Some(stored),
+            })
         }
     }
 }

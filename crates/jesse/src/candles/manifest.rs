@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MINUTE_MS;
 use super::chunk::{Chunk, Gap};
 use super::missing::CandlesMissing;
 use super::series::{Series, SeriesError};
@@ -61,6 +62,17 @@ struct Derived {
     first_ms: i64,
     end_ms: i64,
     rows: u64,
+}
+
+/// What a range rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Covering<'a> {
+    /// The months, oldest first.
+    pub chunks: &'a [Chunk],
+    /// The gaps that touch the range, ascending; they may begin before it and end after it.
+    pub gaps: Vec<Gap>,
+    /// Where the candles begin that count, in milliseconds: before the range's start if that is inside a gap.
+    pub from_ms: i64,
 }
 
 /// Why a manifest cannot be made or read.
@@ -204,6 +216,19 @@ impl Manifest {
     /// The chunks that hold every minute from `from_ms` up to, and without, `to_ms`; an error that says what exists if a
     /// minute is missing.
     pub fn covering(&self, from_ms: i64, to_ms: i64) -> Result<&[Chunk], CandlesMissing> {
+        let covering = self.covering_despite_gaps(from_ms, to_ms)?;
+        match covering.gaps.first() {
+            Some(gap) => {
+                let (series, more) = (self.series.clone(), covering.gaps.len() - 1);
+                Err(CandlesMissing::Gap { series, gap: *gap, more })
+            }
+            None => Ok(covering.chunks),
+        }
+    }
+
+    /// The same for those who know what to do about minutes that are missing inside the range. Its ends are as strict:
+    /// before the first candle and after the last there is nothing to go on.
+    pub fn covering_despite_gaps(&self, from_ms: i64, to_ms: i64) -> Result<Covering<'_>, CandlesMissing> {
         let series = || self.series.clone();
         if from_ms >= to_ms {
             return Err(CandlesMissing::EmptyRange { series: series(), from_ms, to_ms });
@@ -223,13 +248,22 @@ impl Manifest {
                 available_to,
             });
         }
-        let mut inside = self.gaps().filter(|gap| gap.from_ms < to_ms && gap.to_ms > from_ms);
-        if let Some(gap) = inside.next() {
-            return Err(CandlesMissing::Gap { series: series(), gap, more: inside.count() });
-        }
+        let gaps: Vec<_> = self.gaps().filter(|gap| gap.from_ms < to_ms && gap.to_ms > from_ms).collect();
+        // A range that begins inside a gap goes on from the candle before it.
+        let from_ms = match gaps.first() {
+            Some(gap) if gap.from_ms <= from_ms => gap.from_ms - MINUTE_MS,
+            _ => from_ms,
+        };
         let start = self.chunks.partition_point(|chunk| chunk.end_ms() <= from_ms);
         let end = self.chunks.partition_point(|chunk| chunk.first_ms < to_ms);
-        Ok(&self.chunks[start..end])
+        Ok(Covering { chunks: &self.chunks[start..end], gaps, from_ms })
+    }
+
+    /// The chunks that have a candle in this range, which may reach beyond what is stored.
+    pub fn overlapping(&self, from_ms: i64, to_ms: i64) -> &[Chunk] {
+        let start = self.chunks.partition_point(|chunk| chunk.end_ms() <= from_ms);
+        let end = self.chunks.partition_point(|chunk| chunk.first_ms < to_ms);
+        self.chunks.get(start..end).unwrap_or_default()
     }
 }
 
@@ -257,8 +291,8 @@ impl TryFrom<Unchecked> for Manifest {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
+    use crate::candles::split;
     use crate::candles::testing::{JANUARY_2023, candles_at, minutes};
-    use crate::candles::{MINUTE_MS, split};
 
     const DAY_MS: i64 = 1440 * MINUTE_MS;
 
@@ -327,6 +361,32 @@ mod tests {
         ] {
             assert_eq!(manifest.covering(from, to).unwrap(), &manifest.chunks()[chunks]);
         }
+    }
+
+    #[test]
+    fn a_range_with_gaps_rests_on_the_candle_before_them() {
+        let january = candles_at(JANUARY_2023, &[0, 1, 5, 6]);
+        let march = candles_at(JANUARY_2023 + 59 * DAY_MS, &[10, 12]);
+        let manifest = manifest(&[january, march].concat());
+        let at = |minute: i64| JANUARY_2023 + minute * MINUTE_MS;
+        let covering = |from: i64, to: i64| {
+            let covering = manifest.covering_despite_gaps(from, to).unwrap();
+            (covering.chunks.len(), covering.gaps.len(), (covering.from_ms - JANUARY_2023) / MINUTE_MS)
+        };
+        assert_eq!(covering(at(0), at(2)), (1, 0, 0));
+        assert_eq!(covering(at(0), at(6)), (1, 1, 0));
+        assert_eq!(covering(at(2), at(6)), (1, 1, 1));
+        assert_eq!(covering(at(4), at(5)), (1, 1, 1));
+        // From the middle of the gap between the months, and from the start of one of them.
+        assert_eq!(covering(at(30 * 1440), at(59 * 1440 + 13)), (2, 2, 6));
+        assert_eq!(covering(at(59 * 1440), at(59 * 1440 + 11)), (2, 1, 6));
+        assert!(manifest.covering_despite_gaps(at(-1), at(2)).is_err());
+        assert!(manifest.covering_despite_gaps(at(0), at(59 * 1440 + 14)).is_err());
+        assert_eq!(manifest.overlapping(at(-10), at(2)).len(), 1);
+        assert_eq!(manifest.overlapping(at(7), at(59 * 1440)).len(), 0);
+        assert_eq!(manifest.overlapping(i64::MIN, i64::MAX).len(), 2);
+        assert_eq!(manifest.overlapping(at(5), at(5)).len(), 1);
+        assert_eq!(manifest.overlapping(at(60 * 1440), at(0)).len(), 0);
     }
 
     #[test]

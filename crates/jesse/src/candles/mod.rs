@@ -9,7 +9,8 @@
 //! * Every row that enters through [`read_csv`], [`read_parquet`] or [`generate`] is a sound 1-minute candle: on a whole minute,
 //!   later than the row before it, prices finite, positive and consistent, volume not negative.
 //! * The same candles give the same bytes, hence the same hashes, on every machine.
-//! * Missing minutes are recorded and refused when asked for ([`Manifest::covering`]); they are never filled.
+//! * Missing minutes are recorded and refused when asked for ([`Manifest::covering`]); they are never filled, unless a call
+//!   asks for it (`allow_gaps`), and then its result says so.
 //! * Real and synthetic candles never share a series.
 //!
 //! # What is not guaranteed
@@ -18,11 +19,13 @@
 //! * Times without an offset are read as UTC, and a time is taken to be the OPEN of its bar, as in Jesse.
 
 mod chunk;
+mod export;
 mod import;
 mod manifest;
 mod merge;
 mod missing;
 mod npy;
+pub mod postgres;
 mod series;
 pub mod store;
 mod synthetic;
@@ -31,8 +34,9 @@ mod testing;
 mod time;
 
 pub use chunk::{Chunk, ChunkError, Gap, split};
+pub use export::{CandleWriter, ExportError, ExportFormat};
 pub use import::{ImportError, MAX_ROWS, read_csv, read_parquet, read_parquet_file};
-pub use manifest::{MAX_GAPS, Manifest, ManifestError, Source};
+pub use manifest::{Covering, MAX_GAPS, Manifest, ManifestError, Source};
 pub use merge::{MonthImport, PlanError, merge_month, plan_import};
 pub use missing::CandlesMissing;
 pub use npy::{NpyError, decode, encode};

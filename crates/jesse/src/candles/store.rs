@@ -1,16 +1,15 @@
 //! Where candles are kept: chunks in the blob store, a manifest per series among the documents, and on a worker's disk
 //! the chunks that it has used, as plain `.npy` files that its processes map into memory together.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use jobs::{
     QueueError, Redis,
     blobs::{BlobError, BlobId, BlobStore},
     documents::Documents,
 };
+
+use crate::disk_cache::{DiskCache, InUse};
 
 use super::{
     Candle, ChunkError, Manifest, ManifestError, PlanError, Series, Source, chunk::Chunk, merge::merge_month,
@@ -56,7 +55,7 @@ pub enum StoreError {
 pub struct Imported {
     /// The series as it is now.
     pub manifest: Manifest,
-    /// How many months were written.
+    /// How many months were written, because they changed.
     pub months_written: usize,
 }
 
@@ -90,6 +89,12 @@ impl CandleStore {
         Ok(found.into_iter().flatten().map(|document| document.value.clone()).collect())
     }
 
+    /// One series, if any of it is stored.
+    pub async fn manifest(&self, series: &Series) -> Result<Option<Manifest>, StoreError> {
+        let found = self.manifests.get(&document_name(series)).await?;
+        Ok(found.map(|document| document.value.clone()))
+    }
+
     /// Adds candles to a series; a candle replaces the stored one of the same minute. Months that do not change keep
     /// their chunk.
     pub async fn import(
@@ -109,10 +114,16 @@ impl CandleStore {
                     None => month.new.to_vec(),
                 };
                 let (chunk, bytes) = Chunk::new(&merged)?;
+                if month.stored == Some(&chunk) {
+                    continue;
+                }
                 self.blobs.put(bytes.into()).await?;
                 written.push(chunk);
             }
             let months_written = written.len();
+            if let Some(manifest) = manifest.filter(|_| written.is_empty()) {
+                return Ok(Imported { manifest: manifest.clone(), months_written });
+            }
             let changed = match manifest {
                 Some(manifest) => manifest.replacing(written)?,
                 None => Manifest::new(series.clone(), source, written)?,
@@ -125,48 +136,45 @@ impl CandleStore {
         Err(StoreError::Busy(series.clone()))
     }
 
-    async fn read(&self, chunk: &Chunk) -> Result<Vec<Candle>, StoreError> {
+    /// The candles of one month of a manifest.
+    pub async fn read(&self, chunk: &Chunk) -> Result<Vec<Candle>, StoreError> {
         let id: BlobId = chunk.hash.parse()?;
         let bytes = self.blobs.get(&id).await?.ok_or(StoreError::ChunkLost(id))?;
         Ok(chunk.read(&bytes)?)
     }
 }
 
+/// The folder of chunks in a worker's cache.
+pub const FOLDER: &str = "candles";
+
 /// The chunks that a worker has on its disk.
 #[derive(Debug)]
 pub struct ChunkFiles {
-    folder: PathBuf,
+    cache: Arc<DiskCache>,
     blobs: BlobStore,
 }
 
 impl ChunkFiles {
-    /// Chunks in this folder, fetched from this blob store when they are missing.
-    pub fn new(folder: PathBuf, blobs: BlobStore) -> Self {
-        Self { folder, blobs }
+    /// Chunks in this cache, fetched from this blob store when they are missing.
+    pub fn new(cache: Arc<DiskCache>, blobs: BlobStore) -> Self {
+        Self { cache, blobs }
     }
 
-    /// The file of a chunk. Its content is that hash's, whoever wrote it: files appear whole and never change.
-    pub async fn path(&self, chunk: &BlobId) -> Result<PathBuf, StoreError> {
-        let path = self.folder.join(format!("{chunk}.npy"));
-        if tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            return Ok(path);
+    /// The file of a chunk, which stays for as long as the answer lives. Its content is that hash's, whoever wrote it: files
+    /// appear whole and never change.
+    pub async fn get(&self, chunk: &BlobId) -> Result<InUse, StoreError> {
+        let name = format!("{chunk}.npy");
+        let io = |error| StoreError::Io(PathBuf::from(&name), error);
+        if let Some(there) = self.cache.find(FOLDER, &name).map_err(io)? {
+            return Ok(there);
         }
         let bytes = self.blobs.get(chunk).await?.ok_or_else(|| StoreError::ChunkLost(chunk.clone()))?;
-        let (folder, target) = (self.folder.clone(), path.clone());
-        tokio::task::spawn_blocking(move || write_whole(&folder, &target, &bytes))
-            .await
-            .map_err(BlobError::from)??;
-        Ok(path)
+        let (cache, target) = (self.cache.clone(), name.clone());
+        let added = tokio::task::spawn_blocking(move || {
+            cache.add(FOLDER, &target, |path| std::fs::write(path, &bytes))
+        });
+        added.await.map_err(BlobError::from)?.map_err(io)
     }
-}
-
-fn write_whole(folder: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let io = |error| StoreError::Io(target.to_owned(), error);
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    io::Write::write_all(&mut file, bytes).map_err(io)?;
-    file.persist(target).map_err(|error| io(error.error))?;
-    Ok(())
 }
 
 /// What a client wants to know of a series.

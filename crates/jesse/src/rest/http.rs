@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    sync::OnceLock,
     time::{Duration, SystemTime},
 };
 
@@ -85,7 +84,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(url: Url, token: Token) -> Result<Self, reqwest::Error> {
-        choose_tls();
+        jobs::choose_tls();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
@@ -216,15 +215,6 @@ impl Client {
             tracing::warn!(server = self.name(), "Jesse's server fails and is left alone for a while");
         }
     }
-}
-
-/// Chooses the cryptography of TLS for this process, unless somebody has. reqwest panics without: whoever makes a client of its own
-/// calls this first.
-pub fn choose_tls() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        let _chosen = rustls::crypto::ring::default_provider().install_default();
-    });
 }
 
 fn unreachable(name: &str, error: reqwest::Error) -> CallError {

@@ -29,6 +29,7 @@ mod testing;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use jobs::{ErrorCode, JobError, Progress, blobs::BlobId};
 use serde_json::{Value, json};
 use tokio::{
@@ -40,19 +41,13 @@ use uuid::Uuid;
 
 pub use coverage::Coverage;
 use coverage::needed;
-pub use http::choose_tls;
 pub use offer::{COLLECTION, DOCUMENT, Offer, SEMANTICS, cache_key};
 pub use publish::{OfferError, OfferPublisher};
 pub use result::REALISED;
 pub use session::id as session_id;
 pub use settings::{InvalidServer, RestSettings, Token, parse_urls};
 
-use crate::{
-    catalogue::Exchange,
-    plan::Limits,
-    runner::{TaskError, TaskResult},
-    spec::BacktestSpec,
-};
+use crate::{catalogue::Exchange, plan::Limits, runner::TaskError, spec::BacktestSpec};
 use events::Events;
 use http::{CallError, Client};
 use session::Session;
@@ -97,8 +92,10 @@ pub struct RestRequest<'a> {
 /// A result, and what it was computed from as far as the server tells.
 #[derive(Debug)]
 pub struct RestResult {
-    /// In the form of every engine's.
-    pub task: TaskResult,
+    /// What it says in short, in the form of every engine's.
+    pub value: Value,
+    /// The body, likewise.
+    pub body: Bytes,
     /// The hashes of the main files of the strategies that ran, where the server tells.
     pub bundles: Option<Vec<BlobId>>,
     /// The candles that the server had when it started.
@@ -218,9 +215,9 @@ impl RestEngine {
         };
         session.close().await;
         coverage::verify(request.spec, &candles, finished.candles)?;
-        let task = result::map(request.spec, request.exchange, &finished.session, limit)?;
+        let (value, body) = result::map(request.spec, request.exchange, &finished.session, limit)?;
         let bundles = bundles(request.spec, &finished.session["strategy_codes"]);
-        Ok(RestResult { task, bundles, candles, session: id })
+        Ok(RestResult { value, body, bundles, candles, session: id })
     }
 
     /// Ends what an earlier worker left of this run, on all servers.
@@ -266,7 +263,7 @@ impl RestEngine {
 async fn end(session: Session, error: &TaskError) {
     match error {
         // It was told by the process's own last words, or by its stored end.
-        TaskError::Failed(error)
+        TaskError::Failed { error, .. }
             if error.code != ErrorCode::EngineCrashed && error.code != ErrorCode::InvalidSpec =>
         {
             session.close().await;

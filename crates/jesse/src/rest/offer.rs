@@ -13,6 +13,7 @@ use super::{
 use crate::{
     catalogue::{Catalogue, Engine, Exchange, Market, Strategy},
     plan::{BacktestPlan, KEY_VERSION, Limits, Planned, ServerPlan},
+    runner::SandboxState,
     spec::{BacktestRequest, BacktestSpec},
 };
 
@@ -72,6 +73,7 @@ impl Offer {
             engine,
             limits,
             shared: true,
+            tenant: None,
             server: Some(server),
         };
         Ok(Planned { spec, plan, cache_key })
@@ -89,6 +91,12 @@ fn refuse_unsupported(request: &BacktestRequest) -> Result<(), JobError> {
     }
     if request.benchmark == Some(true) {
         errors.push(("benchmark", "is not told by Jesse's server; the engine runner has it"));
+    }
+    if request.scenario.is_some() {
+        errors.push(("scenario", "cannot be asked of Jesse's server; the engine runner alters candles"));
+    }
+    if request.allow_gaps == Some(true) {
+        errors.push(("allow_gaps", "cannot be asked of Jesse's server; the engine runner can fill gaps"));
     }
     if errors.is_empty() {
         return Ok(());
@@ -141,6 +149,9 @@ pub(super) async fn ask(client: &Client, cache_ttl_s: u64) -> Result<Offer, Call
         exchanges: exchanges(&info["exchanges"]),
         timeframes: names(&info["jesse_supported_timeframes"]).map(str::to_owned).collect(),
         strategies,
+        conflicts: BTreeMap::new(),
+        written: BTreeMap::new(),
+        sandbox: SandboxState::default(),
     };
     Ok(Offer { made_ms: now_ms(), cache_ttl_s, catalogue, candles })
 }
@@ -170,6 +181,7 @@ fn exchanges(known: &Value) -> BTreeMap<String, Exchange> {
             leverage_modes: names(&info["supported_leverage_modes"]).map(str::to_owned).collect(),
             simulation_model: info["simulation_model"].as_str().map(str::to_owned),
             annualization: info["annualization"].as_u64().and_then(|days| u32::try_from(days).ok()),
+            settlement_currency: info["settlement_currency"].as_str().map(str::to_owned),
         };
         Some((name.clone(), exchange))
     };
@@ -203,6 +215,9 @@ mod tests {
                 exchanges: super::exchanges(&exchanges),
                 timeframes: vec!["1h".into()],
                 strategies: BTreeMap::from([("SmaCross".into(), strategy)]),
+                conflicts: BTreeMap::new(),
+                written: BTreeMap::new(),
+                sandbox: SandboxState::default(),
             },
             candles: serde_json::from_value(candles).unwrap(),
         }
@@ -229,9 +244,11 @@ mod tests {
         let mut request = request();
         request.hyperparameters = Some(BTreeMap::from([("fast".into(), json!(5))]));
         request.benchmark = Some(true);
+        request.allow_gaps = Some(true);
         let error = offer().plan(&request, Limits::default()).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidSpec);
         assert!(error.message.contains("hyperparameters: ") && error.message.contains("benchmark: "));
+        assert!(error.message.contains("allow_gaps: "));
     }
 
     #[test]

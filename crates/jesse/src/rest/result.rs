@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failures::too_large;
-use crate::{catalogue::Exchange, runner::TaskResult, spec::BacktestSpec};
+use crate::{catalogue::Exchange, spec::BacktestSpec};
 
 const DAY_S: i64 = 86_400;
 /// Jesse's own default.
@@ -33,13 +33,13 @@ struct Point {
     value: f64,
 }
 
-/// The task's result from what `/backtest/sessions/{id}` says of a finished session.
+/// The result in short, and its body, from what `/backtest/sessions/{id}` says of a finished session.
 pub(super) fn map(
     spec: &BacktestSpec,
     exchange: &Exchange,
     session: &Value,
     limit: usize,
-) -> Result<TaskResult, JobError> {
+) -> Result<(Value, Bytes), JobError> {
     let unexpected = |what: &str| {
         JobError::new(ErrorCode::Internal, format!("Jesse's server finished the run without {what}"))
             .retryable()
@@ -72,7 +72,7 @@ pub(super) fn map(
         "equity_points": points,
         "compute_s": session["execution_duration"],
     });
-    Ok(TaskResult { value, body: Some(Bytes::from(body)) })
+    Ok((value, Bytes::from(body)))
 }
 
 /// What `jesse.research.backtest` says of a run without trades.
@@ -138,11 +138,11 @@ mod tests {
                 .unwrap_err()
                 .retryable
         );
-        let idle = map(&spec, &exchange(), &json!({"metrics": null, "trades": []}), 1 << 20).unwrap();
-        assert_eq!(idle.value["metrics"]["total"], 0);
+        let (idle, _) = map(&spec, &exchange(), &json!({"metrics": null, "trades": []}), 1 << 20).unwrap();
+        assert_eq!(idle["metrics"]["total"], 0);
         let session = json!({"metrics": {"total": 0}, "trades": [], "execution_duration": 0.5});
         assert_eq!(map(&spec, &exchange(), &session, 10).unwrap_err().code, ErrorCode::ResultTooLarge);
-        let body = map(&spec, &exchange(), &session, 1 << 20).unwrap().body.unwrap();
+        let (_, body) = map(&spec, &exchange(), &session, 1 << 20).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["equity_curve_basis"], REALISED);
     }

@@ -29,5 +29,6 @@ pub(super) fn exchange() -> Exchange {
         leverage_modes,
         simulation_model: None,
         annualization: None,
+        settlement_currency: None,
     }
 }

@@ -9,12 +9,12 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use super::{
-    TaskResult,
-    protocol::{self, Frame, FromTask, FromZygote, Ready},
+    process::Pong,
+    protocol::{self, Frame, FromTask, FromZygote, MAX_FRAME, Ready},
     tasks::{TaskEvent, Tasks},
 };
 
@@ -28,7 +28,7 @@ pub(super) enum Opened {
 pub(super) async fn open(stream: UnixStream) -> std::io::Result<Opened> {
     let (reader, writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let Some(Frame::Json(first)) = protocol::read(&mut reader).await? else {
+    let Some(Frame::Json(first)) = protocol::read(&mut reader, MAX_FRAME).await? else {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     };
     if first["type"] == "ready" {
@@ -60,25 +60,46 @@ pub(super) async fn write_to_zygote(
 pub(super) async fn listen_to_zygote(
     mut reader: BufReader<OwnedReadHalf>,
     tasks: &Tasks,
+    pong: &watch::Sender<Pong>,
 ) -> std::io::Result<()> {
-    while let Some(frame) = protocol::read(&mut reader).await? {
+    while let Some(frame) = protocol::read(&mut reader, MAX_FRAME).await? {
         let Frame::Json(message) = frame else { continue };
         match serde_json::from_value(message)? {
             FromZygote::Exited { id, exit } => tasks.tell(&id, TaskEvent::Exited(exit)),
             FromZygote::Refused { id, message } => tasks.tell(&id, TaskEvent::Refused(message)),
+            FromZygote::Pong { resident_kb } => {
+                pong.send_modify(|pong| *pong = Pong { count: pong.count + 1, resident_kb });
+                true
+            }
             FromZygote::Ready(_) => false,
         };
     }
     Ok(())
 }
 
-/// Passes on what a task says until it hangs up. What is not a frame counts as hanging up.
-pub(super) async fn listen_to_task(id: String, mut reader: BufReader<OwnedReadHalf>, tasks: &Tasks) {
+/// Passes on what a task says until it hangs up. What is not a frame counts as hanging up; one that is longer than a result
+/// may be is not read.
+pub(super) async fn listen_to_task(
+    id: String,
+    mut reader: BufReader<OwnedReadHalf>,
+    max_body: usize,
+    tasks: &Tasks,
+) {
+    // What comes beside the body is small.
+    let longest = u32::try_from(max_body).unwrap_or(MAX_FRAME).saturating_add(1 << 20).min(MAX_FRAME);
     let started = Instant::now();
     let mut awaited = None;
-    while let Ok(Some(frame)) = protocol::read(&mut reader).await {
+    loop {
+        let frame = match protocol::read(&mut reader, longest).await {
+            Ok(Some(frame)) => frame,
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                tasks.tell(&id, TaskEvent::TooLarge);
+                return;
+            }
+            Ok(None) | Err(_) => break,
+        };
         let event = match (frame, awaited.take()) {
-            (Frame::Body(body), Some(value)) => TaskEvent::Result(TaskResult { value, body: Some(body) }),
+            (Frame::Body(body), Some(value)) => TaskEvent::Result { value, body: Some(body) },
             (Frame::Body(_), None) => break,
             (Frame::Json(message), _) => match serde_json::from_value(message) {
                 Ok(FromTask::Progress { fraction, message }) => {
@@ -88,9 +109,7 @@ pub(super) async fn listen_to_task(id: String, mut reader: BufReader<OwnedReadHa
                     awaited = Some(value);
                     continue;
                 }
-                Ok(FromTask::Result { value, body: false }) => {
-                    TaskEvent::Result(TaskResult { value, body: None })
-                }
+                Ok(FromTask::Result { value, body: false }) => TaskEvent::Result { value, body: None },
                 Ok(FromTask::Error { code, message, detail }) => {
                     let code = ErrorCode::parse(&code).unwrap_or(ErrorCode::Internal);
                     TaskEvent::Failed(JobError::new(code, message).with_detail(detail))

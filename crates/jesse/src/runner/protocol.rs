@@ -1,7 +1,7 @@
 //! Frames on the runner's sockets: a 4-byte big-endian length, then that many bytes, the first of which is `J` (JSON) or `B`
 //! (a body). The other side is `workers/runner/protocol.py`.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use bytes::Bytes;
 use jobs::Progress;
@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::catalogue::Exchange;
 
-const MAX_FRAME: u32 = 256 << 20;
+/// The longest frame that either side sends.
+pub(super) const MAX_FRAME: u32 = 256 << 20;
 
 /// One frame.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub(super) enum Frame {
     Body(Bytes),
 }
 
-/// Reads a frame; `None` at the end of the stream.
-pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Frame>> {
+/// Reads a frame; `None` at the end of the stream. One of more than `longest` bytes is the error `FileTooLarge`.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), longest: u32) -> io::Result<Option<Frame>> {
     let length = match stream.read_u32().await {
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -30,6 +31,9 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     if !(1..=MAX_FRAME).contains(&length) {
         return Err(invalid(format!("a frame of {length} bytes")));
+    }
+    if length > longest {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("a frame of {length} bytes")));
     }
     let kind = stream.read_u8().await?;
     // Grows with what arrives, so that a length alone takes no memory.
@@ -57,10 +61,20 @@ pub(super) fn encode(message: &Value) -> Vec<u8> {
     frame
 }
 
+/// Whether tasks are shut off from the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxState {
+    /// They are.
+    pub active: bool,
+    /// Why they are not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 /// What the zygote says when it serves.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
-    /// Its process id.
+    /// Its process id, as it sees it: inside the sandbox it is the first process.
     pub pid: u32,
     /// The version of the package `jesse`.
     pub jesse_version: String,
@@ -76,6 +90,12 @@ pub struct Ready {
     pub exchanges: BTreeMap<String, Exchange>,
     /// All timeframes that Jesse knows.
     pub timeframes: Vec<String>,
+    /// Whether its tasks are shut off from the machine.
+    pub sandbox: SandboxState,
+    /// Where packages are installed.
+    pub package_folders: Vec<PathBuf>,
+    /// The folder of the package `jesse`.
+    pub jesse_folder: PathBuf,
 }
 
 /// How a task's process ended.
@@ -103,6 +123,9 @@ pub(super) enum FromZygote {
     Refused {
         id: String,
         message: String,
+    },
+    Pong {
+        resident_kb: u64,
     },
 }
 
@@ -151,9 +174,13 @@ mod tests {
         let mut two = encode(&message);
         two.extend_from_slice(&[0, 0, 0, 3, b'B', 1, 2]);
         let mut stream = two.as_slice();
-        assert!(matches!(read(&mut stream).await.unwrap(), Some(Frame::Json(read)) if read == message));
-        assert!(matches!(read(&mut stream).await.unwrap(), Some(Frame::Body(body)) if body == [1, 2][..]));
-        assert!(read(&mut stream).await.unwrap().is_none());
+        assert!(
+            matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Json(read)) if read == message)
+        );
+        assert!(
+            matches!(read(&mut stream, MAX_FRAME).await.unwrap(), Some(Frame::Body(body)) if body == [1, 2][..])
+        );
+        assert!(read(&mut stream, MAX_FRAME).await.unwrap().is_none());
         for wrong in [
             &[0, 0, 0, 0][..],
             &[255, 255, 255, 255, b'J'],
@@ -161,7 +188,7 @@ mod tests {
             &[0, 0, 0, 9, b'J', b'{'],
         ] {
             let mut stream = wrong;
-            assert!(read(&mut stream).await.is_err(), "{wrong:?}");
+            assert!(read(&mut stream, MAX_FRAME).await.is_err(), "{wrong:?}");
         }
     }
 }

@@ -35,40 +35,57 @@ pub fn pack<'a>(
     archive.into_inner()
 }
 
-/// Unpacks bundles, of one or several strategies, into a new folder. Files that several have are the same.
+/// The files of a bundle, by path.
+pub fn files(bundle: &[u8]) -> io::Result<Files> {
+    let mut found = Files::new();
+    for entry in tar::Archive::new(bundle).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let parts: Option<Vec<_>> = path
+            .components()
+            .map(|part| match part {
+                Component::Normal(name) => name.to_str(),
+                _ => None,
+            })
+            .collect();
+        let (Some(parts), true) = (parts, entry.header().entry_type().is_file()) else {
+            return Err(invalid("a bundle holds something else than files".into()));
+        };
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut entry, &mut bytes)?;
+        if path != Path::new(REQUIRES) {
+            found.insert(parts.join("/"), bytes);
+        }
+    }
+    Ok(found)
+}
+
+/// Unpacks bundles, of one or several strategies, into a new folder. Files that several have must be the same; the error is
+/// of the kind `InvalidData` if they are not.
 pub fn unpack(bundles: &[impl AsRef<[u8]>], folder: &Path) -> io::Result<()> {
     for bundle in bundles {
-        let mut archive = tar::Archive::new(bundle.as_ref());
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let path = entry.path()?.into_owned();
-            let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-            if !inside || !entry.header().entry_type().is_file() {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a bundle holds something else than files",
-                ));
-            }
-            if path == Path::new(REQUIRES) {
-                continue;
-            }
-            let target = folder.join(path);
+        for (path, bytes) in files(bundle.as_ref())? {
+            let target = folder.join(&path);
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent)?;
             }
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut entry, &mut bytes)?;
             match std::fs::read(&target) {
                 Ok(there) if there == bytes => {}
                 Ok(_) => {
-                    let why = format!("two strategies bring different files {}", target.display());
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                    let why = format!(
+                        "the strategies bring different files {path}, so they cannot run in one backtest"
+                    );
+                    return Err(invalid(why));
                 }
                 Err(_) => std::fs::write(&target, bytes)?,
             }
         }
     }
     Ok(())
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 #[cfg(test)]

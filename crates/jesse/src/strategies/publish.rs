@@ -5,14 +5,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jobs::{
     ErrorCode, JobError, QueueError, Redis,
     blobs::{BlobError, BlobId, BlobStore},
     chain,
-    documents::Documents,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -24,13 +23,16 @@ use super::{
     project::{self, ProjectError, Stamp},
 };
 use crate::{
-    catalogue::{COLLECTION, Catalogue, DOCUMENT, Engine, Hyperparameter, Strategy},
+    catalogue::{Engine, Hyperparameter, Strategy},
     plan::Limits,
+    published::{Publication, Published, publisher_id},
     runner::{Ready, Runner, TaskError, TaskRequest},
 };
 
 /// How often the project is looked at when nobody asks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a publisher says that it is there.
+const PRESENT_EVERY: Duration = Duration::from_mins(1);
 /// What reading and importing a strategy may use.
 const LIMITS: Limits = Limits { wall_s: 30, cpu_s: 30, memory_mb: 1024 };
 
@@ -92,7 +94,8 @@ pub struct Publisher {
     work: PathBuf,
     runner: Arc<Runner>,
     blobs: BlobStore,
-    catalogue: Documents<Catalogue>,
+    published: Published,
+    id: String,
     known: Mutex<Known>,
 }
 
@@ -105,8 +108,10 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher of this project; `work` is a folder for snapshots.
     pub fn new(project: PathBuf, work: PathBuf, runner: Arc<Runner>, blobs: BlobStore, redis: Redis) -> Self {
-        let catalogue = Documents::new(redis, COLLECTION);
-        Self { project, work, runner, blobs, catalogue, known: Mutex::default() }
+        // The same project has the same id, whatever folder a worker was started in.
+        let project = std::path::absolute(&project).unwrap_or(project);
+        let (published, id) = (Published::new(redis), publisher_id(&host_name(), &project));
+        Self { project, work, runner, blobs, published, id, known: Mutex::default() }
     }
 
     /// Publishes the catalogue if the project changed since the last time. What is saved before this is called is in the
@@ -124,26 +129,22 @@ impl Publisher {
         }
         let strategies = self.strategies(&stamp, &mut known.described).await?;
         let count = strategies.len();
-        let catalogue = Catalogue {
+        let publication = Publication {
             engine: engine.clone(),
             exchanges: ready.exchanges.clone(),
             timeframes: ready.timeframes.clone(),
+            sandbox: ready.sandbox.clone(),
             strategies,
+            project: self.project_name(),
+            engine_since_ms: 0,
+            since_ms: BTreeMap::new(),
         };
-        loop {
-            let stored = self.catalogue.get(DOCUMENT).await?;
-            if stored.as_ref().is_some_and(|stored| stored.value == catalogue) {
-                break;
-            }
-            let expected = stored.as_ref().map(|stored| stored.hash.as_str());
-            if self.catalogue.replace(DOCUMENT, expected, &catalogue).await? {
-                tracing::info!(
-                    strategies = count,
-                    jesse.version = engine.jesse_version,
-                    "the catalogue is published"
-                );
-                break;
-            }
+        if self.published.publish(&self.id, &publication).await? {
+            tracing::info!(
+                strategies = count,
+                jesse.version = engine.jesse_version,
+                "the catalogue is published"
+            );
         }
         (known.stamp, known.engine) = (Some(stamp), Some(engine));
         Ok(())
@@ -151,12 +152,16 @@ impl Publisher {
 
     /// Looks at the project again and again, until `stop`. A failure is logged when it is a new one.
     pub async fn watch(&self, stop: &CancellationToken) {
-        let mut last_failure = None;
+        let (mut last_failure, mut present): (_, Option<Instant>) = (None, None);
         while !stop.is_cancelled() {
             let refreshed = match self.notice_loss().await {
                 Ok(()) => self.refresh().await,
                 Err(error) => Err(error),
             };
+            if refreshed.is_ok() && present.is_none_or(|said| said.elapsed() > PRESENT_EVERY) {
+                self.say_present().await;
+                present = Some(Instant::now());
+            }
             let failure = refreshed.err().map(|error| chain(&error));
             if let Some(error) = failure.as_ref().filter(|failure| last_failure.as_ref() != Some(*failure)) {
                 tracing::warn!(error, "the catalogue cannot be published");
@@ -166,9 +171,33 @@ impl Publisher {
         }
     }
 
+    async fn say_present(&self) {
+        match self.published.present(&self.id).await {
+            Ok(forgotten) => {
+                for project in forgotten {
+                    tracing::info!(
+                        project,
+                        "the strategies of a project whose workers are gone are forgotten"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "this publisher could not say that it is there");
+            }
+        }
+    }
+
+    /// The last two parts of its path and the machine: what people need to find it, and no more.
+    fn project_name(&self) -> String {
+        let parts: Vec<_> =
+            self.project.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let last = parts[parts.len().saturating_sub(2)..].join("/");
+        format!("{} on {}", last.trim_start_matches("//"), host_name())
+    }
+
     /// A Redis that lost its data, or is another one, has to be told everything again.
     async fn notice_loss(&self) -> Result<(), PublishError> {
-        if self.catalogue.get(DOCUMENT).await?.is_none() {
+        if !self.published.has(&self.id).await? {
             *self.known.lock().await = Known::default();
         }
         Ok(())
@@ -247,11 +276,13 @@ impl Publisher {
                 }
             },
             // Our own trouble says nothing about the strategy: try the whole round again later.
-            Err(TaskError::Failed(error)) if error.retryable || error.code == ErrorCode::Internal => {
-                Err(TaskError::Failed(error).into())
+            Err(TaskError::Failed { error, .. }) if error.retryable || error.code == ErrorCode::Internal => {
+                Err(TaskError::from(error).into())
             }
-            Err(TaskError::Failed(error)) => Ok(broken(error)),
-            Err(error @ (TaskError::Stopped | TaskError::NoEngine(_))) => Err(error.into()),
+            Err(TaskError::Failed { error, .. }) => Ok(broken(error)),
+            Err(error @ (TaskError::Stopped | TaskError::Interrupted | TaskError::NoEngine(_))) => {
+                Err(error.into())
+            }
         }
     }
 
@@ -259,6 +290,12 @@ impl Publisher {
         let request = TaskRequest { task, args, limits: LIMITS, progress: None };
         Ok(self.runner.run(request, &CancellationToken::new()).await?.value)
     }
+}
+
+/// This machine's name.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    name.map_or_else(|_| "host".to_owned(), |name| name.trim().to_owned())
 }
 
 /// The engine that a runner is.

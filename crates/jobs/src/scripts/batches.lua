@@ -15,6 +15,17 @@ local function stop_batch(batch, why)
   emit('job', batch, 'stopping')
 end
 
+-- A run that waited for a batch goes on: it is queued again at its old place.
+local function resume(run)
+  local stored = call('HMGET', key('run', run), 'state', 'terms')
+  if not stored[1] then return end
+  local state, seq, waiter = split3(stored[1], ' ')
+  if state ~= 'waiting' then return end
+  local _, _, wants = split3(stored[2], '\n')
+  enqueue(run, { seq = seq, waiter = waiter, wants = wants })
+  emit('run', run, 'queued')
+end
+
 local function finish_batch(batch)
   local record = key('batch', batch)
   local names = { 'total', 'succeeded', 'failed', 'dead', 'expired', 'cancelled', 'cached' }
@@ -23,14 +34,15 @@ local function finish_batch(batch)
     counts[name] = tonumber(values[i] or 0)
     summary[i] = '"' .. name .. '":' .. counts[name]
   end
-  local why = call('HGET', record, 'why')
+  local why, parent = unpack(call('HMGET', record, 'why', 'parent'))
   local lost = counts.failed + counts.dead + counts.expired
   local state = (why == 'cancelled' and why) or (lost > 0 and 'failed') or 'succeeded'
   call('HSET', record, 'state', 'ended')
-  call('UNLINK', key('items', batch), key('pend', batch), key('plans', batch))
+  call('UNLINK', key('items', batch), key('pend', batch), key('plans', batch), key('pins', batch))
   call('EXPIRE', record, kept_jobs)
   call('EXPIRE', key('kids', batch), kept_jobs)
   call('ZREM', P .. ':closing', batch)
+  call('ZREM', P .. ':open', batch)
   call('HSET', key('job', batch), 'found', '{' .. table.concat(summary, ',') .. '}')
   local error
   if state == 'failed' then
@@ -38,14 +50,21 @@ local function finish_batch(batch)
       .. (why == 'failure' and ', so the rest was cancelled as asked' or '; the results of the others are there') .. '"}'
   end
   transition(batch, state, '- ' .. now_text .. ' -', error and 'error', error)
+  if parent then resume(parent) end
 end
 
 local ended = {} -- children of each batch, in this call
+local pinned = {} -- results that they used
 
-child_ended = function(batch, to)
+child_ended = function(batch, to, how)
   local record = key('batch', batch)
   ended[batch] = (ended[batch] or 0) + 1
   add(record, to, 1)
+  if to == 'succeeded' then
+    local results = pinned[batch] or {}
+    pinned[batch] = results
+    results[#results + 1] = string.match(how, '^%S+ %S+ (%S+)')
+  end
   if to ~= 'succeeded' and to ~= 'cancelled' then
     local policy = call('HMGET', record, 'on_failure', 'state')
     if policy[1] == 'stop' and policy[2] == 'open' then stop_batch(batch, 'failure') end
@@ -57,7 +76,11 @@ local function flush_batches()
   if not next(ended) then return end
   flush_sums()
   for batch, number in pairs(ended) do
-    if call('HINCRBY', key('batch', batch), 'left', -number) == 0 then finish_batch(batch) end
+    if call('HINCRBY', key('batch', batch), 'left', -number) == 0 then
+      finish_batch(batch)
+    elseif pinned[batch] then
+      in_parts('SADD', key('pins', batch), pinned[batch])
+    end
   end
-  ended = {}
+  ended, pinned = {}, {}
 end

@@ -122,13 +122,19 @@ local function start_child(batch, about, place)
     if state == 'queued' then
       local flight = about.mode == 'off' and id or cache_key
       local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
-      if here[2] then
-        answer_from_cache(id, cache_key, summary_of(here[2]), batch)
-      elseif here[1] then
-        join(here[1], id, { seq = seq, tail = tail, place = place, limits = about.limits, plan = planned })
+      local flying, summary = here[1], here[2] and use(cache_key, here[2])
+      if flying and not summary then
+        local live = call('HMGET', key('run', flying), 'state', 'claim')
+        if is_outdated(flying, live[1], live[2]) then flying = nil end
+      end
+      if summary then
+        answer_from_cache(id, cache_key, summary, batch)
+      elseif flying then
+        join(flying, id, { seq = seq, tail = tail, place = place, limits = about.limits, plan = planned })
       else
         call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. tail)
         call('SET', key('flight', flight), run)
+        if about.mode == 'use' then count('cache_misses') end
         local r = {
           seq = seq, waiter = id .. ' ' .. tail, kind = about.kind, plan = planned(), need = about.need, mem = about.mem, wall = about.wall,
         }

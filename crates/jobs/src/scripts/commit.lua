@@ -40,6 +40,7 @@ call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'pla
   'total', total, 'left', total, 'on_failure', ARGV[9], 'limits', ARGV[10] .. ' ' .. ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
   'meta', ARGV[14], 'tags', tags)
 call('ZADD', P .. ':opening', now, id)
+call('ZADD', P .. ':open', now_text, id)
 count('submitted', total)
 flush()
 return { id, 'queued' }

@@ -1,21 +1,70 @@
 -- Takes the outcomes of runs from the worker that holds them, and settles the first of their jobs.
 -- ARGV: prefix, keep, and for each run 7 of: run, fence, then
---       'succeeded', result id, summary (JSON), receipt (JSON, one line), ''
+--       'succeeded', result id, summary (JSON), receipt (JSON, one line), '<bytes of the stored body>\31<facet>\31...\31'; the
+--           body is in the file that has the fence's name ('' from an older worker, whose body has another)
 --       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
+--       'awaits', a batch, '<plan>\n<request>' of the next step, '', ''
 --       'cancelled', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
--- Fences whose outcome was accepted are kept for this hour and the next.
+-- Fences whose outcome was accepted are kept for this hour and the next, but for those that a stored result names.
 local done, ended_now = {}, {}
 local function was_done(fence)
   local hour = math.floor(now / 1000 / DONE_KEPT_S)
   return call('HEXISTS', key('done', text(hour)), fence) == 1 or call('HEXISTS', key('done', text(hour - 1)), fence) == 1
 end
+local function was_stored(fence, id)
+  local stored = call('GET', key('result', id))
+  local head = stored and head_of(stored)
+  return head and head.file == fence
+end
+
+-- Whether an invalidation since then means a result with these facets. Nearly always there was none.
+local last_invalidation
+local function invalidated_since(then_ms, facets)
+  last_invalidation = last_invalidation or tonumber(call('ZRANGE', P .. ':purges', -1, -1, 'WITHSCORES')[2] or 0)
+  if last_invalidation < tonumber(then_ms) then return false end
+  for _, selector in ipairs(call('ZRANGEBYSCORE', P .. ':purges', then_ms, '+inf')) do
+    if means(selector, facets) then return true end
+  end
+  return false
+end
+
+-- Stores a result in the place of an earlier one. Answers its id: one that was invalidated while it was computed has its
+-- run's, where only the jobs find it that waited for it.
+local function store(run, record, fence, id, summary, receipt, about)
+  local size, facets = string.match(about, '^(%d+)(.*)$')
+  if not size then
+    call('SET', key('result', id), VERSION .. ' ' .. now_text .. '\n' .. receipt .. '\n' .. summary, 'EX', kept_results)
+    return id
+  end
+  local _, tenant = split_place(record.by)
+  facets = facets .. 'tenant=' .. tenant .. '\31'
+  if record.stale or invalidated_since(record.started, facets) then id = run end
+  local units = math.min(math.ceil((size + #summary + #receipt) / UNIT), UNITS - 1)
+  local before = call('ZSCORE', P .. ':cached', id)
+  if before then
+    local stored = call('GET', key('result', id))
+    local head = stored and head_of(stored)
+    if head then discard(head.file) end
+    add(P .. ':cache', 'bytes', -(before % UNITS) * UNIT)
+  end
+  call('SET', key('result', id),
+    VERSION .. ' ' .. now_text .. ' ' .. units .. ' ' .. fence .. facets .. '\n' .. receipt .. '\n' .. summary, 'EX', kept_results)
+  call('ZADD', P .. ':cached', place_of(units), id)
+  add(P .. ':cache', 'bytes', units * UNIT)
+  return id
+end
+
 local function finish(at)
   local run, fence, outcome, what, second, third, timed_out = unpack(ARGV, at, at + 6)
   local record = not ended_now[run] and held_run(run, fence)
   if not record then
     -- The answer to the caller's own earlier try was lost.
-    if ended_now[run] == fence or was_done(fence) then return { 'accepted', call('SCARD', key('waiters', run)) } end
+    local stored = outcome == 'succeeded' and timed_out ~= ''
+    if ended_now[run] == fence or was_done(fence) or (stored and (was_stored(fence, what) or was_stored(fence, run))) then
+      return { 'accepted', call('SCARD', key('waiters', run)) }
+    end
+    if stored then discard(fence) end
     count('late_results')
     return { 'refused', 0 }
   end
@@ -40,12 +89,29 @@ local function finish(at)
     end
   end
 
-  done[#done + 1] = fence
-  done[#done + 1] = 1
   ended_now[run] = fence
-  if outcome == 'succeeded' then
-    call('SET', key('result', what), VERSION .. ' ' .. now_text .. '\n' .. third .. '\n' .. second, 'EX', kept_results)
-    return { 'accepted', conclude(run, record, 'succeeded', what, second) }
+  if outcome ~= 'succeeded' or timed_out == '' then
+    done[#done + 1] = fence
+    done[#done + 1] = 1
+  end
+  if outcome == 'awaits' and record.cancel then
+    abandon(what)
+    outcome = 'cancelled'
+  end
+  if outcome == 'awaits' then
+    call('HDEL', key('run', run), 'claim')
+    call('HSET', key('run', run), 'plan', second, 'awaits', what)
+    if call('HGET', key('batch', what), 'state') == 'open' then
+      set_state(run, record, 'waiting')
+      call('HSET', key('batch', what), 'parent', run)
+      emit('run', run, 'waiting')
+    else
+      enqueue(run, record) -- they have ended already
+    end
+    return { 'accepted', 0 }
+  elseif outcome == 'succeeded' then
+    local id = store(run, record, fence, what, second, third, timed_out)
+    return { 'accepted', conclude(run, record, 'succeeded', id, second) }
   elseif outcome == 'cancelled' then
     return { 'accepted', conclude(run, record, 'cancelled') }
   end

@@ -50,7 +50,7 @@ end
 
 local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 
-local child_ended -- (batch, state), in the part on batches
+local child_ended -- (batch, state, ended), in the part on batches
 
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
 -- `what` and `value` are a further field; `seq` and `tail` are those of a job that is known to be queued. Appends one event,
@@ -82,20 +82,6 @@ local function transition(id, to, ended, what, value, seq, tail)
     local event = kind == 'batch' and 'batch.completed' or 'job.' .. to
     call('XADD', P .. ':outbox', '*', 'job', id, 'event', event, 'hook', more[2], 'at', now_text)
   end
-  if more[1] then child_ended(more[1], to) end
+  if more[1] then child_ended(more[1], to, ended) end
   return true
-end
-
--- The summary of a stored result, which is '<version> <time>\n<receipt>\n<summary>'.
-local function summary_of(stored)
-  local _, _, summary = split3(stored, '\n')
-  return summary
-end
-
--- Ends a job with a stored result.
-local function answer_from_cache(id, result, summary, batch)
-  call('HSET', key('job', id), 'cached', 1)
-  if batch then add(key('batch', batch), 'cached', 1) end
-  count('cache_hits')
-  transition(id, 'succeeded', '- ' .. now_text .. ' ' .. result, 'found', summary)
 end

@@ -45,6 +45,10 @@ else
   for _, state in ipairs(states) do stored[(state == 'running' or state == 'scheduled') and 'queued' or state] = true end
   for _, kind in ipairs(kinds) do
     for state in pairs(stored) do from('list:' .. tenant .. ':' .. kind .. ':' .. state) end
+    -- Its run waits, the job is stored as queued.
+    if stored.waiting and not stored.queued and kind ~= 'backtest' and kind ~= 'batch' then
+      from('list:' .. tenant .. ':' .. kind .. ':queued')
+    end
   end
 end
 table.sort(found, function(a, b) return a.seq > b.seq end)

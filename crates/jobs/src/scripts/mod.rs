@@ -3,11 +3,16 @@
 //! | key (after the prefix `{name}:2`) | type | holds |
 //! |---|---|---|
 //! | `:job:<id>` | hash | a job: `state` (with its place in listings, its run, tenant and kind), `data` (version, details, request), `tags`, `batch`, then `end`, `found` or `error`; expires after it has ended |
-//! | `:run:<id>` | hash | a run: `state` (with place and the job that waits), `terms` (version, kind, slots, memory, flight, limits and places in the queue), `plan`, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
+//! | `:run:<id>` | hash | a run: `state` (with place and the job that waits), `terms` (version, kind, slots, memory, flight, limits and places in the queue), `plan`, the batch that it `awaits`, `claim` (with fence and worker), counters, `progress`; deleted when all its jobs are settled |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
-//! | `:result:<cache key or run>` | string | version and time, receipt, and summary of a result, a line each; the body is in the blob store |
+//! | `:result:<cache key or run>` | string | version, time, size, name of the body in the blob store and facets of a result; receipt; summary: a line each |
+//! | `:cached` | sorted set | all results, by their last use and size (`results.lua` says how) |
+//! | `:cache` | hash | bytes that all results take up, the most they may, and when expired ones were last looked for |
+//! | `:purging` | hash | invalidations being carried out: time, place in `cached`, results removed |
+//! | `:purges` | sorted set | the last invalidations by their time, for runs that began before them |
+//! | `:garbage` | set | names of bodies that belong to no result any more, until they are deleted |
 //! | `:idem:<tenant>:<key>` | hash | the job that an idempotency key was first used for, and what was sent; a day |
 //! | `:q:<priority>:<tenant>` | sorted set | what a tenant has queued: `r<run>` and `b<batch>`, in the order of arrival |
 //! | `:ring:<priority>` | sorted set | the tenants that have something queued, by virtual time |
@@ -17,8 +22,9 @@
 //! | `:alone` | sorted set | runs that were lost twice and wait for an idle worker; `:alone:by` is the worker that makes room |
 //! | `:newer` | sorted set | runs that an older worker left to those who know their version |
 //! | `:settling` | sorted set | finished runs whose jobs are not all settled |
-//! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record |
+//! | `:batch:<id>` | hash | counters and settings of a batch, beside its job record, and the run that waits for it (`parent`) |
 //! | `:items:<batch>`, `:pend:<batch>`, `:kids:<batch>` | list | children that have no record yet; that wait for their turn; ids of all that have a record |
+//! | `:open`, `:pins:<batch>` | sorted set, set | batches that have not ended by their time; results that the children of one used, which are not evicted |
 //! | `:plans:<batch>` | hash | what a batch's children share of their plans |
 //! | `:opening`, `:closing` | sorted set | batches whose children are given records; whose children are cancelled |
 //! | `:list:<tenant>:<kind>:<state>`, `:list:<tenant>:<tag>` | sorted set | jobs in the order of their arrival |
@@ -32,6 +38,7 @@
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
+//! | `{name}:blob:<part>/<id>`, `{name}:blobs:<part>` | string, sorted set | with `redis:` as the blob store: a blob, compressed; the ids of a part by when they were last stored |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
 //! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
@@ -112,6 +119,18 @@ impl Keys {
         format!("{}:delayed", self.prefix)
     }
 
+    pub(crate) fn cached(&self) -> String {
+        format!("{}:cached", self.prefix)
+    }
+
+    pub(crate) fn cache(&self) -> String {
+        format!("{}:cache", self.prefix)
+    }
+
+    pub(crate) fn garbage(&self) -> String {
+        format!("{}:garbage", self.prefix)
+    }
+
     pub(crate) fn result(&self, id: &str) -> String {
         format!("{}:result:{id}", self.prefix)
     }
@@ -124,6 +143,16 @@ impl Keys {
     /// The set of the names of all documents of this collection.
     pub(crate) fn collection(&self, collection: &str) -> String {
         format!("{}:docs:{collection}", self.name)
+    }
+
+    /// A blob that is kept in Redis (see [`crate::blobs`]).
+    pub(crate) fn blob(&self, part: &str, id: &str) -> String {
+        format!("{}:blob:{part}/{id}", self.name)
+    }
+
+    /// The ids of all blobs of this part, by when they were last stored.
+    pub(crate) fn blobs(&self, part: &str) -> String {
+        format!("{}:blobs:{part}", self.name)
     }
 }
 
@@ -146,6 +175,10 @@ fn constants(version: u32) -> String {
         // Reconcilers run every second; longer than this without any means that Redis was away.
         ("GAP_MS", 3000),
         ("SWEEP_EVERY_MS", 600_000),
+        // How often results that have expired are looked for in their index.
+        ("WALK_EVERY_MS", 1_800_000),
+        // How many invalidations are carried out at once, and remembered for runs that began before them.
+        ("PURGES_MOST", 100),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -158,12 +191,13 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 10] = [
     ("base", include_str!("base.lua")),
     ("ring", include_str!("ring.lua")),
     ("places", include_str!("places.lua")),
     ("charges", include_str!("charges.lua")),
     ("jobs", include_str!("jobs.lua")),
+    ("results", include_str!("results.lua")),
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
@@ -207,14 +241,14 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [base ring jobs] seldom [places join];
+    submit: [base ring jobs results] seldom [places join];
     commit: [base jobs];
-    open: [base ring places charges jobs batches];
+    open: [base ring places charges jobs results batches];
     close: [base ring places charges jobs batches runs];
-    claim: [base ring places charges jobs batches join];
+    claim: [base ring places charges jobs results batches join];
     renew: [base ring places charges jobs batches runs];
     progress: [base];
-    finish: [base ring places charges jobs batches runs];
+    finish: [base ring places charges jobs results batches runs];
     settle: [base ring places charges jobs batches runs];
     release: [base ring places charges jobs batches runs];
     cancel: [base ring places charges jobs batches runs];
@@ -225,7 +259,17 @@ scripts! {
     children: [base jobs view];
     tenant: [base ring charges];
     pause: [base];
+    evict: [base jobs results];
+    invalidate: [base jobs results];
+    purge: [base jobs results];
 }
 
 /// The script of [`crate::documents`], which has nothing to do with jobs.
 pub(crate) static DOCUMENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("document.lua")));
+
+/// The scripts of [`crate::blobs`], for blobs that are kept in Redis.
+pub(crate) static BLOB_PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("blob_put.lua")));
+pub(crate) static BLOB_REMOVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blob_remove.lua")));
+pub(crate) static BLOBS_EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blobs_expire.lua")));

@@ -20,8 +20,9 @@ for _, item in ipairs(items) do
   call('HSET', key('job', id), 'batch', batch)
   call('RPUSH', key('kids', batch), id)
   local found = about[3] == 'use' and call('GET', key('result', cache_key))
-  if found then
-    answer_from_cache(id, cache_key, summary_of(found), batch)
+  local summary = found and use(cache_key, found)
+  if summary then
+    answer_from_cache(id, cache_key, summary, batch)
   elseif call('HGET', key('batch', batch), 'state') == 'open' then
     call('RPUSH', key('pend', batch), head)
     pending = pending + 1

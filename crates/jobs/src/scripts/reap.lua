@@ -57,8 +57,9 @@ end
 for _, id in ipairs(due(P .. ':deadlines')) do
   call('ZREM', P .. ':deadlines', id)
   local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
-  local state = run and run ~= '-' and call('HGET', key('run', run), 'state')
-  if not (state and string.match(state, '^running')) then withdraw(id, 'expired') end
+  local found = run and run ~= '-' and call('HMGET', key('run', run), 'state', 'awaits') or {}
+  -- A deadline is for the start: a run that waits for its children has been started.
+  if not found[2] and not (found[1] and string.match(found[1], '^running')) then withdraw(id, 'expired') end
 end
 flush_all()
 call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)

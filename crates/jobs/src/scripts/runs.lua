@@ -48,9 +48,14 @@ local function settle(run)
   return left
 end
 
--- Nobody can join the run any more. A run that is being cancelled has lost its flight already, perhaps to another.
-local function close_flight(record)
-  if not record.cancel then call('DEL', key('flight', record.flight)) end
+-- A run that is being cancelled has lost its flight already, perhaps to another; one that is stale may have.
+local function has_flight(run, record)
+  return not record.cancel and (not record.stale or call('GET', key('flight', record.flight)) == run)
+end
+
+-- Nobody can join the run any more.
+local function close_flight(run, record)
+  if has_flight(run, record) then call('DEL', key('flight', record.flight)) end
 end
 
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
@@ -60,10 +65,10 @@ local function conclude(run, record, outcome, result, found, error)
     local job = string.match(record.waiter, '^%S+')
     end_job(job, outcome, ended, found, error, record.seq, string.sub(record.waiter, #job + 2))
     drop(key('run', run))
-    if not record.cancel then drop(key('flight', record.flight)) end
+    if has_flight(run, record) then drop(key('flight', record.flight)) end
     return 0
   end
-  close_flight(record)
+  close_flight(run, record)
   call('HSET', key('run', run), 'state', 'finished - -', 'outcome', outcome, 'ended', ended)
   if found or error then call('HSET', key('run', run), found and 'found' or 'error', found or error) end
   call('HDEL', key('run', run), 'plan')
@@ -79,7 +84,7 @@ end
 
 -- `claim` is three lines: fence, worker, '<estimate> <started> <time-out> <place>'.
 local function read_run(run)
-  local r = call('HMGET', key('run', run), 'state', 'terms', 'claim', 'cancel')
+  local r = call('HMGET', key('run', run), 'state', 'terms', 'claim', 'cancel', 'stale')
   if not r[1] then return {} end
   local state, seq, waiter = split3(r[1], ' ')
   local _, call_and_flight, wants = split3(r[2], '\n')
@@ -91,6 +96,7 @@ local function read_run(run)
   return {
     state = state, seq = seq, waiter = waiter, fence = fence, flight = string.sub(call_and_flight, 33), wants = wants, by = by,
     estimate = tonumber(estimate or 0), started = started, given = given, worker = worker, cancel = r[4],
+    stale = r[5],
   }
 end
 
@@ -109,6 +115,11 @@ local function held_run(run, fence)
   return record.state == 'running' and record or nil
 end
 
+-- Nobody waits for what a run wanted its children for.
+local function abandon(batch)
+  if call('HGET', key('batch', batch), 'state') == 'open' then stop_batch(batch, 'cancelled') end
+end
+
 -- One job does not wait any more: it was cancelled, or its deadline passed. The run goes on while another waits.
 local function withdraw(id, to)
   local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
@@ -116,15 +127,19 @@ local function withdraw(id, to)
   local record = run ~= '-' and read_run(run) or {}
   if not record.state or remove_waiter(run, record, id) > 0 then return end
   if record.state == 'running' then
-    close_flight(record)
+    close_flight(run, record)
     call('HSET', key('run', run), 'cancel', 1)
     -- The worker would hear of it at its next renewal; this makes it renew now.
     call('LPUSH', key('inbox', record.worker), 'stop')
     call('EXPIRE', key('inbox', record.worker), 60)
     emit('run', run, 'cancelling')
   elseif record.state == 'queued' or record.state == 'scheduled' then
-    close_flight(record)
+    close_flight(run, record)
     dequeue(run, record.state, record.wants)
+    call('DEL', key('run', run))
+  elseif record.state == 'waiting' then
+    close_flight(run, record)
+    abandon(call('HGET', key('run', run), 'awaits'))
     call('DEL', key('run', run))
   end
 end

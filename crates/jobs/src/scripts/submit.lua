@@ -11,7 +11,7 @@
 -- 'conflict' when the idempotency key came with something else, 'full' when the tenant has too many jobs open.
 local tenants = {} -- open jobs and cap of each
 local queued = {} -- new entries of each place
-local nothing, profiles = {}, {}
+local nothing, profiles, misses = {}, {}, 0
 local first = 4 + ARGV[3]
 for i = 4, first - 1 do
   local tenant, kind, prio, mode, size, limits, most =
@@ -72,13 +72,14 @@ local function submit(at)
     return job == id and how or { job, how }
   end
 
-  local flying, found = flights[flight], results[at] and summary_of(results[at])
+  local flying, found = flights[flight], results[at] and use(cache_key, results[at])
   if flying then
     -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
-    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'terms', 'state')
+    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'terms', 'state', 'claim')
+    if profile.mode ~= 'off' and is_outdated(flying, live[3], live[4]) then flying = nil end
     local _, call_and_flight = split3(live[2], '\n')
     local first, index = string.match(live[3], '^%S+ %S+ (%S+) %S+ %S+ (.*)$')
-    local same = live[1] or (index == profile.index and string.sub(call_and_flight, 1, 32) == hash and first)
+    local same = flying and (live[1] or (index == profile.index and string.sub(call_and_flight, 1, 32) == hash and first))
     if same and is_live(same) then
       count('repeated')
       return answer(same, 'repeated')
@@ -127,6 +128,7 @@ local function submit(at)
   call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival .. ' ' .. id .. ' ' .. tail,
     'terms', profile.about .. hash .. flight .. profile.wants, 'plan', plan)
   flights[flight] = run
+  if profile.mode == 'use' then misses = misses + 1 end
   new_flights[#new_flights + 1] = flight_key
   new_flights[#new_flights + 1] = run
   if later then
@@ -148,6 +150,7 @@ for tenant, t in pairs(tenants) do
   add(key('tenant', tenant), 'open', t.new)
   count('submitted', t.new)
 end
+count('cache_misses', misses)
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)

@@ -1,6 +1,6 @@
 -- What a client sees of a job: {its fields, its run's fields, runs of its tenant and priority ahead of it or -1, its
 -- batch's fields if it is one}.
-local RUN_SHOWN = { 'state', 'attempt', 'stalls', 'interruptions', 'progress', 'claim' }
+local RUN_SHOWN = { 'state', 'attempt', 'stalls', 'interruptions', 'progress', 'claim', 'awaits' }
 local BATCH_SHOWN = { 'state', 'total', 'succeeded', 'failed', 'cancelled', 'dead', 'expired', 'cached' }
 
 local function shown(record, names)

@@ -2,10 +2,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod batches;
+mod blobs;
+mod cache;
 mod connections;
 mod fairness;
 mod jobs;
 mod listing;
+mod parents;
+mod s3_server;
 mod server;
 mod support;
 mod upgrades;

@@ -1,8 +1,8 @@
 //! A queue of its own for each test, and short names for what tests do again and again.
 use jobs::{
-    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Free, JobError, JobId, JobState, JobView,
-    Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, StoredResult, Submission, TenantId,
-    Treatment, WorkerId, blobs::BlobId,
+    Accepted, BatchSubmission, CacheKey, Child, Claim, ErrorCode, Facets, Free, JobError, JobId, JobState,
+    JobView, Kind, OnFailure, Outcome, Queue, Reaped, Receipt, Redis, Retention, Stored, StoredResult,
+    Submission, TenantId, Treatment, WorkerId, blobs::BlobId,
 };
 use serde_json::value::RawValue;
 
@@ -168,7 +168,7 @@ impl Bench {
         let mut keys = self.server.keys().await;
         let kept = [
             "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
-            "events", "outbox", "stats", "seq", "sched", "idle", "beat",
+            "events", "outbox", "stats", "seq", "sched", "idle", "beat", "cache", "garbage", "purges",
         ];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
@@ -199,11 +199,18 @@ pub(crate) fn submission(key: &str) -> Submission {
 }
 
 pub(crate) fn success(id: &str) -> Outcome {
+    success_about(id, 1_000, Facets::new("Binance", ["BTC-USDT"], ["Sma"]))
+}
+
+/// A result whose body takes up this much.
+pub(crate) fn success_about(id: &str, bytes: u64, facets: Facets) -> Outcome {
     Outcome::Succeeded(StoredResult {
+        stored: Some(Stored { bytes, facets }),
         id: id.into(),
         summary: r#"{"total":3}"#.into(),
         receipt: Receipt {
             blob: BlobId::of(id.as_bytes()),
+            file: None,
             bytes: 12,
             provenance: RawValue::from_string("{}".into()).unwrap(),
         },

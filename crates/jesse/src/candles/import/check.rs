@@ -10,7 +10,7 @@ use crate::candles::{Candle, MAX_GAPS, MINUTE_MS};
 
 /// Takes rows one by one, keeps the good ones and fails at the first bad one.
 #[derive(Default)]
-pub(super) struct Checker {
+pub(in crate::candles) struct Checker {
     candles: Vec<Candle>,
     previous: Option<Timestamp>,
     /// How often rows are so many minutes apart, other than one.
@@ -19,12 +19,12 @@ pub(super) struct Checker {
 
 impl Checker {
     /// The number of the row that comes next, counted from 1.
-    pub(super) fn next_row(&self) -> usize {
+    pub(in crate::candles) fn next_row(&self) -> usize {
         self.candles.len() + 1
     }
 
     /// Takes open, close, high, low and volume of the next row.
-    pub(super) fn push(&mut self, at: Timestamp, values: [f64; 5]) -> Result<(), ImportError> {
+    pub(in crate::candles) fn push(&mut self, at: Timestamp, values: [f64; 5]) -> Result<(), ImportError> {
         let row = self.next_row();
         if row > MAX_ROWS {
             return Err(ImportError::TooManyRows);
@@ -55,7 +55,7 @@ impl Checker {
     }
 
     /// The candles, once all rows are in.
-    pub(super) fn finish(self) -> Result<Vec<Candle>, ImportError> {
+    pub(in crate::candles) fn finish(self) -> Result<Vec<Candle>, ImportError> {
         let steps = self.candles.len().checked_sub(1).ok_or(ImportError::Empty)?;
         let gaps: usize = self.wide_steps.values().sum();
         let usual = self.wide_steps.iter().max_by_key(|(_, count)| **count);
@@ -69,6 +69,11 @@ impl Checker {
             return Err(ImportError::TooManyGaps { gaps });
         }
         Ok(self.candles)
+    }
+
+    /// The rows of a source that says itself that they are minutes, and of which this may be a small part or nothing.
+    pub(in crate::candles) fn into_candles(self) -> Vec<Candle> {
+        self.candles
     }
 }
 

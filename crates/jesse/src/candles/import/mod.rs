@@ -17,6 +17,7 @@ mod error;
 mod parquet;
 mod timestamp;
 
+pub(super) use check::Checker;
 pub use csv::read_csv;
 pub use error::{ImportError, MAX_ROWS};
 pub use parquet::{read_parquet, read_parquet_file};

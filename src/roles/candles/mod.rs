@@ -1,19 +1,18 @@
-//! `candles`: imports, makes and lists candles, whether or not `up` runs on the data folder.
+//! `candles`: imports, exports, makes and lists candles, whether or not `up` runs on the data folder.
 
-use std::{
-    fs::File,
-    io::{BufReader, Write},
-    path::{Path, PathBuf},
-};
+mod export;
+mod import;
+
+use std::{io::Write, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use jesse::candles::{
-    self, Candle, ImportError, Series, SeriesError, Source, SyntheticError, WalkSettings,
+    self, Candle, ExportError, ImportError, Series, SeriesError, Source, SyntheticError, WalkSettings,
+    postgres::PostgresError,
     store::{CandleStore, SeriesView, StoreError},
 };
-use jobs::private_redis::PrivateRedis;
 
-use super::{DataFolder, LockError, RoleError, data, open_queue};
+use super::{RoleError, open::Opened, open_blobs};
 use crate::settings::StorageSettings;
 
 /// Why candles were not imported or made.
@@ -43,6 +42,34 @@ pub enum CandlesError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Jesse's database.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The database has no candles at all.
+    #[error("Postgres has no 1-minute candles{0}")]
+    NothingThere(String),
+    /// Nothing to export.
+    #[error("no candles of {series} are stored{range}; {stored}")]
+    NothingStored {
+        /// The series.
+        series: Series,
+        /// Which part of it was asked for.
+        range: String,
+        /// What there is instead.
+        stored: String,
+    },
+    /// The file to be written.
+    #[error("{0}: {1}")]
+    Export(PathBuf, #[source] ExportError),
+    /// The file cannot be made.
+    #[error("{0} cannot be written")]
+    Write(PathBuf, #[source] std::io::Error),
+    /// A file whose name does not say how it is to be written.
+    #[error("{0}: name it .csv or .parquet, or say which with --format")]
+    Format(PathBuf),
+    /// A parquet file is nothing to look at.
+    #[error("parquet is not written to a terminal; name a file, or send the output to one")]
+    Terminal,
     /// Standard output.
     #[error("the answer cannot be printed")]
     Print(#[from] std::io::Error),
@@ -51,17 +78,11 @@ pub enum CandlesError {
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CandlesCommand {
-    /// Import 1-minute candles from a .csv or .parquet file; stored ones of the same minutes are replaced
-    Import {
-        /// Columns: timestamp, open, close, high, low, volume, by name in any order
-        file: PathBuf,
-        /// Which series they belong to
-        #[command(flatten)]
-        series: SeriesArgs,
-        /// Where they are kept
-        #[command(flatten)]
-        storage: StorageSettings,
-    },
+    /// Import 1-minute candles from a .csv or .parquet file, or from a Jesse's Postgres; stored ones of the same minutes
+    /// are replaced
+    Import(import::ImportArgs),
+    /// Export candles to a .csv or .parquet file, or as .csv to standard output; `import` reads back the same to the last digit
+    Export(export::ExportArgs),
     /// Make synthetic candles (a random walk), labelled as such in every result
     Generate {
         /// Which series they make
@@ -105,52 +126,43 @@ pub struct SeriesArgs {
     symbol: String,
 }
 
+impl SeriesArgs {
+    fn checked(self) -> Result<Series, CandlesError> {
+        Ok(Series::new(self.exchange, self.symbol)?)
+    }
+}
+
+fn date_ms(text: &str) -> Result<i64, CandlesError> {
+    let date: jiff::civil::Date = text.parse().map_err(|_| CandlesError::Date(text.to_owned()))?;
+    Ok(jesse::spec::midnight_ms(date))
+}
+
 /// Does it.
 pub async fn run(command: CandlesCommand) -> Result<(), RoleError> {
     match command {
-        CandlesCommand::Import { file, series, storage } => {
-            let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
-            let read = file.clone();
-            // Reading is work for the processor; nothing else happens in this process meanwhile.
-            let rows = tokio::task::spawn_blocking(move || read_file(&read)).await;
-            let rows = rows.map_err(|error| CandlesError::Open(file, error.into()))??;
-            import(&storage, &series, Source::Imported, &rows).await
-        }
+        CandlesCommand::Import(args) => import::run(args).await,
+        CandlesCommand::Export(args) => export::run(args).await,
         CandlesCommand::Generate { series, start, days, seed, price, volatility, storage } => {
-            let series = Series::new(series.exchange, series.symbol).map_err(CandlesError::from)?;
-            let first: jiff::civil::Date = start.parse().map_err(|_| CandlesError::Date(start))?;
-            let first_ms = jesse::spec::midnight_ms(first);
+            let series = series.checked()?;
+            let first_ms = date_ms(&start)?;
             let minutes = days.checked_mul(1440).filter(|_| days > 0).ok_or(CandlesError::Days)?;
             let settings = WalkSettings { seed, first_ms, minutes, start_price: price, volatility };
             let rows: Vec<Candle> = candles::generate(settings).map_err(CandlesError::from)?.collect();
-            import(&storage, &series, Source::Synthetic { seed }, &rows).await
+            store(&storage, &series, Source::Synthetic { seed }, &rows).await
         }
         CandlesCommand::List { storage } => list(&storage).await,
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<Candle>, CandlesError> {
-    let kind = path.extension().and_then(|end| end.to_str()).map(str::to_ascii_lowercase);
-    let imported = match kind.as_deref() {
-        Some("csv") => {
-            let file = File::open(path).map_err(|error| CandlesError::Open(path.to_owned(), error))?;
-            candles::read_csv(BufReader::new(file))
-        }
-        Some("parquet") => candles::read_parquet_file(path),
-        _ => return Err(CandlesError::Kind(path.to_owned())),
-    };
-    imported.map_err(|error| CandlesError::Import(path.to_owned(), error))
-}
-
-async fn import(
+async fn store(
     storage: &StorageSettings,
     series: &Series,
     source: Source,
     rows: &[Candle],
 ) -> Result<(), RoleError> {
-    let (store, private) = open(storage).await?;
+    let (store, opened) = open(storage).await?;
     let imported = store.import(series, source, rows).await;
-    close(private).await;
+    opened.close().await;
     let imported = imported.map_err(CandlesError::from)?;
     let view = SeriesView::from(&imported.manifest);
     let (given, months) = (rows.len(), imported.months_written);
@@ -159,9 +171,9 @@ async fn import(
 }
 
 async fn list(storage: &StorageSettings) -> Result<(), RoleError> {
-    let (store, private) = open(storage).await?;
+    let (store, opened) = open(storage).await?;
     let manifests = store.list().await;
-    close(private).await;
+    opened.close().await;
     let mut lines: Vec<_> = manifests
         .map_err(CandlesError::from)?
         .iter()
@@ -171,32 +183,6 @@ async fn list(storage: &StorageSettings) -> Result<(), RoleError> {
         lines.push("no candles are stored".into());
     }
     Ok(print(&lines)?)
-}
-
-/// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
-async fn open(
-    storage: &StorageSettings,
-) -> Result<(CandleStore, Option<(PrivateRedis, DataFolder)>), RoleError> {
-    let folder = &storage.data.data;
-    let (url, private) = match storage.redis.url() {
-        Some(url) => (url.to_owned(), None),
-        None => match DataFolder::lock(folder) {
-            Ok(data) => {
-                let redis = PrivateRedis::start(&data.redis()).await?;
-                (redis.url().to_owned(), Some((redis, data)))
-            }
-            Err(LockError::InUse { .. }) => (PrivateRedis::url_for(&data::redis(folder)), None),
-            Err(error) => return Err(error.into()),
-        },
-    };
-    let queue = open_queue(&url, storage)?;
-    Ok((CandleStore::new(queue.redis().clone(), data::blobs(folder)?.inputs), private))
-}
-
-async fn close(private: Option<(PrivateRedis, DataFolder)>) {
-    if let Some((redis, _data)) = private {
-        redis.stop().await;
-    }
 }
 
 fn line(view: &SeriesView) -> String {
@@ -209,4 +195,11 @@ fn print(lines: &[String]) -> Result<(), CandlesError> {
     let mut stdout = std::io::stdout().lock();
     lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
     Ok(())
+}
+
+/// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.
+async fn open(storage: &StorageSettings) -> Result<(CandleStore, Opened), RoleError> {
+    let opened = Opened::open(storage).await?;
+    let blobs = open_blobs(&storage.data, &storage.data.data, &opened.queue).await?;
+    Ok((CandleStore::new(opened.queue.redis().clone(), blobs.inputs), opened))
 }

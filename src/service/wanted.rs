@@ -1,0 +1,207 @@
+//! What a job may be asked to compute, and what that takes.
+
+use jesse::{
+    catalogue::Catalogue,
+    monte_carlo::{MonteCarloPlan, MonteCarloRequest, MonteCarloSpec},
+    optimize::{
+        plan::OptimizePlan,
+        spec::{OptimizeRequest, OptimizeSpec},
+        walk_forward::{WalkForwardPlan, WalkForwardRequest, WalkForwardSpec},
+    },
+    parent::ForChildren,
+    plan::{BacktestPlan, Limits, Planned},
+    spec::{BacktestRequest, BacktestSpec},
+};
+use jobs::{CacheKey, CacheMode, ErrorCode, Kind, Priority, TenantId};
+use serde_json::Value;
+
+use super::{
+    Service,
+    engines::Runnable,
+    submit::{MAX_ATTEMPTS, SubmitOptions, is_shared, json_text},
+};
+use crate::errors::{Code, ServiceError};
+
+/// What a client asks a job to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wanted {
+    /// One backtest.
+    Backtest(Box<BacktestRequest>),
+    /// A search for hyperparameters.
+    Optimize(Box<OptimizeRequest>),
+    /// Searches over a sliding window.
+    WalkForward(Box<WalkForwardRequest>),
+    /// A backtest on altered histories.
+    MonteCarlo(Box<MonteCarloRequest>),
+}
+
+/// A job as the queue takes it.
+pub(super) struct Prepared {
+    pub(super) kind: Kind,
+    pub(super) request: String,
+    pub(super) plan: String,
+    pub(super) cache_key: CacheKey,
+    /// Megabytes that a run of it takes.
+    pub(super) memory_mb: u32,
+}
+
+/// A step of a parent only submits other jobs.
+const STEP_MB: u32 = 64;
+
+impl Wanted {
+    /// Reads the spec of a job of this kind.
+    pub fn parse(kind: Kind, spec: Value) -> Result<Self, ServiceError> {
+        let invalid = |message: String| ServiceError::new(Code::Job(ErrorCode::InvalidSpec), message);
+        let fields = |spec: Value| match spec {
+            Value::Object(fields) => Ok(fields),
+            _ => Err(invalid("must be an object".into())),
+        };
+        match kind {
+            Kind::Backtest => serde_json::from_value(spec)
+                .map(|request| Self::Backtest(Box::new(request)))
+                .map_err(|error| invalid(error.to_string())),
+            Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
+            Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
+            Kind::MonteCarlo => Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields(spec)?)?))),
+            Kind::Batch | Kind::StrategyValidate => {
+                Err(invalid(format!("a {} has a call of its own", kind.as_str())))
+            }
+        }
+    }
+}
+
+/// What was checked already.
+pub(super) enum Checked {
+    /// Checked as it is planned, by the engine that can run it.
+    Backtest(Box<BacktestRequest>),
+    Optimize(Box<OptimizeSpec>),
+    WalkForward(WalkForwardSpec),
+    MonteCarlo(Box<MonteCarloSpec>),
+}
+
+impl Checked {
+    pub(super) fn of(wanted: &Wanted, runnable: &Runnable) -> Result<Self, ServiceError> {
+        Ok(match wanted {
+            Wanted::Backtest(request) => Self::Backtest(request.clone()),
+            Wanted::Optimize(request) => {
+                Self::Optimize(Box::new(OptimizeSpec::check(request, runnable.runners()?)?))
+            }
+            Wanted::WalkForward(request) => {
+                Self::WalkForward(WalkForwardSpec::check(request, runnable.runners()?)?)
+            }
+            Wanted::MonteCarlo(request) => {
+                Self::MonteCarlo(Box::new(MonteCarloSpec::check(request, runnable.runners()?)?))
+            }
+        })
+    }
+
+    /// What a job of this kind has as its request.
+    pub(super) fn of_job(kind: Kind, request: &str) -> Result<Self, ServiceError> {
+        let unreadable =
+            |error: serde_json::Error| ServiceError::internal("a stored request cannot be read", &error);
+        Ok(match kind {
+            Kind::Backtest => Self::Backtest(Box::new(serde_json::from_str(request).map_err(unreadable)?)),
+            Kind::Optimize => Self::Optimize(Box::new(serde_json::from_str(request).map_err(unreadable)?)),
+            Kind::WalkForward => Self::WalkForward(serde_json::from_str(request).map_err(unreadable)?),
+            Kind::MonteCarlo => {
+                Self::MonteCarlo(Box::new(serde_json::from_str(request).map_err(unreadable)?))
+            }
+            Kind::Batch | Kind::StrategyValidate => {
+                let message = "a batch is not run again as a whole; list its jobs and requeue those";
+                return Err(ServiceError::new(Code::NotRequeueable, message));
+            }
+        })
+    }
+}
+
+impl Service {
+    /// Pins code and candles, and works out the key of the result.
+    pub(super) async fn prepare(
+        &self,
+        tenant: &TenantId,
+        checked: Checked,
+        runnable: &Runnable,
+        options: &SubmitOptions,
+        limits: Limits,
+    ) -> Result<Prepared, ServiceError> {
+        let shared = options.cache != CacheMode::Off;
+        match checked {
+            Checked::Backtest(request) => {
+                let planned = self.plan(runnable, &request, limits).await?;
+                let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
+                plan.shared = is_shared(&plan, options.cache);
+                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                Ok(Prepared { kind: Kind::Backtest, request, plan, cache_key, memory_mb: limits.memory_mb })
+            }
+            Checked::Optimize(spec) => {
+                let catalogue = runnable.runners()?;
+                let plan = self.plan_search(&spec, catalogue, limits, for_children(tenant, options)).await?;
+                let cache_key = plan.cache_key(&spec);
+                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                Ok(Prepared { kind: Kind::Optimize, request, plan, cache_key, memory_mb: STEP_MB })
+            }
+            Checked::WalkForward(spec) => {
+                let catalogue = runnable.runners()?;
+                let children = for_children(tenant, options);
+                let mut windows = Vec::with_capacity(spec.windows.len());
+                for window in &spec.windows {
+                    windows.push(self.plan_search(window, catalogue, limits, children.clone()).await?);
+                }
+                let plan = WalkForwardPlan { windows, children, submitted: None };
+                let cache_key = plan.cache_key(&spec);
+                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                Ok(Prepared { kind: Kind::WalkForward, request, plan, cache_key, memory_mb: STEP_MB })
+            }
+            Checked::MonteCarlo(spec) => {
+                let catalogue = runnable.runners()?;
+                let backtest =
+                    self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?.plan;
+                let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
+                let cache_key = plan.cache_key(&spec);
+                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                Ok(Prepared { kind: Kind::MonteCarlo, request, plan, cache_key, memory_mb: STEP_MB })
+            }
+        }
+    }
+
+    async fn plan_on_runner(
+        &self,
+        tenant: &TenantId,
+        spec: BacktestSpec,
+        catalogue: &Catalogue,
+        limits: Limits,
+        shared: bool,
+    ) -> Result<Planned, ServiceError> {
+        let mut planned = self.scoped(self.inner.planner.plan(spec, catalogue, limits).await?, tenant);
+        planned.plan.shared = shared;
+        Ok(planned)
+    }
+
+    async fn plan_search(
+        &self,
+        spec: &OptimizeSpec,
+        catalogue: &Catalogue,
+        limits: Limits,
+        children: ForChildren,
+    ) -> Result<OptimizePlan, ServiceError> {
+        let shared = children.cache != CacheMode::Off;
+        let tenant = TenantId::new(children.tenant.clone());
+        let plan = async |spec: Option<&BacktestSpec>| -> Result<Option<BacktestPlan>, ServiceError> {
+            let Some(spec) = spec else { return Ok(None) };
+            Ok(Some(self.plan_on_runner(&tenant, spec.clone(), catalogue, limits, shared).await?.plan))
+        };
+        let train = self.plan_on_runner(&tenant, spec.train.clone(), catalogue, limits, shared).await?.plan;
+        let (test, trial_run) = (plan(spec.test.as_ref()).await?, plan(spec.trial_run.as_ref()).await?);
+        Ok(OptimizePlan { train, test, trial_run, children, trials: Vec::new(), stage: None })
+    }
+}
+
+fn for_children(tenant: &TenantId, options: &SubmitOptions) -> ForChildren {
+    ForChildren {
+        tenant: tenant.to_string(),
+        priority: options.priority.unwrap_or(Priority::Normal),
+        cache: options.cache,
+        max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
+        campaign: options.campaign.clone(),
+    }
+}
