@@ -86,10 +86,10 @@ impl Blocks {
 
     /// Calls `each` with one position per step.
     #[inline]
-    pub(crate) fn draw(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(usize)) {
+    pub(crate) fn draw(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(u32)) {
         let Some(log_continue) = self.log_continue else {
             for _ in 0..steps {
-                each(self.start.sample(rng) as usize);
+                each(self.start.sample(rng));
             }
             return;
         };
@@ -98,7 +98,7 @@ impl Blocks {
             let mut position = self.start.sample(rng);
             let length = (1 + whole((open_uniform(rng).ln() / log_continue).floor())).min(left);
             for _ in 0..length {
-                each(position as usize);
+                each(position);
                 position += 1;
                 if position == self.len {
                     position = 0;
@@ -111,7 +111,7 @@ impl Blocks {
     /// Fills `out` with a replicate of `source`, which has the length of these blocks.
     pub(crate) fn resample(&self, rng: &mut ChaCha8Rng, source: &[f64], out: &mut Vec<f64>, steps: usize) {
         out.clear();
-        self.draw(rng, steps, |position| out.push(source[position]));
+        self.draw(rng, steps, |position| out.push(source[position as usize]));
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn simulate(
         .map(|path| {
             let (mut wealth, mut variance) = (1.0_f64, deviation * deviation);
             blocks.draw(&mut stream(seed, path), horizon, |position| {
-                let value = residuals[position] * variance.sqrt();
+                let value = residuals[position as usize] * variance.sqrt();
                 // A loss of more than all is none: the account is empty.
                 wealth *= (1.0 + value).max(0.0);
                 variance = decay * variance + (1.0 - decay) * value * value;

@@ -174,7 +174,7 @@ fn compounded_blocks(values: &[f64], block_length: f64, options: &TailOptions) -
         .into_par_iter()
         .map(|path| {
             let mut wealth = 1.0;
-            blocks.draw(&mut stream(options.seed, path), options.horizon, |position| wealth *= 1.0 + values[position]);
+            blocks.draw(&mut stream(options.seed, path), options.horizon, |position| wealth *= 1.0 + values[position as usize]);
             wealth - 1.0
         })
         .collect();
