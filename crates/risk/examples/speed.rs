@@ -16,12 +16,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let runs: usize = arguments.next().map_or(Ok(5), |argument| argument.parse())?;
     let block_length: f64 = arguments.next().map_or(Ok(1.0), |argument| argument.parse())?;
-    let options =
-        SimulationOptions { block_length: Some(block_length), steps_per_year: Some(365.0), ..SimulationOptions::default() };
+    let options = SimulationOptions {
+        block_length: Some(block_length),
+        steps_per_year: Some(365.0),
+        ..SimulationOptions::default()
+    };
     for _ in 0..runs {
         let start = Instant::now();
         let simulation = simulate(&values, &options)?;
-        println!("{:.3} {:.6}", start.elapsed().as_secs_f64() * 1e3, simulation.max_drawdown.quantiles[3].value);
+        println!(
+            "{:.3} {:.6}",
+            start.elapsed().as_secs_f64() * 1e3,
+            simulation.max_drawdown.quantiles[3].value
+        );
     }
     Ok(())
 }

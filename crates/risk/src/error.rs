@@ -103,7 +103,9 @@ pub enum RiskError {
         undefined: &'static str,
     },
     /// Regressors or series that are linear combinations of one another.
-    #[error("{what}: its columns depend on one another linearly, so there is no unique answer; leave one out")]
+    #[error(
+        "{what}: its columns depend on one another linearly, so there is no unique answer; leave one out"
+    )]
     Singular {
         /// Which matrix.
         what: &'static str,

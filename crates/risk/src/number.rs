@@ -15,7 +15,11 @@ pub(crate) fn millis(ms: i64) -> f64 {
 }
 
 /// The whole part of a number as a count; 0 for what is negative or not a number.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, and NaN becomes 0")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and NaN becomes 0"
+)]
 pub(crate) fn whole(x: f64) -> usize {
     x as usize
 }
@@ -54,9 +58,4 @@ pub(crate) fn normal_quantile(p: f64) -> f64 {
     let x = Normal::standard().inverse_cdf(p);
     let density = normal_pdf(x);
     if density > 1e-300 && x.is_finite() { x - (normal_cdf(x) - p) / density } else { x }
-}
-
-/// The two-sided p-value of a statistic that is standard normal under the null.
-pub(crate) fn two_sided_normal(z: f64) -> f64 {
-    2.0 * normal_cdf(-z.abs())
 }

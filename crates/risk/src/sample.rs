@@ -26,8 +26,9 @@ pub(crate) fn deviation(values: &[f64]) -> f64 {
 /// Whether all values are the same up to what rounding leaves of a constant: such a series has no variance to divide by,
 /// though summing it can leave one of 1e-34.
 pub(crate) fn is_constant(values: &[f64]) -> bool {
-    let (low, high) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
+    let (low, high) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
     values.is_empty() || high - low <= 1e-14 * high.abs().max(low.abs())
 }
 

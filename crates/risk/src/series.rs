@@ -24,14 +24,22 @@ impl PeriodsPerYear {
         if periods > 0.0 && periods <= 31_622_400.0 {
             Ok(Self(periods))
         } else {
-            Err(RiskError::OutOfRange { name: "periods per year", value: periods, allowed: "above 0 and at most 31622400" })
+            Err(RiskError::OutOfRange {
+                name: "periods per year",
+                value: periods,
+                allowed: "above 0 and at most 31622400",
+            })
         }
     }
 
     /// From the length of a period in milliseconds and the trading days of a year (365 for crypto).
     pub fn of_length(period_ms: i64, days_of_year: f64) -> Result<Self, RiskError> {
         if period_ms <= 0 {
-            return Err(RiskError::OutOfRange { name: "period", value: millis(period_ms), allowed: "above 0 milliseconds" });
+            return Err(RiskError::OutOfRange {
+                name: "period",
+                value: millis(period_ms),
+                allowed: "above 0 milliseconds",
+            });
         }
         Self::new(days_of_year * millis(DAY_MS) / millis(period_ms))
     }
@@ -89,7 +97,11 @@ impl Returns {
         let mut times = Vec::with_capacity(self.values.len() + 1);
         for index in 0..=self.values.len() {
             times.push(time);
-            time = time.checked_add(period_ms).ok_or(RiskError::NotATime { what: "times", index, value: time })?;
+            time = time.checked_add(period_ms).ok_or(RiskError::NotATime {
+                what: "times",
+                index,
+                value: time,
+            })?;
         }
         EquityCurve::new(times, self.wealth().iter().map(|level| level * initial).collect())
     }

@@ -168,7 +168,13 @@ pub fn simulate(values: &[f64], options: &SimulationOptions) -> Result<Simulatio
 const LANES: usize = 4;
 
 /// Paths of compounded growth from number `first` on, each from its own stream. `positions` has one entry per step.
-fn lanes(blocks: &Blocks, growth: &[f64], positions: &mut [[u32; LANES]], seed: u64, first: usize) -> [Path; LANES] {
+fn lanes(
+    blocks: &Blocks,
+    growth: &[f64],
+    positions: &mut [[u32; LANES]],
+    seed: u64,
+    first: usize,
+) -> [Path; LANES] {
     for lane in 0..LANES {
         let number = positions.len();
         let mut steps = positions.iter_mut();
@@ -214,7 +220,9 @@ fn summarise(
 ) -> Simulation {
     let confidence = options.confidence;
     let figure = |of: &dyn Fn(&Path) -> f64| distribution(paths.iter().map(of).collect(), confidence);
-    let share = |of: &dyn Fn(&Path) -> bool| probability(paths.iter().filter(|path| of(path)).count(), paths.len(), confidence);
+    let share = |of: &dyn Fn(&Path) -> bool| {
+        probability(paths.iter().filter(|path| of(path)).count(), paths.len(), confidence)
+    };
     let drawdowns = options.drawdown_levels.iter().map(|&level| {
         let probability = share(&|path| path.max_drawdown >= level);
         DrawdownProbability { level, probability }
@@ -224,7 +232,8 @@ fn summarise(
         steps,
         block_length,
         terminal_wealth: figure(&|path| path.wealth),
-        cagr: steps_per_year.map(|per_year| figure(&|path| (path.wealth.ln() * per_year / count(steps)).exp_m1())),
+        cagr: steps_per_year
+            .map(|per_year| figure(&|path| (path.wealth.ln() * per_year / count(steps)).exp_m1())),
         max_drawdown: figure(&|path| path.max_drawdown),
         longest_under_water: figure(&|path| path.longest_under_water),
         loss: share(&|path| path.wealth < 1.0),
@@ -256,7 +265,8 @@ fn distribution(mut values: Vec<f64>, confidence: f64) -> Distribution {
 /// A share with its exact binomial interval.
 fn probability(hits: usize, of: usize, confidence: f64) -> Probability {
     let tail = f64::midpoint(1.0, -confidence);
-    let quantile = |a: usize, b: usize, p: f64| Beta::new(count(a), count(b)).ok().map(|beta| beta.inverse_cdf(p));
+    let quantile =
+        |a: usize, b: usize, p: f64| Beta::new(count(a), count(b)).ok().map(|beta| beta.inverse_cdf(p));
     let low = if hits == 0 { Some(0.0) } else { quantile(hits, of - hits + 1, tail) };
     let high = if hits == of { Some(1.0) } else { quantile(hits + 1, of - hits, 1.0 - tail) };
     let value = count(hits) / count(of);

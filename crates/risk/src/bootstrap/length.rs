@@ -49,7 +49,8 @@ pub fn optimal_block_length(values: &[f64]) -> Result<BlockLength, RiskError> {
     }
     let cap = (3.0 * count(n).sqrt()).min(count(n) / 3.0).ceil();
     let length = |factor: f64| {
-        let length = (2.0 * g * g / (factor * long_run_variance * long_run_variance)).cbrt() * count(n).cbrt();
+        let length =
+            (2.0 * g * g / (factor * long_run_variance * long_run_variance)).cbrt() * count(n).cbrt();
         // An estimated long-run variance of zero asks for blocks without end.
         if length.is_nan() { cap } else { length.min(cap) }
     };
@@ -74,6 +75,7 @@ fn dependence(centred: &[f64], longest: usize) -> (Vec<f64>, Vec<f64>) {
 fn bandwidth(correlations: &[f64], run: usize, n: usize) -> usize {
     let critical = 2.0 * (count(n).log10() / count(n)).sqrt();
     let lags = correlations.len() - 1;
-    let quiet = (run..=lags).find(|&i| correlations[i - run..i].iter().all(|correlation| *correlation < critical));
+    let quiet =
+        (run..=lags).find(|&i| correlations[i - run..i].iter().all(|correlation| *correlation < critical));
     quiet.map_or(lags, |i| 2 * (i - run).max(1))
 }

@@ -71,15 +71,21 @@ impl Blocks {
     /// Positions of a series of `len` values, in blocks of `mean_length` on average.
     pub(crate) fn new(len: usize, mean_length: f64) -> Result<Self, RiskError> {
         at_least("values to resample", len, 2)?;
-        let len = u32::try_from(len)
-            .ok()
-            .ok_or(RiskError::TooLarge { what: "values to resample", found: len, allowed: u32::MAX as usize })?;
+        let len = u32::try_from(len).ok().ok_or(RiskError::TooLarge {
+            what: "values to resample",
+            found: len,
+            allowed: u32::MAX as usize,
+        })?;
         if !(1.0..=f64::from(len)).contains(&mean_length) {
             let allowed = "at least 1 and at most the length of the series";
             return Err(RiskError::OutOfRange { name: "block length", value: mean_length, allowed });
         }
         // Cannot fail, since the range holds at least two values.
-        let start = Uniform::new(0, len).map_err(|_| RiskError::TooShort { what: "values to resample", found: 0, needed: 2 })?;
+        let start = Uniform::new(0, len).map_err(|_| RiskError::TooShort {
+            what: "values to resample",
+            found: 0,
+            needed: 2,
+        })?;
         let log_continue = (mean_length > 1.0).then(|| (-1.0 / mean_length).ln_1p());
         Ok(Self { len, start, log_continue })
     }
@@ -159,5 +165,9 @@ pub fn percentile_interval(replicates: impl Iterator<Item = f64>, confidence: f6
     }
     defined.sort_unstable_by(f64::total_cmp);
     let tail = f64::midpoint(1.0, -confidence);
-    Some(Interval { low: sample::quantile(&defined, tail), high: sample::quantile(&defined, 1.0 - tail), confidence })
+    Some(Interval {
+        low: sample::quantile(&defined, tail),
+        high: sample::quantile(&defined, 1.0 - tail),
+        confidence,
+    })
 }

@@ -38,8 +38,11 @@ pub fn monthly_table(equity: &EquityCurve) -> Result<MonthlyTable, RiskError> {
     let mut last = equity.values()[0];
     let mut current: Option<(i16, usize)> = None;
     for (index, (&time, &value)) in equity.times_ms().iter().zip(equity.values()).enumerate() {
-        let (year, month) =
-            year_and_month(time).ok_or(RiskError::NotATime { what: "times of the equity", index, value: time })?;
+        let (year, month) = year_and_month(time).ok_or(RiskError::NotATime {
+            what: "times of the equity",
+            index,
+            value: time,
+        })?;
         if current != Some((year, month)) {
             month_base = last;
         }
@@ -97,7 +100,11 @@ pub fn exposure(trades: &Trades, from_ms: i64, to_ms: i64) -> Result<Exposure, R
     };
     let total = millis(to_ms) - millis(from_ms);
     let hours: Vec<f64> = crate::sample::sorted(
-        &trades.as_slice().iter().map(|trade| millis(trade.closed_ms - trade.opened_ms) / 3_600_000.0).collect::<Vec<_>>(),
+        &trades
+            .as_slice()
+            .iter()
+            .map(|trade| millis(trade.closed_ms - trade.opened_ms) / 3_600_000.0)
+            .collect::<Vec<_>>(),
     );
     Ok(Exposure {
         in_market: millis(covered(spans(None))) / total,
@@ -122,7 +129,8 @@ fn covered(mut spans: Vec<(i64, i64)>) -> i64 {
 
 /// The most spans that hold one moment; a span that ends where another starts does not overlap it.
 fn most_at_once(spans: &[(i64, i64)]) -> usize {
-    let mut events: Vec<(i64, i32)> = spans.iter().flat_map(|&(open, close)| [(open, 1), (close, -1)]).collect();
+    let mut events: Vec<(i64, i32)> =
+        spans.iter().flat_map(|&(open, close)| [(open, 1), (close, -1)]).collect();
     events.sort_unstable();
     let (mut open, mut most) = (0_i32, 0_i32);
     for (_, change) in events {

@@ -93,7 +93,13 @@ fn drawdowns(equity: &EquityCurve) -> Vec<Drawdown> {
     }
     if let Some((lowest, trough_ms)) = trough {
         let days_under_water = days(peak_ms, times[times.len() - 1]);
-        all.push(Drawdown { depth: 1.0 - lowest / peak, peak_ms, trough_ms, recovered_ms: None, days_under_water });
+        all.push(Drawdown {
+            depth: 1.0 - lowest / peak,
+            peak_ms,
+            trough_ms,
+            recovered_ms: None,
+            days_under_water,
+        });
     }
     all
 }

@@ -148,14 +148,18 @@ pub struct PerformanceIntervals {
 /// Resamples the returns in blocks and recomputes every figure.
 ///
 /// Needs 20 returns: from fewer, resampling understates what is not known.
-pub fn performance_intervals(returns: &Returns, options: &BootstrapOptions) -> Result<PerformanceIntervals, RiskError> {
+pub fn performance_intervals(
+    returns: &Returns,
+    options: &BootstrapOptions,
+) -> Result<PerformanceIntervals, RiskError> {
     let values = returns.values();
     at_least("returns for intervals", values.len(), 20)?;
     let block_length = block_length_for(values, options.block_length)?;
     let periods_per_year = returns.frequency().get();
     let options = BootstrapOptions { block_length: Some(block_length), ..*options };
     let replicates = replicate(values, &options, |replicate| {
-        let Figures { cagr, volatility, sharpe, sortino, calmar, omega, max_drawdown } = figures(replicate, periods_per_year);
+        let Figures { cagr, volatility, sharpe, sortino, calmar, omega, max_drawdown } =
+            figures(replicate, periods_per_year);
         let or_nan = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
         [
             sample::mean(replicate),
@@ -168,7 +172,8 @@ pub fn performance_intervals(returns: &Returns, options: &BootstrapOptions) -> R
             max_drawdown,
         ]
     })?;
-    let interval = |at: usize| percentile_interval(replicates.iter().map(|figures| figures[at]), options.confidence);
+    let interval =
+        |at: usize| percentile_interval(replicates.iter().map(|figures| figures[at]), options.confidence);
     Ok(PerformanceIntervals {
         block_length,
         replications: options.replications,

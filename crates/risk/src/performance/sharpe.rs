@@ -47,7 +47,8 @@ pub fn sharpe_ratio(returns: &Returns, confidence: f64) -> Result<SharpeRatio, R
     open_unit("confidence", confidence)?;
     let values = returns.values();
     at_least("returns for a Sharpe ratio", values.len(), 4)?;
-    let constant = || RiskError::Constant { what: "the series of returns".to_owned(), undefined: "the Sharpe ratio" };
+    let constant =
+        || RiskError::Constant { what: "the series of returns".to_owned(), undefined: "the Sharpe ratio" };
     let shape = sample::shape(values).ok_or_else(constant)?;
     let per_period = ratio(sample::mean(values), sample::deviation(values)).ok_or_else(constant)?;
     let root = returns.frequency().get().sqrt();
@@ -57,7 +58,11 @@ pub fn sharpe_ratio(returns: &Returns, confidence: f64) -> Result<SharpeRatio, R
         radicand(per_period, shape.skewness, shape.kurtosis).map(|radicand| (radicand / count(n - 1)).sqrt());
     let autocorrelated = autocorrelated_error(values, per_period);
     let interval = |error: Option<f64>| {
-        error.map(|error| Interval { low: (per_period - z * error) * root, high: (per_period + z * error) * root, confidence })
+        error.map(|error| Interval {
+            low: (per_period - z * error) * root,
+            high: (per_period + z * error) * root,
+            confidence,
+        })
     };
     Ok(SharpeRatio {
         per_period,
@@ -67,7 +72,13 @@ pub fn sharpe_ratio(returns: &Returns, confidence: f64) -> Result<SharpeRatio, R
         annual_interval: interval(standard_error),
         annual_interval_autocorrelated: interval(autocorrelated),
         probabilistic: probabilistic_sharpe_ratio(per_period, 0.0, n, shape.skewness, shape.kurtosis)?,
-        minimum_track_record: minimum_track_record_length(per_period, 0.0, shape.skewness, shape.kurtosis, 0.95)?,
+        minimum_track_record: minimum_track_record_length(
+            per_period,
+            0.0,
+            shape.skewness,
+            shape.kurtosis,
+            0.95,
+        )?,
     })
 }
 
@@ -98,7 +109,10 @@ fn autocorrelated_error(values: &[f64], sharpe: f64) -> Option<f64> {
 
 /// Checks what the formulas share. Raw kurtosis is never below `skewness^2 + 1`.
 fn check(sharpe: f64, benchmark: f64, skewness: f64, kurtosis: f64) -> Result<(), RiskError> {
-    crate::error::all_finite("Sharpe ratio, benchmark, skewness, kurtosis", &[sharpe, benchmark, skewness, kurtosis])?;
+    crate::error::all_finite(
+        "Sharpe ratio, benchmark, skewness, kurtosis",
+        &[sharpe, benchmark, skewness, kurtosis],
+    )?;
     if kurtosis < skewness * skewness + 1.0 - 1e-9 {
         let allowed = "raw (3 for the normal distribution), so at least skewness^2 + 1";
         return Err(RiskError::OutOfRange { name: "kurtosis", value: kurtosis, allowed });
@@ -140,7 +154,8 @@ pub fn minimum_track_record_length(
         return Ok(None);
     }
     let z = normal_quantile(confidence);
-    Ok(radicand(sharpe, skewness, kurtosis).and_then(|radicand| finite(1.0 + radicand * (z / (sharpe - benchmark)).powi(2))))
+    Ok(radicand(sharpe, skewness, kurtosis)
+        .and_then(|radicand| finite(1.0 + radicand * (z / (sharpe - benchmark)).powi(2))))
 }
 
 /// The Sharpe ratio that the best of `trials` without any edge is expected to have (Bailey and Lopez de Prado 2014):
@@ -149,10 +164,18 @@ pub fn minimum_track_record_length(
 pub fn expected_maximum_sharpe(variance_of_trials: f64, trials: f64) -> Result<f64, RiskError> {
     if !(variance_of_trials >= 0.0 && variance_of_trials.is_finite()) {
         let allowed = "finite and at least 0";
-        return Err(RiskError::OutOfRange { name: "variance of the trials", value: variance_of_trials, allowed });
+        return Err(RiskError::OutOfRange {
+            name: "variance of the trials",
+            value: variance_of_trials,
+            allowed,
+        });
     }
     if !(1.0..=1e15).contains(&trials) {
-        return Err(RiskError::OutOfRange { name: "number of trials", value: trials, allowed: "at least 1 and at most 1e15" });
+        return Err(RiskError::OutOfRange {
+            name: "number of trials",
+            value: trials,
+            allowed: "at least 1 and at most 1e15",
+        });
     }
     // The expected maximum of one draw is its mean. Close above 1 the approximation by extreme values turns negative.
     if trials <= 1.0 {

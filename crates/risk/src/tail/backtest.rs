@@ -51,7 +51,11 @@ pub struct VarBacktest {
 /// Tests forecasts of value at risk (positive losses, one for each return) of one confidence.
 ///
 /// Needs 50 forecasts.
-pub fn backtest_forecasts(values: &[f64], forecasts: &[f64], confidence: f64) -> Result<VarBacktest, RiskError> {
+pub fn backtest_forecasts(
+    values: &[f64],
+    forecasts: &[f64],
+    confidence: f64,
+) -> Result<VarBacktest, RiskError> {
     open_unit("confidence", confidence)?;
     at_least("forecasts of value at risk", forecasts.len(), 50)?;
     if values.len() != forecasts.len() {
@@ -77,8 +81,9 @@ fn kupiec(hits: &[bool], tail: f64) -> KupiecTest {
     let exceedances = hits.iter().filter(|hit| **hit).count();
     let others = hits.len() - exceedances;
     let observed = count(exceedances) / count(hits.len());
-    let statistic =
-        (2.0 * (log_likelihood(others, exceedances, observed) - log_likelihood(others, exceedances, tail))).max(0.0);
+    let statistic = (2.0
+        * (log_likelihood(others, exceedances, observed) - log_likelihood(others, exceedances, tail)))
+    .max(0.0);
     KupiecTest { statistic, p_value: chi_squared_tail(statistic, 1.0) }
 }
 
@@ -88,7 +93,9 @@ fn christoffersen(hits: &[bool], tail: f64) -> ChristoffersenTest {
         transitions[usize::from(pair[0])][usize::from(pair[1])] += 1;
     }
     let [[none_none, none_hit], [hit_none, hit_hit]] = transitions;
-    let share = |hits: usize, others: usize| if hits + others == 0 { 0.0 } else { count(hits) / count(hits + others) };
+    let share = |hits: usize, others: usize| {
+        if hits + others == 0 { 0.0 } else { count(hits) / count(hits + others) }
+    };
     let any = share(none_hit + hit_hit, none_none + hit_none);
     let together = log_likelihood(none_none + hit_none, none_hit + hit_hit, any);
     let apart = log_likelihood(none_none, none_hit, share(none_hit, none_none))

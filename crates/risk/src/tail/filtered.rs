@@ -18,7 +18,10 @@ pub(super) fn standardised(values: &[f64], decay: f64) -> Result<(Vec<f64>, f64)
     at_least("returns for filtered historical simulation", values.len(), 2 * SEED)?;
     let deviations = ewma_deviations(values, decay)?;
     if deviations.iter().any(|deviation| *deviation <= 0.0) {
-        return Err(RiskError::Constant { what: "a stretch of the returns".to_owned(), undefined: "its volatility" });
+        return Err(RiskError::Constant {
+            what: "a stretch of the returns".to_owned(),
+            undefined: "its volatility",
+        });
     }
     let residuals = values.iter().zip(&deviations).skip(SEED).map(|(value, deviation)| value / deviation);
     Ok((residuals.collect(), deviations[values.len()]))

@@ -14,7 +14,11 @@ pub(super) type Pair = (f64, f64);
 /// Needs so many returns that at least one lies in the tail: `1 / (1 - confidence)`.
 pub fn historical(values: &[f64], confidence: f64) -> Result<(f64, f64), RiskError> {
     open_unit("confidence", confidence)?;
-    at_least("returns for historical value at risk", values.len(), ceil_count(1.0 / (1.0 - confidence)).max(2))?;
+    at_least(
+        "returns for historical value at risk",
+        values.len(),
+        ceil_count(1.0 / (1.0 - confidence)).max(2),
+    )?;
     crate::error::all_finite("returns", values)?;
     Ok(historical_of_sorted(&sample::sorted(values), confidence))
 }
@@ -34,7 +38,11 @@ pub fn gaussian(mean: f64, deviation: f64, confidence: f64) -> Result<(f64, f64)
     open_unit("confidence", confidence)?;
     crate::error::all_finite("mean and standard deviation", &[mean, deviation])?;
     if deviation < 0.0 {
-        return Err(RiskError::OutOfRange { name: "standard deviation", value: deviation, allowed: "at least 0" });
+        return Err(RiskError::OutOfRange {
+            name: "standard deviation",
+            value: deviation,
+            allowed: "at least 0",
+        });
     }
     let tail = 1.0 - confidence;
     let z = normal_quantile(tail);
@@ -67,7 +75,8 @@ pub fn cornish_fisher(
         - (2.0 * cubed - 5.0 * z) * squared / 36.0;
     // The integral of a Hermite polynomial He_n times the density up to z is -He_(n-1)(z) phi(z), and 2 z^3 - 5 z is
     // 2 He_3 + He_1.
-    let shortfall = 1.0 + z * skewness / 6.0 + (z * z - 1.0) * excess_kurtosis / 24.0 - (2.0 * z * z - 1.0) * squared / 36.0;
+    let shortfall = 1.0 + z * skewness / 6.0 + (z * z - 1.0) * excess_kurtosis / 24.0
+        - (2.0 * z * z - 1.0) * squared / 36.0;
     Ok((-(mean + deviation * expanded), -(mean - deviation * shortfall * normal_pdf(z) / tail)))
 }
 

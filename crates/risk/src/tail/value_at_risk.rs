@@ -4,8 +4,8 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::methods::{Pair, cornish_fisher, ewma_deviation, gaussian, historical, historical_of_sorted};
 use super::filtered;
+use super::methods::{Pair, cornish_fisher, ewma_deviation, gaussian, historical, historical_of_sorted};
 use crate::bootstrap::{Blocks, block_length_for, check_size, stream};
 use crate::error::{RiskError, at_least, at_most, open_unit};
 use crate::number::{ceil_count, count};
@@ -75,7 +75,11 @@ pub struct TailRisk {
 }
 
 /// Computes one of the methods.
-pub fn tail_risk(returns: &Returns, method: TailMethod, options: &TailOptions) -> Result<TailRisk, RiskError> {
+pub fn tail_risk(
+    returns: &Returns,
+    method: TailMethod,
+    options: &TailOptions,
+) -> Result<TailRisk, RiskError> {
     let values = returns.values();
     open_unit("confidence", options.confidence)?;
     at_least("horizon", options.horizon, 1)?;
@@ -108,10 +112,13 @@ pub fn tail_risk(returns: &Returns, method: TailMethod, options: &TailOptions) -
         }
         TailMethod::CornishFisher => {
             one_period_only(options)?;
-            let shape = sample::shape(values)
-                .ok_or_else(|| RiskError::Constant { what: "the series of returns".to_owned(), undefined: "its skewness" })?;
+            let shape = sample::shape(values).ok_or_else(|| RiskError::Constant {
+                what: "the series of returns".to_owned(),
+                undefined: "its skewness",
+            })?;
             let (mean, deviation) = compounded_moments(values, 1);
-            let pair = cornish_fisher(mean, deviation, shape.skewness, shape.kurtosis - 3.0, options.confidence)?;
+            let pair =
+                cornish_fisher(mean, deviation, shape.skewness, shape.kurtosis - 3.0, options.confidence)?;
             Ok(answer(pair, values.len()))
         }
         TailMethod::Ewma => {
@@ -126,8 +133,12 @@ pub fn tail_risk(returns: &Returns, method: TailMethod, options: &TailOptions) -
                 return Ok(answer(historical(&outcomes, options.confidence)?, outcomes.len()));
             }
             let (horizon, paths) = (options.horizon, options.paths);
-            let outcomes = filtered::simulate(&residuals, deviation, options.decay, horizon, paths, options.seed)?;
-            Ok(simulated(answer(historical_of_sorted(&outcomes, options.confidence), outcomes.len()), &outcomes))
+            let outcomes =
+                filtered::simulate(&residuals, deviation, options.decay, horizon, paths, options.seed)?;
+            Ok(simulated(
+                answer(historical_of_sorted(&outcomes, options.confidence), outcomes.len()),
+                &outcomes,
+            ))
         }
         TailMethod::MonteCarlo => {
             let block_length = block_length_for(values, options.block_length)?;
@@ -151,7 +162,10 @@ fn one_period_only(options: &TailOptions) -> Result<(), RiskError> {
 /// Compounded returns of all windows of `horizon` periods, overlapping.
 fn compounded_windows(values: &[f64], horizon: usize) -> Result<Vec<f64>, RiskError> {
     at_least("returns for this horizon", values.len(), horizon + 1)?;
-    Ok(values.windows(horizon).map(|window| window.iter().fold(1.0, |wealth, value| wealth * (1.0 + value)) - 1.0).collect())
+    Ok(values
+        .windows(horizon)
+        .map(|window| window.iter().fold(1.0, |wealth, value| wealth * (1.0 + value)) - 1.0)
+        .collect())
 }
 
 /// Mean and standard deviation of the product of `horizon` independent returns, less 1:
@@ -168,13 +182,19 @@ fn compounded_moments(values: &[f64], horizon: usize) -> (f64, f64) {
 }
 
 /// Compounded returns of simulated horizons, sorted.
-fn compounded_blocks(values: &[f64], block_length: f64, options: &TailOptions) -> Result<Vec<f64>, RiskError> {
+fn compounded_blocks(
+    values: &[f64],
+    block_length: f64,
+    options: &TailOptions,
+) -> Result<Vec<f64>, RiskError> {
     let blocks = Blocks::new(values.len(), block_length)?;
     let mut outcomes: Vec<f64> = (0..options.paths)
         .into_par_iter()
         .map(|path| {
             let mut wealth = 1.0;
-            blocks.draw(&mut stream(options.seed, path), options.horizon, |position| wealth *= 1.0 + values[position as usize]);
+            blocks.draw(&mut stream(options.seed, path), options.horizon, |position| {
+                wealth *= 1.0 + values[position as usize]
+            });
             wealth - 1.0
         })
         .collect();

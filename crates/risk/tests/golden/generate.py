@@ -227,6 +227,7 @@ def johansen(levels, lags):
     test = coint_johansen(levels, 0, lags)
     return {
         "eigenvalues": test.eig,
+        "weights": test.evec[:, 0] / test.evec[0, 0],
         "trace": test.lr1,
         "trace_critical": test.cvt,
         "max_eigen": test.lr2,

@@ -1,6 +1,16 @@
 //! Comparisons with scipy, statsmodels, arch, scikit-learn and skfolio, whose answers are in `golden.json` (see `generate.py`).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    reason = "a test fails by panicking"
+)]
 
+mod dependence;
+mod pairs;
 mod performance;
+mod selection;
 mod tail;
 
 use serde_json::Value;
@@ -41,3 +51,12 @@ fn same_as(golden: &Value, field: &str, ours: f64) {
 
 /// The names of the two series of returns.
 const SERIES: [&str; 2] = ["published", "fat_tailed"];
+
+/// Compares arrays.
+fn same_numbers(name: &str, ours: &[f64], theirs: &Value, tolerance: f64) {
+    let theirs = numbers(theirs);
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        same(name, *ours, theirs, tolerance);
+    }
+}

@@ -2,8 +2,8 @@
 
 use risk::bootstrap::optimal_block_length;
 use risk::performance::{
-    deflated_sharpe_ratio, expected_maximum_sharpe, minimum_track_record_length, performance, probabilistic_sharpe_ratio,
-    sharpe_ratio,
+    deflated_sharpe_ratio, expected_maximum_sharpe, minimum_track_record_length, performance,
+    probabilistic_sharpe_ratio, sharpe_ratio,
 };
 use risk::{PeriodsPerYear, Returns};
 

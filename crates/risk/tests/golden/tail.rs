@@ -33,8 +33,18 @@ fn methods_of_one_definition_are_those_of_skfolio_and_scipy() {
                     ours => ours.unwrap(),
                 };
                 let theirs = numbers(&theirs[key]);
-                same(&format!("{name} {key} {confidence} value at risk"), ours.value_at_risk, theirs[0], CLOSED_FORM);
-                same(&format!("{name} {key} {confidence} shortfall"), ours.expected_shortfall, theirs[1], CLOSED_FORM);
+                same(
+                    &format!("{name} {key} {confidence} value at risk"),
+                    ours.value_at_risk,
+                    theirs[0],
+                    CLOSED_FORM,
+                );
+                same(
+                    &format!("{name} {key} {confidence} shortfall"),
+                    ours.expected_shortfall,
+                    theirs[1],
+                    CLOSED_FORM,
+                );
             }
         }
     }
