@@ -26,6 +26,9 @@ pub struct ShrunkCovariance {
 /// Needs 2 series of 4 values; a constant series is allowed only beside one that varies.
 pub fn ledoit_wolf(series: &[Vec<f64>]) -> Result<ShrunkCovariance, RiskError> {
     let rows = check_series(series, 2, 4)?;
+    if series.iter().all(|values| sample::is_constant(values)) {
+        return Err(RiskError::Constant { what: "every series".to_owned(), undefined: "the covariance" });
+    }
     let (n, p) = (count(rows), count(series.len()));
     let centred: Vec<Vec<f64>> = series
         .iter()
@@ -37,9 +40,6 @@ pub fn ledoit_wolf(series: &[Vec<f64>]) -> Result<ShrunkCovariance, RiskError> {
     let data = DMatrix::from_fn(rows, series.len(), |row, column| centred[column][row]);
     let sample_covariance = data.tr_mul(&data) / n;
     let mean_variance = sample_covariance.trace() / p;
-    if mean_variance <= 0.0 {
-        return Err(RiskError::Constant { what: "every series".to_owned(), undefined: "the covariance" });
-    }
     let squared = sample_covariance.norm_squared();
     let spread: f64 = data.row_iter().map(|row| row.norm_squared().powi(2)).sum();
     let noise = (spread / n - squared) / (p * n);

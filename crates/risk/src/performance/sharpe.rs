@@ -25,7 +25,7 @@ pub struct SharpeRatio {
     /// The same times the root of the periods per year.
     pub annual: f64,
     /// Standard error of the ratio of a period for independent returns of any distribution (Mertens 2002, Lo 2002):
-    /// `sqrt((1 - skewness SR + (kurtosis - 1) / 4 SR^2) / (n - 1))`. `null` if the root is of a negative number.
+    /// `sqrt((1 - skewness SR + (kurtosis - 1) / 4 SR^2) / (n - 1))`. `null` if that is 0.
     pub standard_error: Option<f64>,
     /// Standard error that allows for autocorrelation (Lo 2002 by the delta method, weights of Newey and West with
     /// `floor(4 (n / 100)^(2/9))` lags).
@@ -82,7 +82,8 @@ pub fn sharpe_ratio(returns: &Returns, confidence: f64) -> Result<SharpeRatio, R
     })
 }
 
-/// `1 - skewness SR + (kurtosis - 1) / 4 SR^2`, if above 0.
+/// `1 - skewness SR + (kurtosis - 1) / 4 SR^2`, if above 0. For moments that a distribution can have it is never below; it is
+/// 0 for one of two values only, at one ratio, and there the error has no approximation.
 fn radicand(sharpe: f64, skewness: f64, kurtosis: f64) -> Option<f64> {
     let radicand = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe * sharpe;
     (radicand > 0.0).then_some(radicand).and_then(finite)
@@ -123,7 +124,7 @@ fn check(sharpe: f64, benchmark: f64, skewness: f64, kurtosis: f64) -> Result<()
 /// Probabilistic Sharpe ratio (Bailey and Lopez de Prado 2012): the probability that the true ratio of a period is above
 /// `benchmark`, `Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - skewness SR + (kurtosis - 1) / 4 SR^2))`, kurtosis raw.
 ///
-/// `None` where the root is of a negative number.
+/// `None` where the root is 0.
 pub fn probabilistic_sharpe_ratio(
     sharpe: f64,
     benchmark: f64,

@@ -96,7 +96,8 @@ fn noise_is_overfitted_and_an_edge_is_not() {
     let of = |edge: f64| {
         let total: f64 = (0..runs)
             .map(|run| {
-                let trial = |i: u64| normal(run as u64 * 100 + i, 730, if i == 3 { edge } else { 0.0 }, 0.01);
+                let trial =
+                    |i: u64| normal(run as u64 * 100 + i, 3 * 365, if i == 3 { edge } else { 0.0 }, 0.01);
                 probability_of_overfitting(&(0..50).map(trial).collect::<Vec<_>>(), 16).unwrap().probability
             })
             .sum();

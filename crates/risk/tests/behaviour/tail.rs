@@ -37,7 +37,7 @@ fn a_horizon_compounds() {
         assert!(one < ten && ten < 1.0, "{one} {ten}");
     }
     for loss in of(1_000) {
-        assert!((0.9..1.0).contains(&loss), "{loss}");
+        assert!((0.9..=1.0).contains(&loss), "{loss}");
     }
 }
 

@@ -242,17 +242,15 @@ def regimes(r):
     order = np.argsort([p["sigma2[0]"], p["sigma2[1]"]])
     # Column-stochastic there: [to, from].
     transition = fit.regime_transition[:, :, 0].T[np.ix_(order, order)]
-    start = [0.5, 0.5]
-    known = MarkovRegression(r, k_regimes=2, trend="c", switching_variance=True)
-    known.initialize_known(np.array(start))
-    filtered = known.filter(fit.params)
+    # Theirs starts with the shares of time that the transition leads to.
+    share = transition[1, 0] / (transition[0, 1] + transition[1, 0])
+    filtered = model.filter(fit.params)
     return {
         "means": [p[f"const[{i}]"] for i in order],
         "variances": [p[f"sigma2[{i}]"] for i in order],
         "transition": transition,
         "log_likelihood": fit.llf,
-        "start": start,
-        "log_likelihood_from_start": filtered.llf,
+        "start": [share, 1 - share],
         "filtered_last": filtered.filtered_marginal_probabilities[-1][order],
         "filtered_100": filtered.filtered_marginal_probabilities[100][order],
     }
