@@ -65,7 +65,7 @@ pub fn superior_predictive_ability(
             weights.clear();
             weights.resize(periods, 0.0);
             blocks.draw(&mut stream(options.seed, replicate), periods, |position| {
-                weights[position as usize] += 1.0
+                weights[position as usize] += 1.0;
             });
             let mut largest = [f64::NEG_INFINITY; 3];
             for (trial, values) in excess.iter().enumerate() {

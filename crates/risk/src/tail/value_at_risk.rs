@@ -193,7 +193,7 @@ fn compounded_blocks(
         .map(|path| {
             let mut wealth = 1.0;
             blocks.draw(&mut stream(options.seed, path), options.horizon, |position| {
-                wealth *= 1.0 + values[position as usize]
+                wealth *= 1.0 + values[position as usize];
             });
             wealth - 1.0
         })

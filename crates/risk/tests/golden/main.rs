@@ -1,11 +1,5 @@
 //! Comparisons with scipy, statsmodels, arch, scikit-learn and skfolio, whose answers are in `golden.json` (see `generate.py`).
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::cast_precision_loss,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod dependence;
 mod pairs;
