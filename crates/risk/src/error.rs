@@ -26,8 +26,8 @@ pub enum RiskError {
         /// How many are allowed.
         allowed: usize,
     },
-    /// A value that is not a number, or infinite.
-    #[error("{what}[{index}] is {value}: only finite numbers are allowed")]
+    /// A value that is not a number, infinite, or so large that its powers would be.
+    #[error("{what}[{index}] is {value}: only finite numbers are allowed, at most 1e50 in size")]
     NotFinite {
         /// The series.
         what: &'static str,
@@ -37,7 +37,7 @@ pub enum RiskError {
         value: f64,
     },
     /// Equity or a price that is zero or below.
-    #[error("{what}[{index}] is {value}: it must be above 0")]
+    #[error("{what}[{index}] is {value}: it must be above 0 (at least 1e-50)")]
     NotPositive {
         /// The series.
         what: &'static str,
@@ -143,9 +143,13 @@ pub(crate) fn open_unit(name: &'static str, value: f64) -> Result<f64, RiskError
     }
 }
 
-/// Refuses what is not finite.
+/// The largest number of any series, and the smallest price: fourth powers and quotients stay finite.
+const LARGEST: f64 = 1e50;
+pub(crate) const SMALLEST_PRICE: f64 = 1e-50;
+
+/// Refuses what is not finite, or too large to compute with.
 pub(crate) fn all_finite(what: &'static str, values: &[f64]) -> Result<(), RiskError> {
-    match values.iter().position(|value| !value.is_finite()) {
+    match values.iter().position(|value| !value.is_finite() || value.abs() > LARGEST) {
         Some(index) => Err(RiskError::NotFinite { what, index, value: values[index] }),
         None => Ok(()),
     }

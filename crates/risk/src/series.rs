@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::error::{RiskError, all_finite, at_least};
+use crate::error::{RiskError, SMALLEST_PRICE, all_finite, at_least};
 use crate::number::{count, millis};
 use crate::sample;
 
@@ -107,9 +107,15 @@ impl Returns {
     }
 }
 
+/// A larger return is a slip in the data: a wrong price, a percent taken for a fraction many times over.
+const LARGEST_RETURN: f64 = 1e6;
+
 /// Refuses what is no compoundable return.
 pub(crate) fn check_returns(what: &'static str, values: &[f64]) -> Result<(), RiskError> {
     all_finite(what, values)?;
+    if let Some(&value) = values.iter().find(|value| **value > LARGEST_RETURN) {
+        return Err(RiskError::OutOfRange { name: "return", value, allowed: "above -1 and at most 1000000" });
+    }
     match values.iter().position(|value| *value <= -1.0) {
         Some(index) => Err(RiskError::TotalLoss { what, index, value: values[index] }),
         None => Ok(()),
@@ -119,7 +125,7 @@ pub(crate) fn check_returns(what: &'static str, values: &[f64]) -> Result<(), Ri
 /// Refuses prices or equity that are not above zero.
 pub(crate) fn check_positive(what: &'static str, values: &[f64]) -> Result<(), RiskError> {
     all_finite(what, values)?;
-    match values.iter().position(|value| *value <= 0.0) {
+    match values.iter().position(|value| *value < SMALLEST_PRICE) {
         Some(index) => Err(RiskError::NotPositive { what, index, value: values[index] }),
         None => Ok(()),
     }

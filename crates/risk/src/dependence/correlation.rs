@@ -93,11 +93,12 @@ pub fn correlation_matrix(
 
 /// Centred and of length 1, so that the correlation of two is the sum of their products.
 pub(crate) fn standardise(index: usize, values: &[f64]) -> Result<Vec<f64>, RiskError> {
-    if sample::is_constant(values) {
-        return Err(RiskError::Constant { what: format!("series {index}"), undefined: "its correlation" });
-    }
     let mean = sample::mean(values);
     let length = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>().sqrt();
+    // The length is 0 also of values so small that their squares are.
+    if sample::is_constant(values) || length <= 0.0 {
+        return Err(RiskError::Constant { what: format!("series {index}"), undefined: "its correlation" });
+    }
     Ok(values.iter().map(|value| (value - mean) / length).collect())
 }
 

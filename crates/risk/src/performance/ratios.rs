@@ -57,7 +57,9 @@ pub fn performance(returns: &Returns) -> Performance {
     Performance {
         periods: values.len(),
         periods_per_year: returns.frequency().get(),
-        total_return: values.iter().fold(1.0, |wealth, value| wealth * (1.0 + value)) - 1.0,
+        // Beyond the largest number only with hundreds of absurd returns; it stays a number then.
+        total_return: values.iter().fold(1.0_f64, |wealth, value| (wealth * (1.0 + value)).min(f64::MAX))
+            - 1.0,
         cagr: figures.cagr,
         mean: sample::mean(values),
         volatility: figures.volatility,

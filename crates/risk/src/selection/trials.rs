@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::dependence::check_series;
+use crate::dependence::check_lengths;
 use crate::error::RiskError;
 use crate::number::{count, ratio};
 use crate::performance::{deflated_sharpe_ratio, expected_maximum_sharpe};
@@ -40,11 +40,11 @@ pub struct TrialSummary {
 /// Most work for one spectrum, in multiplications: some seconds.
 const MOST_WORK: usize = 20_000_000_000;
 
-/// Summarises the returns of at least 1 and at most 2,000 trials over the same periods, at least 20 of them.
+/// Summarises the returns of at least 1 and at most 20,000 trials over the same periods, at least 20 of them.
 ///
 /// Fails if no trial has returns that vary.
 pub fn summarise_trials(trials: &[Vec<f64>]) -> Result<TrialSummary, RiskError> {
-    let periods = check_series(trials, 1, 20)?;
+    let periods = check_lengths(trials, 1, 20)?;
     let varying: Vec<usize> =
         (0..trials.len()).filter(|&trial| !sample::is_constant(&trials[trial])).collect();
     let sharpes: Vec<f64> = varying

@@ -24,7 +24,8 @@ pub enum TailMethod {
     CornishFisher,
     /// The normal distribution about zero with exponentially weighted volatility. One period only.
     Ewma,
-    /// Returns in units of their volatility, applied to the volatility of now; over a horizon by simulation.
+    /// Returns in units of their volatility, applied to the volatility of now; over a horizon by simulation. Sound for some
+    /// weeks of days: exponential weighting knows no level that volatility returns to, so over hundreds of periods it runs away.
     FilteredHistorical,
     /// Simulated: the horizon is resampled in blocks and compounded.
     MonteCarlo,

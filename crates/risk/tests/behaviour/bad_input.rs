@@ -26,6 +26,8 @@ fn returns_and_equity() {
     says(of(vec![0.1]), "returns: has 1, needs at least 2");
     says(of(vec![0.1, f64::NAN]), "returns[1] is NaN: only finite numbers");
     says(of(vec![f64::INFINITY, 0.1]), "returns[0] is inf");
+    says(of(vec![0.1, 1e60]), "at most 1e50 in size");
+    says(of(vec![0.1, 2e6]), "above -1 and at most 1000000");
     says(of(vec![0.1, -1.0]), "returns[1] is -1: a return is a fraction above -1");
     for bad in [0.0, -365.0, f64::NAN, f64::INFINITY] {
         says(PeriodsPerYear::new(bad), "above 0 and at most");
