@@ -73,9 +73,7 @@ pub fn correlation_matrix(
         .into_par_iter()
         .flat_map_iter(|first| (first + 1..series.len()).map(move |second| (first, second)))
         .map(|(first, second)| {
-            let product: f64 =
-                standardised[first].iter().zip(&standardised[second]).map(|(a, b)| a * b).sum();
-            let value = product.clamp(-1.0, 1.0);
+            let value = sample::dot(&standardised[first], &standardised[second]).clamp(-1.0, 1.0);
             let interval = fisher_interval(value, observations, method, z, confidence);
             let t = value.abs() * (count(observations - 2) / (1.0 - value * value)).sqrt();
             let p_value =

@@ -69,7 +69,7 @@ pub fn superior_predictive_ability(
             });
             let mut largest = [f64::NEG_INFINITY; 3];
             for (trial, values) in excess.iter().enumerate() {
-                let mean = values.iter().zip(&*weights).map(|(a, b)| a * b).sum::<f64>() / count(periods);
+                let mean = sample::dot(values, weights) / count(periods);
                 for (largest, centre) in largest.iter_mut().zip(centres[trial]) {
                     *largest = largest.max((mean - centre) / scale(trial));
                 }

@@ -140,7 +140,7 @@ fn spectral(standardised: &[Vec<f64>], periods: usize) -> Result<f64, RiskError>
     let partial: Vec<f64> = (0..vectors.len())
         .into_par_iter()
         .map(|i| {
-            let dot = |j: usize| vectors[i].iter().zip(&vectors[j]).map(|(a, b)| a * b).sum::<f64>();
+            let dot = |j: usize| sample::dot(&vectors[i], &vectors[j]);
             let above: f64 = (i + 1..vectors.len()).map(|j| dot(j).powi(2)).sum();
             2.0 * above + dot(i).powi(2)
         })
