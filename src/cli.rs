@@ -36,7 +36,7 @@ pub enum Role {
     Candles(Box<CandlesCommand>),
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
-    Cache(CacheCommand),
+    Cache(Box<CacheCommand>),
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         return roles::candles::run(*command).await;
     }
     if let Role::Cache(command) = role {
-        return roles::cache::run(command).await;
+        return roles::cache::run(*command).await;
     }
     let stop = roles::on_signal().map_err(RoleError::Serve)?;
     match role {
@@ -48,7 +48,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => roles::worker::run(*settings, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
-        Role::Cache(command) => roles::cache::run(command).await,
+        Role::Cache(command) => roles::cache::run(*command).await,
     }
 }
 
