@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     roles::{
         cache::CacheCommand, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
-        worker::WorkerSettings,
+        webhooks::WebhooksCommand, worker::WorkerSettings,
     },
     settings::LogSettings,
 };
@@ -37,6 +37,9 @@ pub enum Role {
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(Box<CacheCommand>),
+    /// Receive webhooks, for development
+    #[command(subcommand)]
+    Webhooks(Box<WebhooksCommand>),
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jobs::{ErrorCode, JobError, QueueError};
+use jobs::{ErrorCode, JobError, QueueError, webhooks::WebhookError};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,6 +27,14 @@ pub enum Code {
     ResultNotReady,
     /// The result was removed to make room.
     ResultEvicted,
+    /// No such webhook, or not yours.
+    WebhookNotFound,
+    /// The tenant has as many webhooks as it may.
+    WebhooksFull,
+    /// The webhook is disabled.
+    WebhookDisabled,
+    /// Nothing is sent to such an address.
+    UrlNotAllowed,
     /// The strategy's name is taken, or it is not one that clients can change.
     StrategyExists,
     /// Strategies cannot be written here.
@@ -64,6 +72,10 @@ impl Code {
             Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
+            Self::WebhookNotFound,
+            Self::WebhooksFull,
+            Self::WebhookDisabled,
+            Self::UrlNotAllowed,
             Self::StrategyExists,
             Self::WritingNotAllowed,
             Self::NotFound,
@@ -92,6 +104,12 @@ impl Code {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
             }
             Self::ResultEvicted => "Submit the same backtest again.",
+            Self::WebhookNotFound => "Take an id from `/v1/webhooks`; what single jobs name is under `jobs`.",
+            Self::WebhooksFull => "Delete one that is not used, or widen the events of another.",
+            Self::WebhookDisabled => "Enable it first: `PATCH /v1/webhooks/{id}` with `enabled: true`.",
+            Self::UrlNotAllowed => {
+                "Name a public address; whoever runs the server can allow others with --webhook-allow."
+            }
             Self::StrategyExists => "Choose another name, or say `replace` if that is what you want.",
             Self::WritingNotAllowed => {
                 "Ask whoever runs the server; it can be allowed with --allow-strategy-write."
@@ -132,15 +150,19 @@ impl Code {
         match self {
             Self::InvalidRequest => 400,
             Self::HostNotAllowed | Self::WritingNotAllowed => 403,
-            Self::JobNotFound | Self::NotFound => 404,
+            Self::JobNotFound | Self::WebhookNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ResultNotReady | Self::NotRequeueable | Self::StrategyExists => 409,
+            Self::ResultNotReady
+            | Self::NotRequeueable
+            | Self::StrategyExists
+            | Self::WebhooksFull
+            | Self::WebhookDisabled => 409,
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::QueueFull | Self::CacheBusy => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
-            Self::IdempotencyConflict | Self::Job(_) => 422,
+            Self::IdempotencyConflict | Self::UrlNotAllowed | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
         }
     }
@@ -176,6 +198,10 @@ impl Code {
             Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",
+            Self::WebhookNotFound => "No such webhook",
+            Self::WebhooksFull => "Too many webhooks",
+            Self::WebhookDisabled => "The webhook is disabled",
+            Self::UrlNotAllowed => "Webhooks may not be sent there",
             Self::StrategyExists => "The strategy cannot be changed like this",
             Self::WritingNotAllowed => "Strategies cannot be written here",
             Self::NotFound => "Nothing is there",
@@ -249,6 +275,19 @@ impl From<QueueError> for ServiceError {
                 Self::new(Code::Unavailable, error.to_string())
             }
             QueueError::Corrupt(_) | QueueError::Blobs(_) => Self::internal("a call failed", &error),
+        }
+    }
+}
+
+impl From<WebhookError> for ServiceError {
+    fn from(error: WebhookError) -> Self {
+        match error {
+            WebhookError::NotFound | WebhookError::NoDelivery => {
+                Self::new(Code::WebhookNotFound, error.to_string())
+            }
+            WebhookError::Full => Self::new(Code::WebhooksFull, error.to_string()),
+            WebhookError::Randomness(_) => Self::internal("no secret can be made", &error),
+            WebhookError::Queue(error) => error.into(),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use jobs::{CacheStats, Queue};
+use jobs::{
+    CacheStats, Queue,
+    webhooks::{WebhookBacklog, Webhooks},
+};
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 const BUCKETS: [f64; 14] =
@@ -23,6 +26,7 @@ pub struct Metrics {
     counters: IntCounterVec,
     cache: IntGaugeVec,
     cache_lookups: IntCounterVec,
+    webhooks: GaugeVec,
 }
 
 impl Metrics {
@@ -77,8 +81,15 @@ impl Metrics {
                 ),
                 &["outcome"],
             )?,
+            webhooks: GaugeVec::new(
+                Opts::new(
+                    "jesse_jobs_webhook_backlog",
+                    "Events nobody has taken up, receivers for which something waits, and seconds that the most overdue one has waited",
+                ),
+                &["figure"],
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+        let all: [Box<dyn prometheus::core::Collector>; 10] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.http_duration.clone()),
             Box::new(metrics.tool_calls.clone()),
@@ -88,6 +99,7 @@ impl Metrics {
             Box::new(metrics.counters.clone()),
             Box::new(metrics.cache.clone()),
             Box::new(metrics.cache_lookups.clone()),
+            Box::new(metrics.webhooks.clone()),
         ];
         for collector in all {
             metrics.registry.register(collector)?;
@@ -131,6 +143,17 @@ impl Metrics {
         }
     }
 
+    fn show_webhooks(&self, backlog: &WebhookBacklog) {
+        let WebhookBacklog { outbox, receivers, overdue } = *backlog;
+        let set = |figure: &str, value: f64| self.webhooks.with_label_values(&[figure]).set(value);
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        {
+            set("outbox", outbox as f64);
+            set("receivers", receivers as f64);
+        }
+        set("overdue_seconds", overdue.as_secs_f64());
+    }
+
     /// All of them as text, with the content type of the format. Without Redis the process's own are still worth having.
     pub(crate) async fn render(&self, queue: &Queue) -> Result<(String, Vec<u8>), prometheus::Error> {
         if let Ok(depth) = queue.depth().await {
@@ -149,6 +172,9 @@ impl Metrics {
         }
         if let Ok(stats) = queue.cache_stats().await {
             self.show_cache(&stats);
+        }
+        if let Ok(backlog) = Webhooks::new(queue.clone()).backlog().await {
+            self.show_webhooks(&backlog);
         }
         let (encoder, mut text) = (TextEncoder::new(), Vec::new());
         encoder.encode(&self.registry.gather(), &mut text)?;

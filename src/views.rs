@@ -102,6 +102,9 @@ pub(crate) struct Treated {
     run_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<String>,
+    /// Where its end is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<String>,
     /// Failures of its own so far.
     attempts: u32,
     /// Workers lost that ran it.
@@ -139,6 +142,7 @@ impl JobAnswer {
                 max_attempts: view.details.max_attempts,
                 run_at: view.details.start_at_ms.map(time),
                 deadline: view.details.deadline_ms.map(time),
+                webhook: view.webhook,
                 attempts: view.troubles.attempts,
                 stalls: view.troubles.stalls,
                 interruptions: view.troubles.interruptions,
@@ -172,7 +176,8 @@ impl JobAnswer {
     }
 }
 
-fn time(milliseconds: i64) -> String {
+/// A time as clients see it (UTC).
+pub(crate) fn time(milliseconds: i64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
 }

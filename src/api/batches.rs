@@ -38,6 +38,7 @@ pub(super) struct NewBatch {
     campaign: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    webhook: Option<String>,
 }
 
 pub(super) async fn submit(
@@ -46,10 +47,10 @@ pub(super) async fn submit(
     Body(new): Body<NewBatch>,
 ) -> Result<Response, Problem> {
     let idempotency = idempotency(&headers, &new)?;
-    let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, campaign, labels } =
-        new;
+    let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, .. } = new;
+    let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
     let request = BatchRequest { jobs, grid, base, on_failure };
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
+    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let tenant = TenantId::default_tenant();
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
     let answer = JobAnswer::new(api.service.batch(&tenant, batch).await?);

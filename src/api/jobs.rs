@@ -37,6 +37,7 @@ pub(super) struct NewJob {
     campaign: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    webhook: Option<String>,
     run_at: Option<Timestamp>,
     deadline: Option<Timestamp>,
 }
@@ -113,13 +114,13 @@ pub(super) async fn submit(
     let limit = wait.limit(&api)?;
     let idempotency = idempotency(&headers, &new)?;
     let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
-    let (campaign, labels) = (new.campaign, new.labels);
+    let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
     let window = Window { run_at: new.run_at, deadline: new.deadline };
     let wanted = Wanted::parse(kind.kind(), spec).map_err(|mut error| {
         error.message.insert_str(0, "spec: ");
         error
     })?;
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels };
+    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let tenant = TenantId::default_tenant();
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };

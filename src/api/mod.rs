@@ -13,6 +13,7 @@ mod lists;
 mod problem;
 mod queue;
 mod strategies;
+mod webhooks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -94,6 +95,17 @@ impl Api {
             .route("/v1/strategies", get(strategies::list).post(strategies::write))
             .route("/v1/strategies/validate", post(strategies::validate))
             .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
+            .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
+            .route(
+                "/v1/webhooks/{id}",
+                get(webhooks::get).patch(webhooks::change).delete(webhooks::delete),
+            )
+            .route("/v1/webhooks/{id}/secret", get(webhooks::secret))
+            .route("/v1/webhooks/{id}/rotate", post(webhooks::rotate))
+            .route("/v1/webhooks/{id}/test", post(webhooks::test))
+            .route("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries))
+            .route("/v1/webhooks/{id}/deliveries/{delivery}", get(webhooks::delivery))
+            .route("/v1/webhooks/{id}/resend", post(webhooks::resend))
             .route("/v1/candles", get(lists::candles))
             .route("/health", get(health::health))
             .route("/health/live", get(health::live))

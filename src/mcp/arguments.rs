@@ -100,7 +100,8 @@ pub(super) struct Submitting {
 }
 
 impl Submitting {
-    const OPTIONS: [&str; 6] = ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels"];
+    const OPTIONS: [&str; 7] =
+        ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels", "webhook"];
 
     pub(super) fn parse(kind: Kind, arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {

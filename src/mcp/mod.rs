@@ -5,6 +5,7 @@
 
 mod arguments;
 mod tools;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -169,6 +170,9 @@ impl Handler {
                 let Written { draft, replace, wait } = Written::parse(arguments, true)?;
                 let writing = self.service.write(&tenant, draft, replace, wait);
                 structured(&self.until_gone(context, writing).await?)
+            }
+            webhooks::NAME => {
+                self.until_gone(context, webhooks::call(&self.service, &tenant, arguments)).await
             }
             tools::CANDLES_LIST => {
                 let arguments::Nothing {} = arguments::parse(arguments)?;

@@ -17,10 +17,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::arguments::{Job, Nothing, Read, Replace, Wait, Waiting};
+use super::{
+    arguments::{Job, Nothing, Read, Replace, Wait, Waiting},
+    webhooks,
+};
 use crate::service::{Invalidate, Invalidated};
 use crate::{
-    service::{StrategySource, StrategyView, SubmitOptions, Validation},
+    service::{ResendRequest, StrategySource, StrategyView, SubmitOptions, Validation, WebhookFields},
     views::JobAnswer,
 };
 
@@ -169,6 +172,18 @@ fn always() -> Vec<Tool> {
             "Remove stored results that have all that is named. Seldom needed: edits, new candles and upgrades miss by \
              themselves, and cache \"refresh\" recomputes one.",
             &schema_for_type::<Invalidate>(),
+            Effect::Cancels,
+        ),
+        tool::<webhooks::Answer>(
+            webhooks::NAME,
+            "Manage webhooks",
+            webhooks::DESCRIPTION,
+            &merged(&[
+                schema_for_type::<webhooks::Which>(),
+                schema_for_type::<WebhookFields>(),
+                schema_for_type::<webhooks::Page>(),
+                schema_for_type::<ResendRequest>(),
+            ]),
             Effect::Cancels,
         ),
     ]

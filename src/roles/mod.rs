@@ -7,6 +7,7 @@ mod open;
 pub mod serve;
 mod shutdown;
 pub mod up;
+pub mod webhooks;
 pub mod worker;
 
 use std::{
@@ -70,6 +71,9 @@ pub enum RoleError {
     /// The cache.
     #[error(transparent)]
     Cache(#[from] cache::CacheError),
+    /// Standard output.
+    #[error("a delivery cannot be printed")]
+    Print(#[source] io::Error),
     /// A folder.
     #[error("{0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),

@@ -13,7 +13,7 @@ use crate::{
     api::{self, Api, check_address},
     metrics::Metrics,
     service::{PlannedEngines, Service},
-    settings::{ApiSettings, EngineSettings, LimitSettings, StorageSettings},
+    settings::{ApiSettings, EngineSettings, LimitSettings, ReceiverSettings, StorageSettings},
 };
 
 /// The settings of `serve`.
@@ -31,6 +31,9 @@ pub struct ServeSettings {
     /// See the struct.
     #[command(flatten)]
     pub engine: EngineSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub receivers: ReceiverSettings,
 }
 
 /// Listens where the settings say.
@@ -49,7 +52,7 @@ pub(super) fn api(
     queue: Queue,
     blobs: Blobs,
     engines: PlannedEngines,
-    (api, limits): (&ApiSettings, &LimitSettings),
+    (api, limits, receivers): (&ApiSettings, &LimitSettings, &ReceiverSettings),
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Api {
@@ -59,7 +62,8 @@ pub(super) fn api(
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
     let service = Service::new(queue, events, blobs, engines, limits, scope)
-        .with_strategy_writing(api.allow_strategy_write);
+        .with_strategy_writing(api.allow_strategy_write)
+        .with_receivers(receivers.filter());
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }
@@ -73,6 +77,7 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
-    let api = api(queue, blobs, engines, (&settings.api, &settings.limits), Metrics::new()?, stop);
+    let parts = (&settings.api, &settings.limits, &settings.receivers);
+    let api = api(queue, blobs, engines, parts, Metrics::new()?, stop);
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

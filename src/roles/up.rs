@@ -10,13 +10,15 @@ use workers::{RunMetrics, Worker};
 use super::{
     DataFolder, RoleError, data, open_blobs, open_queue,
     serve::{self, listen},
-    warn_of_dangers,
+    warn_of_dangers, webhooks,
 };
 use crate::{
     api,
     metrics::Metrics,
     service::PlannedEngines,
-    settings::{ApiSettings, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WorkerArgs},
+    settings::{
+        ApiSettings, Delivers, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WebhookArgs, WorkerArgs,
+    },
 };
 
 /// The settings of `up`.
@@ -30,6 +32,9 @@ pub struct UpSettings {
     pub worker: WorkerArgs,
     /// See the struct.
     #[command(flatten)]
+    pub webhooks: WebhookArgs,
+    /// See the struct.
+    #[command(flatten)]
     pub engine: EngineSettings,
     /// See the struct.
     #[command(flatten)]
@@ -41,6 +46,10 @@ pub struct UpSettings {
 
 /// Runs until `stop`; then stops the API, drains the worker, and stops the private Redis last.
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
+    if settings.webhooks.webhooks == Delivers::Only {
+        let message = "--webhooks only is for `worker`; `up` delivers webhooks beside everything else, or not at all";
+        return Err(RoleError::Setting(message.into()));
+    }
     let listener = listen(&settings.api).await?;
     let data = DataFolder::lock(&settings.storage.data.data)?;
     if let Some(url) = settings.storage.redis.url() {
@@ -85,9 +94,10 @@ async fn run_on(
     let worker_settings = worker_settings.map_err(RoleError::Setting)?;
     let metrics = Metrics::new()?;
     let runs = RunMetrics::new(metrics.registry())?;
+    let deliveries = webhooks::delivery_worker(&queue, &settings.webhooks, &metrics)?;
     let worker = Worker::start(worker_settings, queue.clone(), blobs.clone(), runs)?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
-    let limits = (&settings.api, &settings.limits);
+    let limits = (&settings.api, &settings.limits, &settings.webhooks.receivers);
     let engines = PlannedEngines { choice: engine, publisher: worker.publisher(), offers: worker.offers() };
     let api = serve::api(queue, blobs, engines, limits, metrics, stop.clone());
 
@@ -130,7 +140,8 @@ async fn run_on(
         stop.cancel();
         outcome
     };
-    let (started, served, worker_outcome) = tokio::join!(starting, serving, working);
+    let delivering = webhooks::deliver(deliveries, &stop);
+    let (started, served, worker_outcome, ()) = tokio::join!(starting, serving, working, delivering);
     started.and(served).and(worker_outcome)
 }
 

@@ -1,16 +1,18 @@
-//! `worker`: computes jobs. Any number of them stand side by side.
+//! `worker`: computes jobs and delivers webhooks. Any number of them stand side by side.
 
 use std::net::SocketAddr;
 
 use clap::Args;
+use jobs::Queue;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use workers::{RunMetrics, Worker};
 
-use super::{RoleError, data, open_blobs, open_shared_queue, serve::listen_on};
+use super::{RoleError, data, open_blobs, open_shared_queue, serve::listen_on, webhooks};
 use crate::{
     api,
     metrics::Metrics,
-    settings::{EngineSettings, StorageSettings, WorkerArgs},
+    settings::{Delivers, EngineSettings, StorageSettings, WebhookArgs, WorkerArgs},
 };
 
 /// The settings of `worker`.
@@ -19,6 +21,9 @@ pub struct WorkerSettings {
     /// See the struct.
     #[command(flatten)]
     pub worker: WorkerArgs,
+    /// See the struct.
+    #[command(flatten)]
+    pub webhooks: WebhookArgs,
     /// See the struct.
     #[command(flatten)]
     pub engine: EngineSettings,
@@ -33,8 +38,59 @@ pub struct WorkerSettings {
 /// Works until `stop`, then drains.
 pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let queue = open_shared_queue(&settings.storage).await?;
+    let metrics = Metrics::new()?;
+    let deliveries = webhooks::delivery_worker(&queue, &settings.webhooks, &metrics)?;
+    let computing = match settings.webhooks.webhooks {
+        Delivers::Only => None,
+        Delivers::On | Delivers::Off => Some(computing(&settings, &queue, &metrics).await?),
+    };
+    let listener = match settings.metrics_listen {
+        Some(address) => Some(listen_on(address).await?),
+        None => None,
+    };
+    let done = CancellationToken::new();
+    let working = async {
+        let outcome = match &computing {
+            Some(worker) => worker.run(stop.clone()).await,
+            None => {
+                stop.cancelled().await;
+                Ok(())
+            }
+        };
+        // One part without the other is of no use.
+        stop.cancel();
+        outcome
+    };
+    let busy = async {
+        let (outcome, ()) = tokio::join!(working, webhooks::deliver(deliveries, &stop));
+        // A worker that drains still tells how it goes.
+        done.cancel();
+        outcome
+    };
+    let (outcome, served) = tokio::join!(busy, serve(listener, metrics, queue.clone(), done.clone()));
+    outcome?;
+    served.map_err(RoleError::Serve)
+}
+
+async fn serve(
+    listener: Option<TcpListener>,
+    metrics: Metrics,
+    queue: Queue,
+    done: CancellationToken,
+) -> std::io::Result<()> {
+    match listener {
+        Some(listener) => api::serve_metrics(listener, metrics, queue, done).await,
+        None => Ok(()),
+    }
+}
+
+async fn computing(
+    settings: &WorkerSettings,
+    queue: &Queue,
+    metrics: &Metrics,
+) -> Result<Worker, RoleError> {
     let data = &settings.storage.data.data;
-    let blobs = open_blobs(&settings.storage.data, data, &queue).await?;
+    let blobs = open_blobs(&settings.storage.data, data, queue).await?;
     let here = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir());
     let project = settings.worker.project.clone().or(here);
     if project.is_none() {
@@ -44,29 +100,8 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
     }
     let folder =
         std::path::absolute(data::worker(data)).map_err(|error| RoleError::Folder(data.clone(), error))?;
-    let metrics = Metrics::new()?;
     let runs = RunMetrics::new(metrics.registry())?;
-    let listener = match settings.metrics_listen {
-        Some(address) => Some(listen_on(address).await?),
-        None => None,
-    };
     let worker_settings = settings.worker.worker_settings(folder, project, settings.engine.engine);
     let worker_settings = worker_settings.map_err(RoleError::Setting)?;
-    let worker = Worker::start(worker_settings, queue.clone(), blobs, runs)?;
-    let done = CancellationToken::new();
-    let serving = async {
-        match listener {
-            Some(listener) => api::serve_metrics(listener, metrics, queue, done.clone()).await,
-            None => Ok(()),
-        }
-    };
-    let working = async {
-        let outcome = worker.run(stop).await;
-        // A worker that drains still tells how it goes.
-        done.cancel();
-        outcome
-    };
-    let (outcome, served) = tokio::join!(working, serving);
-    outcome?;
-    served.map_err(RoleError::Serve)
+    Ok(Worker::start(worker_settings, queue.clone(), blobs, runs)?)
 }

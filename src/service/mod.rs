@@ -5,6 +5,7 @@ mod engines;
 mod strategies;
 mod submit;
 mod wanted;
+mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,8 +19,10 @@ use jobs::{
     Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId,
     blobs::{BlobId, BlobStore, Blobs},
     documents::Documents,
+    webhooks::Webhooks,
 };
 use serde_json::value::RawValue;
+use workers::webhooks::AddressFilter;
 
 use crate::{
     errors::{Code, ServiceError},
@@ -31,6 +34,9 @@ pub use engines::PlannedEngines;
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
+pub use webhooks::{
+    DeliveriesView, DeliveryView, ResendRequest, SecretView, WebhookFields, WebhookView,
+};
 
 /// The most jobs on one page of a listing.
 pub(crate) const LONGEST_PAGE: usize = 100;
@@ -50,6 +56,8 @@ pub struct Service {
     inner: Arc<Inner>,
     /// Whether clients may write strategies.
     writable: bool,
+    /// Where webhooks may go, as far as a URL tells.
+    receivers: Arc<AddressFilter>,
 }
 
 #[derive(Debug)]
@@ -65,6 +73,7 @@ struct Inner {
     engines: PlannedEngines,
     limits: Limits,
     scope: CacheScope,
+    webhooks: Webhooks,
 }
 
 impl Service {
@@ -84,6 +93,7 @@ impl Service {
             published: Published::new(redis.clone()),
             offers: Documents::new(redis.clone(), jesse::rest::COLLECTION),
             inputs: blobs.inputs,
+            webhooks: Webhooks::new(queue.clone()),
             events,
             results: blobs.results,
             queue,
@@ -91,7 +101,7 @@ impl Service {
             limits,
             scope,
         };
-        Self { inner: Arc::new(inner), writable: false }
+        Self { inner: Arc::new(inner), writable: false, receivers: Arc::default() }
     }
 
     /// The same where clients may, or may not, write strategies. That is running code: off unless whoever runs the server
@@ -99,6 +109,12 @@ impl Service {
     #[must_use]
     pub fn with_strategy_writing(self, writable: bool) -> Self {
         Self { writable, ..self }
+    }
+
+    /// The same where webhooks may go to these addresses. The workers have the last word, when they connect.
+    #[must_use]
+    pub fn with_receivers(self, receivers: AddressFilter) -> Self {
+        Self { receivers: Arc::new(receivers), ..self }
     }
 
     /// Whether clients may write strategies.

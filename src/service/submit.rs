@@ -60,6 +60,10 @@ pub struct SubmitOptions {
     /// Name to value; jobs can be listed by them
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// URL that is told of the end, signed (see webhooks, id jobs)
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub webhook: Option<String>,
 }
 
 /// The jobs of a batch, one by one, or as a grid.
@@ -123,6 +127,7 @@ impl Service {
         instead_of: Option<JobId>,
     ) -> Result<(JobId, Accepted), ServiceError> {
         let Window { run_at, deadline } = window.check()?;
+        self.check_webhook(options)?;
         let limits = self.limits(options)?;
         let mut treatment = treatment(options, Priority::Normal, limits)?;
         let Prepared { kind, request, plan, cache_key, memory_mb } =
@@ -152,6 +157,7 @@ impl Service {
         idempotency: Option<Idempotency>,
     ) -> Result<(JobId, Accepted), ServiceError> {
         let limits = self.limits(options)?;
+        self.check_webhook(options)?;
         let treatment = treatment(options, Priority::Batch, limits)?;
         let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
@@ -231,6 +237,7 @@ impl Service {
             max_attempts: Some(details.max_attempts),
             campaign: view.tags.campaign().map(str::to_owned),
             labels: view.tags.labels().clone(),
+            webhook: view.webhook,
         };
         // No client can choose such a key.
         let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
@@ -277,7 +284,7 @@ fn treatment(options: &SubmitOptions, priority: Priority, limits: Limits) -> Res
         slots: 1,
         memory_mb: limits.memory_mb,
         tags,
-        webhook: None,
+        webhook: options.webhook.clone(),
     })
 }
 

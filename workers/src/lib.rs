@@ -9,6 +9,7 @@ mod parents;
 mod run_folder;
 mod runner_files;
 mod validate;
+pub mod webhooks;
 
 use std::{
     path::PathBuf,
@@ -121,6 +122,9 @@ pub enum WorkerError {
     /// The REST engine cannot be set up.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// The HTTP client for webhooks cannot be set up.
+    #[error("the HTTP client for webhooks cannot be set up")]
+    Webhooks(#[source] reqwest::Error),
     /// The apalis worker ended.
     #[error("the worker ended")]
     Worker(#[source] BoxDynError),

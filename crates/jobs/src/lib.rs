@@ -19,6 +19,7 @@ mod state;
 mod tags;
 mod tls;
 mod together;
+pub mod webhooks;
 mod work;
 
 pub use batch::{BatchSubmission, Child, OnFailure};

@@ -383,6 +383,8 @@ pub struct JobView {
     pub details: Details,
     /// What it is listed under.
     pub tags: Tags,
+    /// Where its end is told.
+    pub webhook: Option<String>,
     /// The batch that it belongs to.
     pub batch: Option<JobId>,
     /// The batch that its run waits for, or waited for last.
@@ -520,6 +522,7 @@ impl JobView {
             run: run_id,
             details: json(details, "details")?,
             tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
+            webhook: job.remove("hook"),
             awaits: run.remove("awaits").map(|text| parsed(&text, "awaits")).transpose()?,
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,
             counts: batch.contains_key("total").then(|| Counts::from_fields(&mut batch)).transpose()?,

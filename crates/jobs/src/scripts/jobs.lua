@@ -52,6 +52,13 @@ local function request_of(data) return string.match(data, '^[^\n]*\n(.*)$') end
 
 local child_ended -- (batch, state, ended), in the part on batches
 
+-- Whether a tenant has endpoints that are told of the ends of its jobs.
+local listening = {}
+local function is_listening(tenant)
+  if listening[tenant] == nil then listening[tenant] = call('SISMEMBER', P .. ':listeners', tenant) == 1 end
+  return listening[tenant]
+end
+
 -- The only place where the stored state of a job changes. `ended` is '<started or -> <finished> <result or ->';
 -- `what` and `value` are a further field; `seq` and `tail` are those of a job that is known to be queued. Appends one event,
 -- and the entry for webhooks. Returns whether it may be.
@@ -75,12 +82,15 @@ local function transition(id, to, ended, what, value, seq, tail)
   add(key('tenant', tenant), 'open', -1)
   emit('job', id, to)
   count('jobs_' .. to)
-  if string.sub(tail, 1, 1) == '-' then return true end
+  -- A validation is part of a call that is answered; nobody else asked for it.
+  local told = kind ~= 'strategy_validate' and is_listening(tenant)
+  if not told and string.sub(tail, 1, 1) == '-' then return true end
   local more = call('HMGET', record, 'batch', 'hook', 'due')
   if more[3] then call('ZREM', P .. ':deadlines', id) end
-  if more[2] then
+  if told or more[2] then
     local event = kind == 'batch' and 'batch.completed' or 'job.' .. to
-    call('XADD', P .. ':outbox', '*', 'job', id, 'event', event, 'hook', more[2], 'at', now_text)
+    call('XADD', P .. ':outbox', 'MAXLEN', '~', OUTBOX_KEPT, '*', 'job', id, 'event', event, 'hook', more[2] or '',
+      'at', now_text, 'tenant', tenant, 'batch', more[1] or '')
   end
   if more[1] then child_ended(more[1], to, ended) end
   return true

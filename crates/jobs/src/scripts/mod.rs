@@ -34,7 +34,15 @@
 //! | `:paused` | string | there while nothing may be claimed |
 //! | `:beat`, `:calm` | string | when a reconciler last ran; there while leases are left alone after a gap |
 //! | `:events` | stream | what happened, about the last 10,000 entries of one or more jobs or runs each |
-//! | `:outbox` | stream | ends of jobs that have a webhook |
+//! | `:outbox` | stream | ends of jobs that somebody is to be told of, until [`crate::webhooks`] has made deliveries of them; at most about 500,000 |
+//! | `:listeners` | set | tenants that have an endpoint which is told of their jobs |
+//! | `:hooks:<tenant>` | set | ids of a tenant's endpoints |
+//! | `:hook:<endpoint>` | hash | an endpoint: tenant, URL, events, secrets, whether it is enabled; `jobs/<tenant>` stands for the URLs that single jobs name |
+//! | `:delivery:<id>` | hash | one event for one receiver: where it stands, and its last attempts; expires |
+//! | `:log:<endpoint>`, `:undelivered:<endpoint>` | sorted set | its deliveries by their time; those that were given up |
+//! | `:due:<lane>`, `:flying:<lane>` | sorted set | deliveries to one receiver by when they are due; those being attempted, by the end of their lease |
+//! | `:lane:<lane>` | hash | how a receiver is doing: failures in a row, since when, until when it wants to be left alone |
+//! | `:lanes` | sorted set | receivers by when something is to be done for them |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
@@ -103,6 +111,41 @@ impl Keys {
         format!("{}:events", self.prefix)
     }
 
+    pub(crate) fn outbox(&self) -> String {
+        format!("{}:outbox", self.prefix)
+    }
+
+    /// The ids of a tenant's endpoints.
+    pub(crate) fn hooks(&self, tenant: &str) -> String {
+        format!("{}:hooks:{tenant}", self.prefix)
+    }
+
+    pub(crate) fn hook(&self, endpoint: &str) -> String {
+        format!("{}:hook:{endpoint}", self.prefix)
+    }
+
+    pub(crate) fn delivery(&self, id: &str) -> String {
+        format!("{}:delivery:{id}", self.prefix)
+    }
+
+    /// An endpoint's deliveries by their time; `undelivered` has those that were given up.
+    pub(crate) fn log(&self, endpoint: &str, undelivered: bool) -> String {
+        format!("{}:{}:{endpoint}", self.prefix, if undelivered { "undelivered" } else { "log" })
+    }
+
+    pub(crate) fn lane(&self, lane: &str) -> String {
+        format!("{}:lane:{lane}", self.prefix)
+    }
+
+    /// The deliveries of a receiver that wait; `flying` has those being attempted.
+    pub(crate) fn due(&self, lane: &str, flying: bool) -> String {
+        format!("{}:{}:{lane}", self.prefix, if flying { "flying" } else { "due" })
+    }
+
+    pub(crate) fn lanes(&self) -> String {
+        format!("{}:lanes", self.prefix)
+    }
+
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
     }
@@ -160,6 +203,10 @@ impl Keys {
 /// state, which is up to a hundred.
 const EVENTS_KEPT: u32 = 10_000;
 
+/// About how many ends of jobs wait for somebody to make deliveries of them. Workers do within a second; only where none
+/// does for long are the oldest lost.
+const OUTBOX_KEPT: u32 = 500_000;
+
 /// What the scripts share with this code, as Lua.
 fn constants(version: u32) -> String {
     let numbers = [
@@ -184,7 +231,7 @@ fn constants(version: u32) -> String {
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
     let allowed = crate::state::transitions_as_text();
     format!(
-        "local ALLOWED, EVENTS_KEPT = '{allowed}', '{EVENTS_KEPT}'\nlocal {} = {}",
+        "local ALLOWED, EVENTS_KEPT, OUTBOX_KEPT = '{allowed}', '{EVENTS_KEPT}', '{OUTBOX_KEPT}'\nlocal {} = {}",
         names.join(", "),
         values.join(", ")
     )
@@ -216,6 +263,11 @@ fn load(version: u32, uses: &[&str], seldom: &[&str], body: &str) -> Script {
         names => format!("local function joining()\n{}\nreturn join\nend\n", parts(names)),
     };
     Script::new(&[constants(version).as_str(), &parts(uses), &seldom, body].join("\n"))
+}
+
+/// A script whose own text lies elsewhere in the crate, with the shared parts that it uses in front.
+pub(crate) fn assemble(version: u32, uses: &[&str], own: &[&str]) -> Script {
+    load(version, uses, &[], &own.join("\n"))
 }
 
 macro_rules! scripts {

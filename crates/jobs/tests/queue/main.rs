@@ -13,3 +13,4 @@ mod s3_server;
 mod server;
 mod support;
 mod upgrades;
+mod webhooks;
