@@ -96,10 +96,7 @@ impl Api {
             .route("/v1/strategies/validate", post(strategies::validate))
             .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
             .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
-            .route(
-                "/v1/webhooks/{id}",
-                get(webhooks::get).patch(webhooks::change).delete(webhooks::delete),
-            )
+            .route("/v1/webhooks/{id}", get(webhooks::get).patch(webhooks::change).delete(webhooks::delete))
             .route("/v1/webhooks/{id}/secret", get(webhooks::secret))
             .route("/v1/webhooks/{id}/rotate", post(webhooks::rotate))
             .route("/v1/webhooks/{id}/test", post(webhooks::test))

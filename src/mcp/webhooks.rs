@@ -77,12 +77,12 @@ pub(super) async fn call(
     let Value::Object(mut given) = arguments else {
         return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
     };
-    let head: Map<_, _> =
-        ["action", "id"].into_iter().filter_map(|name| given.remove_entry(name)).collect();
+    let head: Map<_, _> = ["action", "id"].into_iter().filter_map(|name| given.remove_entry(name)).collect();
     let Which { action, id } = arguments::parse(head.into())?;
     let given = Value::Object(given);
     let id = || {
-        let missing = || ServiceError::new(Code::InvalidRequest, "id: say which webhook; list tells their ids");
+        let missing =
+            || ServiceError::new(Code::InvalidRequest, "id: say which webhook; list tells their ids");
         id.as_deref().ok_or_else(missing)
     };
     match action {

@@ -17,7 +17,8 @@ use crate::{
     metrics::Metrics,
     service::PlannedEngines,
     settings::{
-        ApiSettings, Delivers, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WebhookArgs, WorkerArgs,
+        ApiSettings, Delivers, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WebhookArgs,
+        WorkerArgs,
     },
 };
 
@@ -47,7 +48,8 @@ pub struct UpSettings {
 /// Runs until `stop`; then stops the API, drains the worker, and stops the private Redis last.
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
     if settings.webhooks.webhooks == Delivers::Only {
-        let message = "--webhooks only is for `worker`; `up` delivers webhooks beside everything else, or not at all";
+        let message =
+            "--webhooks only is for `worker`; `up` delivers webhooks beside everything else, or not at all";
         return Err(RoleError::Setting(message.into()));
     }
     let listener = listen(&settings.api).await?;

@@ -148,7 +148,8 @@ struct Received<'a> {
 
 async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let problem = if receiver.secrets.is_empty() { None } else { Some(verify(&receiver.secrets, header, &body)) };
+    let problem =
+        if receiver.secrets.is_empty() { None } else { Some(verify(&receiver.secrets, header, &body)) };
     let line = Received {
         webhook_id: header("webhook-id"),
         verified: problem.map(|problem| problem.is_none()),

@@ -84,11 +84,7 @@ async fn serve(
     }
 }
 
-async fn computing(
-    settings: &WorkerSettings,
-    queue: &Queue,
-    metrics: &Metrics,
-) -> Result<Worker, RoleError> {
+async fn computing(settings: &WorkerSettings, queue: &Queue, metrics: &Metrics) -> Result<Worker, RoleError> {
     let data = &settings.storage.data.data;
     let blobs = open_blobs(&settings.storage.data, data, queue).await?;
     let here = std::env::current_dir().ok().filter(|here| here.join("strategies").is_dir());

@@ -34,9 +34,7 @@ pub use engines::PlannedEngines;
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
-pub use webhooks::{
-    DeliveriesView, DeliveryView, ResendRequest, SecretView, WebhookFields, WebhookView,
-};
+pub use webhooks::{DeliveriesView, DeliveryView, ResendRequest, SecretView, WebhookFields, WebhookView};
 
 /// The most jobs on one page of a listing.
 pub(crate) const LONGEST_PAGE: usize = 100;

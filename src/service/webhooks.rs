@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use jobs::{
     TenantId,
     webhooks::{
-        Attempt, Delivery, DeliveryId, DeliveryState, Endpoint, EndpointChange, EndpointId, EventType, NewEndpoint,
-        Resend, check_url,
+        Attempt, Delivery, DeliveryId, DeliveryState, Endpoint, EndpointChange, EndpointId, EventType,
+        NewEndpoint, Resend, check_url,
     },
 };
 use schemars::JsonSchema;
@@ -186,8 +186,18 @@ pub struct ResendRequest {
 
 impl From<Endpoint> for WebhookView {
     fn from(endpoint: Endpoint) -> Self {
-        let Endpoint { id, url, events, batch_jobs, description, enabled, disabled_why, disabled_ms, created_ms, health } =
-            endpoint;
+        let Endpoint {
+            id,
+            url,
+            events,
+            batch_jobs,
+            description,
+            enabled,
+            disabled_why,
+            disabled_ms,
+            created_ms,
+            health,
+        } = endpoint;
         Self {
             id: id.to_string(),
             url,
@@ -209,7 +219,8 @@ impl From<Endpoint> for WebhookView {
 
 impl From<Delivery> for DeliveryView {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { id, event, message, url, state, at_ms, ended_ms, due_ms, attempts, endpoint: _ } = delivery;
+        let Delivery { id, event, message, url, state, at_ms, ended_ms, due_ms, attempts, endpoint: _ } =
+            delivery;
         let attempt = |attempt: Attempt| AttemptView {
             at: time(attempt.at_ms),
             took_ms: attempt.took_ms,
@@ -242,14 +253,17 @@ fn endpoint_id(tenant: &TenantId, text: &str) -> Result<EndpointId, ServiceError
 }
 
 fn delivery_id(text: &str) -> Result<DeliveryId, ServiceError> {
-    DeliveryId::parse(text).ok_or_else(|| ServiceError::new(Code::WebhookNotFound, "no delivery with this id"))
+    DeliveryId::parse(text)
+        .ok_or_else(|| ServiceError::new(Code::WebhookNotFound, "no delivery with this id"))
 }
 
 /// What stands for the URLs of single jobs has a secret and deliveries, and nothing that could be changed.
 fn own_endpoint(tenant: &TenantId, text: &str) -> Result<EndpointId, ServiceError> {
     let id = endpoint_id(tenant, text)?;
     if id.is_of_jobs() {
-        return Err(invalid("id: jobs stands for the URLs that single jobs name; it cannot be changed, tested or deleted"));
+        return Err(invalid(
+            "id: jobs stands for the URLs that single jobs name; it cannot be changed, tested or deleted",
+        ));
     }
     Ok(id)
 }
@@ -412,7 +426,12 @@ impl Service {
     }
 
     /// Sends deliveries again; answers how many.
-    pub async fn resend(&self, tenant: &TenantId, id: &str, which: &ResendRequest) -> Result<u64, ServiceError> {
+    pub async fn resend(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        which: &ResendRequest,
+    ) -> Result<u64, ServiceError> {
         let id = endpoint_id(tenant, id)?;
         let which = match which {
             ResendRequest { delivery: Some(delivery), since: None, until: None, failed: None } => {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use jobs::{
-    CacheKey, ErrorCode, Facets, Free, JobError, JobId, Kind, Outcome, Queue, Receipt, Redis, Retention, Stored,
-    StoredResult, Submission, TenantId, Treatment, WorkerId, blobs::BlobId, private_redis::PrivateRedis,
+    CacheKey, ErrorCode, Facets, Free, JobError, JobId, Kind, Outcome, Queue, Receipt, Redis, Retention,
+    Stored, StoredResult, Submission, TenantId, Treatment, WorkerId, blobs::BlobId,
+    private_redis::PrivateRedis,
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -25,8 +26,14 @@ pub struct Light {
 }
 
 /// A schedule that a test can wait for.
-pub const HURRIED: [&str; 6] =
-    ["--webhook-schedule", "0.1,0.1,0.2,0.2,0.2,0.2,0.2,0.2", "--webhook-timeout", "1", "--webhook-allow", "127.0.0.1"];
+pub const HURRIED: [&str; 6] = [
+    "--webhook-schedule",
+    "0.1,0.1,0.2,0.2,0.2,0.2,0.2,0.2",
+    "--webhook-timeout",
+    "1",
+    "--webhook-allow",
+    "127.0.0.1",
+];
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -72,7 +79,9 @@ impl Light {
 
     pub fn add_worker(&mut self) {
         let mut command = binary();
-        command.args(["worker", "--webhooks", "only", "--redis-url", &self.url, "--data"]).arg(self.data.path());
+        command
+            .args(["worker", "--webhooks", "only", "--redis-url", &self.url, "--data"])
+            .arg(self.data.path());
         self.workers.push(command.args(HURRIED).stderr(Stdio::null()).spawn().unwrap());
     }
 

@@ -196,7 +196,10 @@ async fn no_hostile_url_is_ever_connected_to() {
         assert_eq!(answer.status, None, "{url}");
         assert!(answer.refused, "{url}: {answer:?}");
         let told = answer.error.unwrap();
-        assert!(!told.contains("10.0.0.1") || url.contains("10.0.0.1"), "{url}: what a name leads to is not told: {told}");
+        assert!(
+            !told.contains("10.0.0.1") || url.contains("10.0.0.1"),
+            "{url}: what a name leads to is not told: {told}"
+        );
     }
     for trap in &traps {
         assert_eq!(trap.connected().await, 0, "{}", trap.address);
@@ -218,7 +221,10 @@ async fn a_name_that_changes_between_two_looks_leads_nowhere_else() {
     let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
     let (own, other) = (address("127.0.0.1"), address("127.0.0.2"));
     // In turn: good, hostile, both.
-    let names = Names { answers: Mutex::new(vec![vec![own], vec![other], vec![other, own]]), asked: AtomicUsize::new(0) };
+    let names = Names {
+        answers: Mutex::new(vec![vec![own], vec![other], vec![other, own]]),
+        asked: AtomicUsize::new(0),
+    };
     let names = Arc::new(names);
     let url = format!("http://rebinding.test:{port}/");
     let mut statuses = Vec::new();

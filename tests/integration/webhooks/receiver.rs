@@ -134,7 +134,8 @@ async fn take(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: 
     };
     let before = {
         let mut all = shared.received.lock().unwrap();
-        let before = all.iter().filter(|other| other.id == received.id && other.path == received.path).count();
+        let before =
+            all.iter().filter(|other| other.id == received.id && other.path == received.path).count();
         all.push(received.clone());
         before
     };
@@ -147,7 +148,8 @@ async fn take(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: 
             response.status(StatusCode::OK).body(Body::empty())
         }
         Reply::Endless => {
-            let parts = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
+            let parts =
+                futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
             response.status(StatusCode::OK).body(Body::from_stream(parts))
         }
     };

@@ -45,7 +45,8 @@ impl FromStr for Allowed {
             && text.len() <= 253
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         // A mistyped address is no host name.
-        let ends_in_number = text.rsplit('.').next().is_some_and(|end| end.bytes().all(|byte| byte.is_ascii_digit()));
+        let ends_in_number =
+            text.rsplit('.').next().is_some_and(|end| end.bytes().all(|byte| byte.is_ascii_digit()));
         if is_name && !ends_in_number {
             return Ok(Self::Host(name(text)));
         }
@@ -152,14 +153,16 @@ fn is_public(address: IpAddr) -> bool {
                 let [.., a, b, c, d] = address.octets();
                 return is_public_4(Ipv4Addr::new(a, b, c, d));
             }
-            let inside = |(network, bits)| Ipv6Net::new(network, bits).is_ok_and(|network| network.contains(&address));
+            let inside =
+                |(network, bits)| Ipv6Net::new(network, bits).is_ok_and(|network| network.contains(&address));
             parts[0] & 0xe000 == 0x2000 && !NOT_PUBLIC_6.into_iter().any(inside)
         }
     }
 }
 
 fn is_public_4(address: Ipv4Addr) -> bool {
-    let inside = |(network, bits)| Ipv4Net::new(network, bits).is_ok_and(|network| network.contains(&address));
+    let inside =
+        |(network, bits)| Ipv4Net::new(network, bits).is_ok_and(|network| network.contains(&address));
     !NOT_PUBLIC_4.into_iter().any(inside)
 }
 
@@ -208,18 +211,68 @@ mod tests {
     fn only_public_addresses_pass() {
         let filter = AddressFilter::default();
         for public in [
-            "1.1.1.1", "8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "169.253.1.1", "192.0.1.1", "198.20.0.1", "223.255.255.255",
-            "2606:4700:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8",
+            "1.1.1.1",
+            "8.8.8.8",
+            "93.184.216.34",
+            "172.32.0.1",
+            "100.128.0.1",
+            "169.253.1.1",
+            "192.0.1.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "2606:4700:4700::1111",
+            "2a00:1450:4001::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
         ] {
             assert!(filter.allows(public.parse().unwrap()), "{public}");
         }
         for not in [
-            "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.255", "168.63.129.16",
-            "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.0.1", "198.18.0.1",
-            "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
-            "::", "::1", "::7f00:1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::10.0.0.1",
-            "64:ff9b:1::1", "100::1", "2001::1", "2001:10::1", "2001:db8::1", "2002:7f00:1::1", "2002:808:808::1", "3fff::1", "5f00::1",
-            "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.255.255.255",
+            "168.63.129.16",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.8",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:10::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "2002:808:808::1",
+            "3fff::1",
+            "5f00::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ] {
             assert!(!filter.allows(not.parse().unwrap()), "{not}");
         }
@@ -227,13 +280,15 @@ mod tests {
 
     #[test]
     fn what_is_allowed_beside_them_is_a_network_an_address_or_a_host() {
-        let allowed = ["127.0.0.0/8", "10.1.2.3", "Hooks.Internal.", "fd00::/8"].map(|text| text.parse().unwrap());
+        let allowed =
+            ["127.0.0.0/8", "10.1.2.3", "Hooks.Internal.", "fd00::/8"].map(|text| text.parse().unwrap());
         let filter = AddressFilter::new(allowed);
         for address in ["127.9.9.9", "10.1.2.3", "::ffff:127.0.0.1", "fd00::1"] {
             assert!(filter.allows(address.parse().unwrap()), "{address}");
         }
         assert!(!filter.allows("10.1.2.4".parse().unwrap()));
-        let found = || Box::new(["10.9.9.9:80".parse().unwrap(), "1.1.1.1:80".parse().unwrap()].into_iter()) as Addrs;
+        let found =
+            || Box::new(["10.9.9.9:80".parse().unwrap(), "1.1.1.1:80".parse().unwrap()].into_iter()) as Addrs;
         assert_eq!(filter.pick("hooks.internal", found()).unwrap().len(), 2);
         assert_eq!(filter.pick("hooks.internal.example", found()).unwrap(), ["1.1.1.1:80".parse().unwrap()]);
         for bad in ["", "10.1.2.3/33", "10.1.2", "10.1.2.300", "http://x", "a b", "256.0.0.1/8"] {

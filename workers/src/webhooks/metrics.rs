@@ -29,7 +29,11 @@ impl WebhookMetrics {
                 "Time from an event to the first attempt to deliver it",
                 &LAG_BUCKETS,
             )?,
-            duration: histogram("jesse_jobs_webhook_duration_seconds", "Time that an attempt took", &DURATION_BUCKETS)?,
+            duration: histogram(
+                "jesse_jobs_webhook_duration_seconds",
+                "Time that an attempt took",
+                &DURATION_BUCKETS,
+            )?,
             attempts: IntCounterVec::new(
                 Opts::new(
                     "jesse_jobs_webhook_attempts_total",
@@ -37,7 +41,10 @@ impl WebhookMetrics {
                 ),
                 &["result"],
             )?,
-            flying: IntGauge::with_opts(Opts::new("jesse_jobs_webhook_flying", "Attempts that this process makes"))?,
+            flying: IntGauge::with_opts(Opts::new(
+                "jesse_jobs_webhook_flying",
+                "Attempts that this process makes",
+            ))?,
         };
         registry.register(Box::new(metrics.lag.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;

@@ -211,7 +211,13 @@ impl WebhookWorker {
     }
 
     /// Hands in what came of an attempt, for as long as the delivery is ours: while Redis is away it is tried again.
-    async fn report(&self, delivery: &ClaimedDelivery, outcome: AttemptOutcome, attempt: &Attempt, end: Instant) {
+    async fn report(
+        &self,
+        delivery: &ClaimedDelivery,
+        outcome: AttemptOutcome,
+        attempt: &Attempt,
+        end: Instant,
+    ) {
         let attempts = u32::try_from(self.settings.schedule.len()).unwrap_or(u32::MAX);
         let policy = DisablePolicy { failing_for: self.settings.disable_after, failures: attempts };
         loop {
@@ -223,7 +229,9 @@ impl WebhookWorker {
                     );
                 }
                 Ok(Some(false)) => {}
-                Ok(None) => tracing::debug!(delivery.id = %delivery.id, "a webhook was delivered too late to count"),
+                Ok(None) => {
+                    tracing::debug!(delivery.id = %delivery.id, "a webhook was delivered too late to count")
+                }
                 Err(error) if Instant::now() < end => {
                     tracing::debug!(delivery.id = %delivery.id, error = chain(&error), "what came of a webhook is told again");
                     tokio::time::sleep(RETRY_PAUSE).await;

@@ -101,7 +101,8 @@ impl Webhooks {
         id: &DeliveryId,
     ) -> Result<Delivery, WebhookError> {
         let found = self.read_deliveries(std::slice::from_ref(id)).await?.pop().flatten();
-        let own = found.filter(|(owner, delivery)| owner == tenant.as_str() && delivery.endpoint == *endpoint);
+        let own =
+            found.filter(|(owner, delivery)| owner == tenant.as_str() && delivery.endpoint == *endpoint);
         own.map(|(_, delivery)| delivery).ok_or(WebhookError::NoDelivery)
     }
 
@@ -143,7 +144,10 @@ impl Webhooks {
     }
 
     /// Several deliveries with their tenants; `None` for each that has expired.
-    async fn read_deliveries(&self, ids: &[DeliveryId]) -> Result<Vec<Option<(String, Delivery)>>, QueueError> {
+    async fn read_deliveries(
+        &self,
+        ids: &[DeliveryId],
+    ) -> Result<Vec<Option<(String, Delivery)>>, QueueError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }

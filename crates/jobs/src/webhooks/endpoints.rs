@@ -90,7 +90,9 @@ pub fn check_url(text: &str) -> Result<(), String> {
     if text.chars().any(|letter| letter.is_control() || letter.is_whitespace()) {
         return wrong("has spaces or control characters");
     }
-    let Ok(url) = reqwest::Url::from_str(text) else { return wrong("is no absolute URL, such as https://example.com/hook") };
+    let Ok(url) = reqwest::Url::from_str(text) else {
+        return wrong("is no absolute URL, such as https://example.com/hook");
+    };
     if !matches!(url.scheme(), "http" | "https") {
         return wrong("is neither http nor https");
     }
@@ -98,7 +100,9 @@ pub fn check_url(text: &str) -> Result<(), String> {
         return wrong("names no host");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return wrong("has a user or a password, which would be logged along the way; receivers check the signature");
+        return wrong(
+            "has a user or a password, which would be logged along the way; receivers check the signature",
+        );
     }
     if url.fragment().is_some() {
         return wrong("has a fragment (#...), which is never sent");
@@ -124,7 +128,11 @@ fn flag(on: bool) -> String {
 
 impl Webhooks {
     /// Makes an endpoint; answers it with its secret.
-    pub async fn create(&self, tenant: &TenantId, new: &NewEndpoint) -> Result<(Endpoint, Secret), WebhookError> {
+    pub async fn create(
+        &self,
+        tenant: &TenantId,
+        new: &NewEndpoint,
+    ) -> Result<(Endpoint, Secret), WebhookError> {
         let (id, secret) = (EndpointId::generate(), Secret::generate()?);
         let NewEndpoint { url, events, batch_jobs, description } = new;
         let fields = [
@@ -195,9 +203,11 @@ impl Webhooks {
         read.arg(self.queue.redis.keys().hook(id.as_str())).arg("tenant").arg("secret").arg("old");
         let (owner, secret, old): (Option<String>, Option<String>, Option<String>) =
             self.queue.redis.query(&read).await?;
-        let secret = secret.filter(|_| owner.as_deref() == Some(tenant.as_str())).ok_or(WebhookError::NotFound)?;
+        let secret =
+            secret.filter(|_| owner.as_deref() == Some(tenant.as_str())).ok_or(WebhookError::NotFound)?;
         let now = now_ms();
-        let old = old_secrets(&old.unwrap_or_default())?.into_iter().filter(|(_, until)| *until > now).collect();
+        let old =
+            old_secrets(&old.unwrap_or_default())?.into_iter().filter(|(_, until)| *until > now).collect();
         Ok((parsed_secret(&secret)?, old))
     }
 
@@ -285,7 +295,11 @@ impl Webhooks {
     }
 }
 
-fn endpoint(id: EndpointId, mut fields: HashMap<String, String>, health: Health) -> Result<Endpoint, QueueError> {
+fn endpoint(
+    id: EndpointId,
+    mut fields: HashMap<String, String>,
+    health: Health,
+) -> Result<Endpoint, QueueError> {
     let number = |text: Option<String>| text.map(|text| crate::queue::parse::<i64>(&text)).transpose();
     let mut take = |name: &str| fields.remove(name);
     Ok(Endpoint {
@@ -328,13 +342,33 @@ mod tests {
 
     #[test]
     fn only_plain_http_urls_pass() {
-        for good in ["https://example.com/hook?x=1", "http://10.0.0.1:8080", "https://[2001:db8::1]/", "HTTPS://Example.com"] {
+        for good in [
+            "https://example.com/hook?x=1",
+            "http://10.0.0.1:8080",
+            "https://[2001:db8::1]/",
+            "HTTPS://Example.com",
+        ] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
         for bad in [
-            "", "example.com", "/hook", "ftp://example.com", "file:///etc/passwd", "https://", "https:///x", "http://user@example.com",
-            "http://user:pass@example.com", "http://example.com/#x", "http://exa mple.com", "http://example.com/\nx", "http://[::1",
-            "javascript:alert(1)", "http://example.com:0/", "http://example.com:99999/", "gopher://example.com", "\thttp://example.com",
+            "",
+            "example.com",
+            "/hook",
+            "ftp://example.com",
+            "file:///etc/passwd",
+            "https://",
+            "https:///x",
+            "http://user@example.com",
+            "http://user:pass@example.com",
+            "http://example.com/#x",
+            "http://exa mple.com",
+            "http://example.com/\nx",
+            "http://[::1",
+            "javascript:alert(1)",
+            "http://example.com:0/",
+            "http://example.com:99999/",
+            "gopher://example.com",
+            "\thttp://example.com",
         ] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

@@ -75,7 +75,8 @@ impl EndpointId {
     /// The endpoint that a tenant calls so: `jobs`, or an id. `None` for what no endpoint can be called.
     pub fn parse(text: &str, tenant: &TenantId) -> Option<Self> {
         let is_id = |text: &str| {
-            text.strip_prefix("ep_").is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+            text.strip_prefix("ep_")
+                .is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
         };
         match text {
             "jobs" => Some(Self::of_jobs(tenant)),

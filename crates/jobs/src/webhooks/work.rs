@@ -128,7 +128,8 @@ impl Webhooks {
     pub async fn claim(&self, most: u32, lease: Duration) -> Result<Taken, WebhookError> {
         let mut call = self.queue.call(&CLAIM);
         call.arg(most).arg(milliseconds(lease)).arg(self.width).arg(self.pending_ms());
-        let (next, rows): (i64, Vec<Row>) = self.queue.redis.invoke(&call).await.map_err(WebhookError::Queue)?;
+        let (next, rows): (i64, Vec<Row>) =
+            self.queue.redis.invoke(&call).await.map_err(WebhookError::Queue)?;
         let mut deliveries = Vec::with_capacity(rows.len());
         for row in rows {
             deliveries.push(self.claimed(row).await?);
@@ -202,8 +203,12 @@ impl Webhooks {
         let keys = self.queue.redis.keys();
         let mut read = redis::pipe();
         read.cmd("XLEN").arg(keys.outbox()).zcard(keys.lanes()).zrange_withscores(keys.lanes(), 0, 0);
-        let (outbox, receivers, first): (u64, u64, Vec<(String, f64)>) = self.queue.redis.pipeline(&read).await?;
-        #[expect(clippy::cast_possible_truncation, reason = "times in milliseconds are whole and far below 2^52")]
+        let (outbox, receivers, first): (u64, u64, Vec<(String, f64)>) =
+            self.queue.redis.pipeline(&read).await?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "times in milliseconds are whole and far below 2^52"
+        )]
         let overdue = first.first().map_or(0, |(_, due)| now_ms() - *due as i64);
         let overdue = Duration::from_millis(u64::try_from(overdue).unwrap_or_default());
         Ok(WebhookBacklog { outbox, receivers, overdue })

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use jobs::{
     JobId, Kind, Outcome, TenantId,
     webhooks::{
-        Attempt, AttemptOutcome, ClaimedDelivery, DeliveryState, DisablePolicy, Endpoint, EndpointChange, EndpointId,
-        EventType, NewEndpoint, Resend, WebhookError, Webhooks,
+        Attempt, AttemptOutcome, ClaimedDelivery, DeliveryState, DisablePolicy, Endpoint, EndpointChange,
+        EndpointId, EventType, NewEndpoint, Resend, WebhookError, Webhooks,
     },
 };
 
@@ -91,7 +91,12 @@ async fn every_receiver_that_wants_an_event_gets_it_and_no_other() {
 
     let claimed = bench.handed_over(100).await;
     let seen = |delivery: &ClaimedDelivery| {
-        (delivery.endpoint.to_string(), delivery.url.clone(), delivery.event.clone(), delivery.message.clone())
+        (
+            delivery.endpoint.to_string(),
+            delivery.url.clone(),
+            delivery.event.clone(),
+            delivery.message.clone(),
+        )
     };
     let found: BTreeSet<_> = claimed.iter().map(seen).collect();
     let expected = |id: &EndpointId, url: &str, event: &str, job: JobId| {
@@ -134,7 +139,9 @@ async fn the_jobs_of_a_batch_are_told_of_only_where_that_is_wanted() {
     assert_eq!(of(&end.id), ["batch.completed"]);
     assert_eq!(of(&each.id), ["batch.completed", "job.succeeded", "job.succeeded", "job.succeeded"]);
     assert_eq!(of(&EndpointId::of_jobs(&bench.tenant)), ["batch.completed"]);
-    assert!(claimed.iter().filter(|one| one.event == "batch.completed").all(|one| one.message == id.to_string()));
+    assert!(
+        claimed.iter().filter(|one| one.event == "batch.completed").all(|one| one.message == id.to_string())
+    );
 }
 
 #[tokio::test]
@@ -208,7 +215,9 @@ async fn ten_thousand_events_of_a_dead_receiver_neither_delay_nor_evict_another_
     for _ in 0..4 {
         let taken = bench.take(1).await;
         turns.push(taken[0].endpoint == alive.id);
-        bench.report(&taken[0], if taken[0].endpoint == alive.id { AttemptOutcome::Delivered } else { RETRY }).await;
+        bench
+            .report(&taken[0], if taken[0].endpoint == alive.id { AttemptOutcome::Delivered } else { RETRY })
+            .await;
     }
     assert_eq!(turns.iter().filter(|alive| **alive).count(), 2, "{turns:?}");
     assert_eq!(pending(&dead.id).await, 10_000);
@@ -239,7 +248,8 @@ async fn what_fails_is_tried_again_then_given_up_and_can_be_sent_again() {
     };
     let all = page(None, 0, 2).await;
     let rest = page(None, all.next.unwrap(), 2).await;
-    let messages: Vec<_> = all.deliveries.iter().chain(&rest.deliveries).map(|found| found.message.clone()).collect();
+    let messages: Vec<_> =
+        all.deliveries.iter().chain(&rest.deliveries).map(|found| found.message.clone()).collect();
     assert_eq!(BTreeSet::from_iter(messages), jobs.iter().map(ToString::to_string).collect());
     assert!(rest.next.is_none());
     let pending = page(Some(DeliveryState::Pending), 0, 10).await.deliveries;
@@ -262,7 +272,10 @@ async fn what_fails_is_tried_again_then_given_up_and_can_be_sent_again() {
     }
     assert_eq!(again.len(), 3, "those two, and the one that was held");
     assert!(again.iter().filter(|delivery| delivery.tries == 0).count() >= 2, "their schedules begin again");
-    assert_eq!(BTreeSet::from_iter(again.iter().map(|one| one.message.clone())), jobs.iter().map(ToString::to_string).collect());
+    assert_eq!(
+        BTreeSet::from_iter(again.iter().map(|one| one.message.clone())),
+        jobs.iter().map(ToString::to_string).collect()
+    );
     // A range takes also what was delivered.
     let range = Resend::Range { since_ms: 0, until_ms: i64::MAX, failed_only: false };
     assert_eq!(resend(range).await.unwrap(), 3);
@@ -306,7 +319,8 @@ async fn a_receiver_that_is_gone_or_fails_for_days_is_disabled_until_it_is_enabl
         let taken = bench.handed_over(1).await;
         reports.push(bench.report(&taken[0], RETRY).await);
         if reports.len() == 2 {
-            let _set: i64 = bench.command(&["HSET", &bench.key(&format!("lane:{}", endpoint.id)), "since", "1"]).await;
+            let _set: i64 =
+                bench.command(&["HSET", &bench.key(&format!("lane:{}", endpoint.id)), "since", "1"]).await;
         }
     }
     assert_eq!(reports, [Some(false), Some(false), Some(true)]);
@@ -406,7 +420,9 @@ async fn handing_over_at_the_same_time_makes_each_delivery_once_and_records_expi
         let (job, _) = bench.submit_from("default", &format!("k{number}")).await;
         bench.queue.cancel(job, &bench.tenant).await.unwrap();
     }
-    let workers: Vec<_> = (0..4).map(|_| Webhooks::new(jobs::Queue::new(bench.redis_again(), bench.queue.retention()))).collect();
+    let workers: Vec<_> = (0..4)
+        .map(|_| Webhooks::new(jobs::Queue::new(bench.redis_again(), bench.queue.retention())))
+        .collect();
     let handed = futures::future::try_join_all(workers.iter().map(Webhooks::hand_over)).await.unwrap();
     assert_eq!(handed.iter().sum::<u64>(), 120);
     let health = bench.webhooks().endpoint(&bench.tenant, &endpoint.id).await.unwrap().health;
