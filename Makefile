@@ -42,6 +42,7 @@ soak: build ## Run a thousand backtests, then ten thousand jobs while workers an
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --kill-redis
+	$(JESSE_PYTHON) bench/webhooks.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
 	cargo fmt --all --check
