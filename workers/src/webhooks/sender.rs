@@ -146,7 +146,8 @@ impl Sender {
     }
 
     fn failed(&self, error: &reqwest::Error) -> Answer {
-        let causes = || std::iter::successors(error.source(), |error| error.source());
+        let causes =
+            || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| cause.source());
         if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<Refused>()) {
             return Answer { error: Some(refused.to_string()), refused: true, ..Answer::default() };
         }

@@ -273,7 +273,7 @@ async fn what_fails_is_tried_again_then_given_up_and_can_be_sent_again() {
     assert_eq!(again.len(), 3, "those two, and the one that was held");
     assert!(again.iter().filter(|delivery| delivery.tries == 0).count() >= 2, "their schedules begin again");
     assert_eq!(
-        BTreeSet::from_iter(again.iter().map(|one| one.message.clone())),
+        again.iter().map(|one| one.message.clone()).collect::<BTreeSet<_>>(),
         jobs.iter().map(ToString::to_string).collect()
     );
     // A range takes also what was delivered.
