@@ -46,7 +46,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
     match role {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
-        Role::Worker(settings) => roles::worker::run(*settings, stop).await,
+        Role::Worker(settings) => Box::pin(roles::worker::run(*settings, stop)).await,
         Role::Webhooks(command) => roles::webhooks::run(*command, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
         Role::Cache(command) => roles::cache::run(*command).await,

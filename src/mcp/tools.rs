@@ -79,6 +79,21 @@ fn strategy_write() -> Tool {
     )
 }
 
+fn webhooks_tool() -> Tool {
+    tool::<webhooks::Answer>(
+        webhooks::NAME,
+        "Manage webhooks",
+        webhooks::DESCRIPTION,
+        &merged(&[
+            schema_for_type::<webhooks::Which>(),
+            schema_for_type::<WebhookFields>(),
+            schema_for_type::<webhooks::Page>(),
+            schema_for_type::<ResendRequest>(),
+        ]),
+        Effect::Cancels,
+    )
+}
+
 fn always() -> Vec<Tool> {
     let backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
@@ -174,18 +189,7 @@ fn always() -> Vec<Tool> {
             &schema_for_type::<Invalidate>(),
             Effect::Cancels,
         ),
-        tool::<webhooks::Answer>(
-            webhooks::NAME,
-            "Manage webhooks",
-            webhooks::DESCRIPTION,
-            &merged(&[
-                schema_for_type::<webhooks::Which>(),
-                schema_for_type::<WebhookFields>(),
-                schema_for_type::<webhooks::Page>(),
-                schema_for_type::<ResendRequest>(),
-            ]),
-            Effect::Cancels,
-        ),
+        webhooks_tool(),
     ]
 }
 

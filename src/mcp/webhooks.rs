@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{arguments, structured};
 use crate::{
     errors::{Code, ServiceError},
-    service::{ResendRequest, Service, WebhookFields},
+    service::Service,
 };
 
 pub(super) const NAME: &str = "webhooks";

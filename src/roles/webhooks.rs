@@ -54,7 +54,7 @@ pub(super) fn delivery_worker(
 /// Delivers until `stop`, if there is a worker for it.
 pub(super) async fn deliver(worker: Option<Arc<WebhookWorker>>, stop: &CancellationToken) {
     if let Some(worker) = worker {
-        worker.run(stop.clone()).await;
+        Box::pin(worker.run(stop.clone())).await;
     }
 }
 
@@ -103,12 +103,12 @@ async fn receive(
     status: StatusCode,
     stop: CancellationToken,
 ) -> Result<(), RoleError> {
-    let (sender, mut received) = mpsc::channel::<String>(PRINTED_LATER);
+    let (sender, mut lines) = mpsc::channel::<String>(PRINTED_LATER);
     let receiver = Receiver { secrets: secrets.into(), status, received: sender };
     let router = Router::new().fallback(take).with_state(receiver);
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let printing = async {
-        while let Some(line) = received.recv().await {
+        while let Some(line) = lines.recv().await {
             if let Err(error) = print(&line) {
                 // Nobody reads any more.
                 stop.cancel();

@@ -50,12 +50,11 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
     };
     let done = CancellationToken::new();
     let working = async {
-        let outcome = match &computing {
-            Some(worker) => worker.run(stop.clone()).await,
-            None => {
-                stop.cancelled().await;
-                Ok(())
-            }
+        let outcome = if let Some(worker) = &computing {
+            worker.run(stop.clone()).await
+        } else {
+            stop.cancelled().await;
+            Ok(())
         };
         // One part without the other is of no use.
         stop.cancel();

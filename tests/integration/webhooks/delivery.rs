@@ -21,8 +21,8 @@ async fn a_backtest_s_url_and_an_endpoint_are_told_of_its_end_and_of_its_cached_
     let (_, ended) = deployment.post("/v1/jobs?wait=120", &job).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["treatment"]["webhook"], receiver.url("/one"));
-    let received = receiver.until("both are told", |received| received.len() == 2).await;
-    for got in &received {
+    let got_all = receiver.until("both are told", |received| received.len() == 2).await;
+    for got in &got_all {
         let secret = if got.path == "/one" { &of_jobs["secret"] } else { &made["secret"] };
         assert!(got.is_signed_with(secret.as_str().unwrap()), "{got:?}");
         assert_eq!(got.id, format!("msg_{}", ended["job_id"].as_str().unwrap()));

@@ -38,10 +38,10 @@ async fn every_event_arrives_though_workers_are_killed_and_redis_is_restarted() 
     jobs.extend(light.end_jobs(JOBS / 4, false, None).await);
     let expected: BTreeSet<_> = jobs.iter().map(|job| format!("msg_{job}")).collect();
     assert_eq!(expected.len(), JOBS);
-    let received = receiver
+    let got_all = receiver
         .until("all have come", |received| {
             received.iter().map(|got| got.id.clone()).collect::<BTreeSet<_>>() == expected
         })
         .await;
-    assert!(received.iter().all(|got| got.is_signed_with(&secret)));
+    assert!(got_all.iter().all(|got| got.is_signed_with(&secret)));
 }

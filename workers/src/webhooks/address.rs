@@ -115,7 +115,7 @@ impl AddressFilter {
 
 /// The networks that are not public, as IANA registers them, and one that is public but leads to the host of a virtual machine.
 const NOT_PUBLIC_4: [(Ipv4Addr, u8); 16] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),

@@ -230,7 +230,7 @@ impl WebhookWorker {
                 }
                 Ok(Some(false)) => {}
                 Ok(None) => {
-                    tracing::debug!(delivery.id = %delivery.id, "a webhook was delivered too late to count")
+                    tracing::debug!(delivery.id = %delivery.id, "a webhook was delivered too late to count");
                 }
                 Err(error) if Instant::now() < end => {
                     tracing::debug!(delivery.id = %delivery.id, error = chain(&error), "what came of a webhook is told again");

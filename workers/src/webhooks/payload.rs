@@ -92,16 +92,16 @@ mod tests {
         Payload { r#type: "job.succeeded", timestamp: time(1_700_000_000_000), data: Map::new() }
     }
 
-    fn raw(text: &str) -> Option<Box<RawValue>> {
-        Some(RawValue::from_string(text.into()).unwrap())
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.into()).unwrap()
     }
 
     #[test]
     fn a_summary_keeps_its_digits_and_one_that_is_too_large_is_left_out() {
-        let small = with_summary(head(), raw(r#"{"metrics":{"sharpe":-4.339542718262416,"total":3}}"#));
+        let small = with_summary(head(), Some(raw(r#"{"metrics":{"sharpe":-4.339542718262416,"total":3}}"#)));
         let expected = r#"{"type":"job.succeeded","timestamp":"2023-11-14T22:13:20.000Z","data":{"summary":{"metrics":{"sharpe":-4.339542718262416,"total":3}}}}"#;
         assert_eq!(small, expected);
-        let large = with_summary(head(), raw(&format!("{{\"x\":\"{}\"}}", "x".repeat(MOST_BYTES))));
+        let large = with_summary(head(), Some(raw(&format!("{{\"x\":\"{}\"}}", "x".repeat(MOST_BYTES)))));
         assert!(large.len() < 200 && large.contains(r#""summary_omitted":true"#), "{large}");
         assert!(!with_summary(head(), None).contains("summary"));
     }

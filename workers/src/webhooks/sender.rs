@@ -146,8 +146,7 @@ impl Sender {
     }
 
     fn failed(&self, error: &reqwest::Error) -> Answer {
-        let causes =
-            || std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| cause.source());
+        let causes = || std::iter::successors(error.source(), |&cause| cause.source());
         if let Some(refused) = causes().find_map(|cause| cause.downcast_ref::<Refused>()) {
             return Answer { error: Some(refused.to_string()), refused: true, ..Answer::default() };
         }
@@ -188,12 +187,11 @@ async fn read(mut response: Response) -> String {
 /// The header `Retry-After`: seconds, or a date.
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let after = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default()
-        }
+    let after = if let Ok(seconds) = text.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default()
     };
     Some(after.min(LONGEST_RETRY_AFTER))
 }
@@ -217,8 +215,8 @@ mod tests {
         assert_eq!(answer(410).outcome(step), AttemptOutcome::Gone);
         assert_eq!(Answer::default().outcome(step), retry);
         assert_eq!(Answer::unsent(String::new()).outcome(step), AttemptOutcome::Failed);
-        let later = Answer { retry_after: Some(Duration::from_secs(60)), ..answer(503) };
-        let minute = Duration::from_secs(60);
+        let later = Answer { retry_after: Some(Duration::from_mins(1)), ..answer(503) };
+        let minute = Duration::from_mins(1);
         assert_eq!(later.outcome(step), AttemptOutcome::Retry { after: minute, hold: minute });
     }
 }

@@ -3,7 +3,7 @@
 -- Returns {milliseconds until something is due or -1, {id, claim, endpoint, tenant, message, event, at, url, tries, created,
 -- secret, older secrets}, ...}; `older secrets` are lines '<valid until> <secret>'.
 local most, lease_ms, width, kept_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local lanes = call('ZRANGEBYSCORE', P .. ':lanes', '-inf', now_text, 'LIMIT', 0, CHUNK)
+local lanes = call('ZRANGEBYSCORE', P .. ':lanes', '-inf', exactly(instant), 'LIMIT', 0, CHUNK)
 local share, answer, about = math.max(1, math.floor(most / math.max(1, #lanes))), {}, {}
 
 local function secrets_of(endpoint)
@@ -35,6 +35,7 @@ local function take(lane, id)
 end
 
 for _, lane in ipairs(lanes) do
+  if #answer == most then break end -- the others keep their place
   take_back(lane)
   local state = call('HMGET', lane_key(lane), 'failures', 'hold', 'off')
   local free = math.min(share, most - #answer, width_of(width, state[1]) - call('ZCARD', flying_key(lane)))

@@ -5,6 +5,10 @@
 -- Deliveries that an endpoint's log has at most; beyond that its oldest go, whatever became of them.
 local LOG_MOST = 100000
 
+-- Lanes take turns by this: of two that come to theirs within one millisecond, one is still the first.
+local instant = clock[1] * 1000 + clock[2] / 1000
+local function exactly(time) return string.format('%.3f', time) end
+
 local function record_of(endpoint) return key('hook', endpoint) end
 local function lane_key(lane) return key('lane', lane) end
 local function due_key(lane) return key('due', lane) end
@@ -27,10 +31,10 @@ local function touch(lane, most, served)
   end
   if at and at <= now then
     local place = not served and tonumber(call('ZSCORE', P .. ':lanes', lane))
-    at = place and math.min(place, now) or now
+    at = place and math.min(place, instant) or instant
   end
   if lease and (not at or lease < at) then at = lease end
-  if at then call('ZADD', P .. ':lanes', text(at), lane) else call('ZREM', P .. ':lanes', lane) end
+  if at then call('ZADD', P .. ':lanes', exactly(at), lane) else call('ZREM', P .. ':lanes', lane) end
 end
 
 -- Makes the workers look, if nothing else does.
