@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -25,8 +25,6 @@ pub struct Received {
     pub sent_at: i64,
     pub signatures: String,
     pub body: Bytes,
-    /// Milliseconds since 1970.
-    pub at_ms: i64,
 }
 
 impl Received {
@@ -123,14 +121,12 @@ impl Drop for Receiver {
 
 async fn take(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let received = Received {
         path: uri.path().to_owned(),
         id: header("webhook-id"),
         sent_at: header("webhook-timestamp").parse().unwrap_or_default(),
         signatures: header("webhook-signature"),
         body,
-        at_ms: i64::try_from(now.as_millis()).unwrap(),
     };
     let before = {
         let mut all = shared.received.lock().unwrap();
