@@ -9,32 +9,36 @@ use serde_json::{Value, value::RawValue};
 
 /// A job as clients see it.
 #[derive(Debug, Serialize, JsonSchema)]
+// Every tool that submits promises this, so its schema has only what an agent acts on.
+#[schemars(extend("additionalProperties" = true))]
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
     /// backtest, optimize, walk_forward, monte_carlo or batch
+    #[schemars(skip)]
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,
     /// Answered by a stored result.
     pub cached: bool,
     /// When it was accepted (UTC).
+    #[schemars(skip)]
     pub created_at: String,
     /// When a worker started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(skip)]
     pub started_at: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(skip)]
     pub finished_at: Option<String>,
     /// Runs ahead of it in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
+    #[schemars(skip)]
     pub queue_position: Option<u64>,
     /// fraction (0 to 1), message, eta_s
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
+    #[schemars(skip)]
     pub progress: Option<Progress>,
     /// What it found: metrics as Jesse names them (percentages in percent, periods in seconds or days)
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +54,7 @@ pub(crate) struct JobAnswer {
     pub spec: Option<Box<RawValue>>,
     /// Of a batch: how many of its jobs are in each state
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
+    #[schemars(skip)]
     pub jobs: Option<BatchCounts>,
     /// The batch of trials that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,11 +62,11 @@ pub(crate) struct JobAnswer {
     pub awaits: Option<String>,
     /// The batch it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(skip)]
     pub batch_id: Option<String>,
     /// The campaign it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(skip)]
     pub campaign: Option<String>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -164,7 +168,7 @@ impl JobAnswer {
         let mut answer = Self::new(view);
         answer.spec = None;
         answer.treatment = None;
-        answer.summary = answer.summary.map(|summary| round_numbers(&summary));
+        answer.summary = answer.summary.map(|summary| rounded(&summary));
         if !state.is_terminal() {
             answer.next = Some(format!("call job_get with job_id {} and wait_seconds 25", answer.job_id));
         }
@@ -178,7 +182,7 @@ fn time(milliseconds: i64) -> String {
 }
 
 /// Six significant digits are more than any of these figures means.
-fn round_numbers(json: &RawValue) -> Box<RawValue> {
+pub(crate) fn rounded(json: &RawValue) -> Box<RawValue> {
     fn round(value: &mut Value) {
         match value {
             Value::Number(number) if number.is_f64() => {
@@ -210,6 +214,6 @@ mod tests {
             r#"{"a":[-4.3395427182624156,0.1,12,"1.23456789"],"b":123456789.9}"#.into(),
         )
         .unwrap();
-        assert_eq!(round_numbers(&json).get(), r#"{"a":[-4.33954,0.1,12,"1.23456789"],"b":123457000.0}"#);
+        assert_eq!(rounded(&json).get(), r#"{"a":[-4.33954,0.1,12,"1.23456789"],"b":123457000.0}"#);
     }
 }

@@ -14,10 +14,11 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Api, Problem, chart,
+    Api, Problem,
     problem::{Body, InPath, InQuery},
 };
 use crate::{
+    chart,
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
     views::JobAnswer,

@@ -5,7 +5,6 @@
 
 mod batches;
 mod cache;
-mod chart;
 mod health;
 mod jobs;
 mod listing;

@@ -3,7 +3,15 @@
 //! A call that submits waits a little for the job and mostly brings the result itself; when it does not, it answers a
 //! handle with what to do next. A client that goes away ends its call, never the job.
 
+mod aliases;
 mod arguments;
+mod batch;
+#[cfg(test)]
+mod guide;
+mod lookup;
+mod prompts;
+mod resources;
+mod table;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
@@ -12,8 +20,11 @@ use jobs::{Accepted, JobId, JobView, Kind, TenantId};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
-        PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
+        CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+        ServerConfig, Tool,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -30,11 +41,13 @@ use crate::{
     service::{Invalidate, Service, Window},
     views::JobAnswer,
 };
-use arguments::{Job, Read, Submitting, Waiting, Written};
+use arguments::{Job, Read, Submitting, Written};
+use batch::SubmittingBatch;
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
-    backtest again is answered from the cache. Jobs go on when a call ends.";
+    backtest again is answered from the cache. Jobs go on when a call ends. Many backtests: one backtest_batch. Trades, equity curve, logs \
+    and chart are resources: job://{job_id}/trades, /equity_curve, /logs, /chart.svg. More: guide://agents.";
 
 /// The most source text of one answer, in bytes: about 8,000 tokens.
 const MOST_SOURCE: usize = 32 << 10;
@@ -70,9 +83,16 @@ pub(crate) struct Handler {
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(Implementation::new("jesse-jobs", env!("CARGO_PKG_VERSION")))
-            .with_instructions(INSTRUCTIONS)
+        ServerConfig::new(
+            ServerCapabilities::builder()
+                .enable_tools()
+                .enable_resources()
+                .enable_prompts()
+                .enable_completions()
+                .build(),
+        )
+        .with_server_info(Implementation::new("jesse-jobs", env!("CARGO_PKG_VERSION")))
+        .with_instructions(INSTRUCTIONS)
     }
 
     async fn list_tools(
@@ -82,6 +102,56 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = ListToolsResult::with_all_items(self.tools.to_vec());
         Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(resources::list().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = resources::read(&self.service, &TenantId::default_tenant(), &request.uri).await?;
+        Ok(read.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let tenant = TenantId::default_tenant();
+        resources::complete(&self.service, &tenant, &request.r#ref, &request.argument).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(prompts::list().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, request.arguments.as_ref()).map(GetPromptResponse::from)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -124,6 +194,21 @@ fn structured(answer: &impl serde::Serialize) -> Result<CallToolResult, ServiceE
     Ok(CallToolResult::structured(value))
 }
 
+/// An answer that tells which arguments have other names here.
+fn noted(answer: CallToolResult, notes: Vec<String>) -> CallToolResult {
+    let Some(Value::Object(mut fields)) = answer.structured_content.clone().filter(|_| !notes.is_empty())
+    else {
+        return answer;
+    };
+    fields.insert("notes".to_owned(), notes.into());
+    let fields = Value::Object(fields);
+    if answer.is_error == Some(true) {
+        CallToolResult::structured_error(fields)
+    } else {
+        CallToolResult::structured(fields)
+    }
+}
+
 impl Handler {
     async fn call(
         &self,
@@ -137,11 +222,11 @@ impl Handler {
             tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
             tools::MONTE_CARLO => self.submit(Kind::MonteCarlo, arguments, context).await,
             tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
-            tools::JOB_GET => {
-                let Waiting { job_id, wait_seconds } = arguments::parse(arguments)?;
-                let (job, wait) = (arguments::job_id(&job_id)?, arguments::wait(wait_seconds, 0.0)?);
-                answer(self.wait(&tenant, job, wait, context).await?)
+            tools::JOB_GET => self.get_jobs(&tenant, arguments::parse(arguments)?, context).await,
+            tools::JOB_LIST => {
+                structured(&lookup::list(&self.service, &tenant, arguments::parse(arguments)?).await?)
             }
+            tools::BACKTEST_BATCH => self.submit_batch(&tenant, arguments, context).await,
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
                 answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?)
@@ -186,11 +271,50 @@ impl Handler {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ServiceError> {
         let tenant = TenantId::default_tenant();
-        let Submitting { wanted, options, wait } = Submitting::parse(kind, arguments)?;
+        let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-        answer(self.wait(&tenant, job, wait, context).await?)
+        answer(self.wait(&tenant, job, wait, context).await?).map(|answer| noted(answer, notes))
+    }
+
+    /// Submits a batch and waits a little for its table.
+    async fn submit_batch(
+        &self,
+        tenant: &TenantId,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let SubmittingBatch { request, options, rank_by, wait, notes } = SubmittingBatch::parse(arguments)?;
+        let (batch, _) = self.service.submit_batch(tenant, request, &options, None).await?;
+        let view = self.wait(tenant, batch, wait, context).await?;
+        let table = batch::answer(&self.service, tenant, &view, rank_by).await?;
+        structured(&table).map(|answer| noted(answer, notes))
+    }
+
+    /// One job, the table of a batch, or a row for each of several jobs.
+    async fn get_jobs(
+        &self,
+        tenant: &TenantId,
+        get: lookup::Get,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let wait = get.wait()?;
+        let job = match get.jobs()? {
+            lookup::Wanted::One(job) => job,
+            lookup::Wanted::Several(jobs) => {
+                let several = lookup::several(&self.service, tenant, &jobs, get.until, wait);
+                return structured(&self.until_gone(context, several).await?);
+            }
+        };
+        let view = self.wait(tenant, job, wait, context).await?;
+        if get.detail {
+            return structured(&lookup::detailed(view));
+        }
+        if lookup::is_batch(&view) {
+            return structured(&batch::answer(&self.service, tenant, &view, get.rank_by).await?);
+        }
+        answer(view)
     }
 
     /// Waits for a job; tells the client how far it is, if it gave a token for that.

@@ -17,7 +17,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::arguments::{Job, Nothing, Read, Replace, Wait, Waiting};
+use super::{
+    arguments::{Job, Nothing, Read, Replace, Wait},
+    batch::{Batch, BatchAnswer},
+    lookup::{Get, List, Listed, get_output},
+};
 use crate::service::{Invalidate, Invalidated};
 use crate::{
     service::{StrategySource, StrategyView, SubmitOptions, Validation},
@@ -25,6 +29,8 @@ use crate::{
 };
 
 pub(super) const BACKTEST: &str = "backtest";
+pub(super) const BACKTEST_BATCH: &str = "backtest_batch";
+pub(super) const JOB_LIST: &str = "job_list";
 pub(super) const OPTIMIZE: &str = "optimize";
 pub(super) const WALK_FORWARD: &str = "walk_forward";
 pub(super) const MONTE_CARLO: &str = "monte_carlo";
@@ -126,6 +132,7 @@ fn always() -> Vec<Tool> {
             &backtest,
             Effect::Submits,
         ),
+        backtest_batch(),
         tool::<JobAnswer>(
             OPTIMIZE,
             "Search hyperparameters",
@@ -149,13 +156,8 @@ fn always() -> Vec<Tool> {
             &histories,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
-            JOB_GET,
-            "Get a job",
-            "State, progress and, once it has succeeded, metrics of a job.",
-            &schema_for_type::<Waiting>(),
-            Effect::Reads,
-        ),
+        job_get(),
+        job_list(),
         tool::<JobAnswer>(
             JOB_CANCEL,
             "Cancel a job",
@@ -174,6 +176,38 @@ fn always() -> Vec<Tool> {
     ]
 }
 
+fn backtest_batch() -> Tool {
+    tool::<BatchAnswer>(
+        BACKTEST_BATCH,
+        "Run many backtests",
+        "Run a list or a grid of backtests in one call; answers with one table: the best rows first, then the worst, and how \
+             many are in each state. All are accepted or none. backtest's options (cache, priority, campaign, ...) hold for all.",
+        &open(merged(&[schema_for_type::<Batch>(), schema_for_type::<Wait>()])),
+        Effect::Submits,
+    )
+}
+
+fn job_get() -> Tool {
+    tool::<JobAnswer>(
+            JOB_GET,
+            "Get jobs",
+            "State, progress and, once it has succeeded, metrics of a job; the table of a batch; or a row for each of several.",
+            &schema_for_type::<Get>(),
+            Effect::Reads,
+        )
+        .with_raw_output_schema(Arc::new(get_output()))
+}
+
+fn job_list() -> Tool {
+    tool::<Listed>(
+        JOB_LIST,
+        "List jobs",
+        "A table of jobs, newest first.",
+        &schema_for_type::<List>(),
+        Effect::Reads,
+    )
+}
+
 /// The arguments that say what is traded and when, and further ones. The others of a backtest, and how it is treated, are
 /// accepted too; they are not said again, as every word is paid for.
 fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
@@ -187,6 +221,12 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
     let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
     all.remove("additionalProperties");
     all
+}
+
+/// The same, where more is accepted than is said.
+fn open(mut schema: JsonObject) -> JsonObject {
+    schema.remove("additionalProperties");
+    schema
 }
 
 fn tool<Output: JsonSchema + 'static>(
@@ -275,6 +315,16 @@ mod tests {
         let json = serde_json::to_string(&tools).unwrap();
         // The design allows 6,000 tokens; about four bytes make one.
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
+        let without: Vec<_> = tools
+            .into_iter()
+            .map(|tool| {
+                let mut tool = serde_json::to_value(tool).unwrap();
+                tool.as_object_mut().unwrap().remove("outputSchema");
+                tool
+            })
+            .collect();
+        let without = serde_json::to_string(&without).unwrap();
+        assert!(without.len() <= 16_000, "{} bytes: {without}", without.len());
     }
 
     #[test]

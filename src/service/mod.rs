@@ -2,6 +2,7 @@
 
 mod cache;
 mod engines;
+mod filter;
 mod strategies;
 mod submit;
 mod wanted;
@@ -28,6 +29,7 @@ use crate::{
 
 pub use cache::{CacheView, Invalidate, Invalidated};
 pub use engines::PlannedEngines;
+pub(crate) use filter::{job_filter, parts};
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;

@@ -12,6 +12,7 @@ mod harness;
 mod lifecycle;
 mod logs;
 mod mcp;
+mod mcp_content;
 mod parents;
 mod postgres;
 mod rest;
