@@ -138,9 +138,10 @@ impl Proxy {
     async fn send(&self, message: Value) {
         let id = message.get("id").cloned();
         if let Err(why) = self.exchange(&message).await {
-            match id {
-                Some(id) => self.refuse(&id, NOT_ANSWERED, &why).await,
-                None => tracing::warn!("a notification was lost: {why}"),
+            if let Some(id) = id {
+                self.refuse(&id, NOT_ANSWERED, &why).await;
+            } else {
+                tracing::warn!("a notification was lost: {why}");
             }
         }
     }

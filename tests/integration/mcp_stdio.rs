@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Instant,
 };
@@ -79,13 +79,14 @@ impl Twin {
     /// Closes its input; answers whether it ended by itself and said that all went well.
     fn close(mut self) -> bool {
         drop(self.input.take());
+        // Its output ends when it does.
         let end = Instant::now() + LIMIT;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.success();
+            match self.output.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(_late) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap().success(),
+                Err(RecvTimeoutError::Timeout) => panic!("it outlives its client"),
             }
-            assert!(Instant::now() < end, "it outlives its client");
-            thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 }
