@@ -28,6 +28,8 @@ const MOST_CALLS: usize = 256;
 const MOST_BYTES: usize = 32 << 20;
 /// How long a server may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a server may take for what holds up the messages behind it.
+const FIRST: Duration = Duration::from_secs(30);
 /// How long calls may go on once the client has closed its end.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -91,7 +93,7 @@ impl Proxy {
         }
         // What follows goes by the version that this agrees on.
         if method == "initialize" || message.get("id").is_none() {
-            return self.send(message).await;
+            return self.send_first(message).await;
         }
         self.start(message).await;
     }
@@ -135,14 +137,29 @@ impl Proxy {
         }
     }
 
+    /// Sends what is to be answered before the next message is taken in; not for ever, or a cancellation behind it would
+    /// never be heard.
+    async fn send_first(&self, message: Value) {
+        let id = message.get("id").cloned();
+        if tokio::time::timeout(FIRST, self.send(message)).await.is_err() {
+            let why =
+                format!("the server at {} did not answer in {} s", self.shared.endpoint, FIRST.as_secs());
+            self.give_up(id.as_ref(), &why).await;
+        }
+    }
+
     async fn send(&self, message: Value) {
         let id = message.get("id").cloned();
         if let Err(why) = self.exchange(&message).await {
-            if let Some(id) = id {
-                self.refuse(&id, NOT_ANSWERED, &why).await;
-            } else {
-                tracing::warn!("a notification was lost: {why}");
-            }
+            self.give_up(id.as_ref(), &why).await;
+        }
+    }
+
+    async fn give_up(&self, id: Option<&Value>, why: &str) {
+        if let Some(id) = id {
+            self.refuse(id, NOT_ANSWERED, why).await;
+        } else {
+            tracing::warn!("a notification was lost: {why}");
         }
     }
 

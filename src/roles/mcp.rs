@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead, Read, Write},
     thread,
+    time::Duration,
 };
 
 use clap::Args;
@@ -19,6 +20,8 @@ use crate::mcp::stdio::Proxy;
 
 /// The longest message that a client may send, in bytes; the endpoint takes no larger one.
 const LONGEST_LINE: u64 = 1 << 20;
+/// How long a client may take to read what was written last.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The settings of `mcp`.
 #[derive(Debug, Clone, Args)]
@@ -48,9 +51,15 @@ pub async fn run(settings: McpSettings, stop: CancellationToken) -> Result<(), R
         up.api.listen = Some((std::net::Ipv4Addr::LOCALHOST, 0).into());
     }
     let (ready, address) = oneshot::channel();
-    let serving = up::run_telling(up, stop.clone(), move |address| {
-        let _gone = ready.send(address);
-    });
+    let serving = async {
+        let served = Box::pin(up::run_telling(up, stop.clone(), move |address| {
+            let _gone = ready.send(address);
+        }))
+        .await;
+        // Without a server there is nothing to speak for.
+        stop.cancel();
+        served
+    };
     let speaking = async {
         // Not told: it could not start, and says why itself.
         let Ok(address) = address.await else { return Ok(()) };
@@ -58,7 +67,7 @@ pub async fn run(settings: McpSettings, stop: CancellationToken) -> Result<(), R
         stop.cancel();
         spoken
     };
-    let (served, spoken) = tokio::join!(Box::pin(serving), speaking);
+    let (served, spoken) = tokio::join!(serving, speaking);
     served.and(spoken)
 }
 
@@ -87,11 +96,14 @@ async fn speak(endpoint: Url, key: Option<String>, stop: CancellationToken) -> R
     })?;
     let mut read = read_lines();
     while let Some(Some(line)) = stop.run_until_cancelled(read.recv()).await {
-        proxy.take(&line).await;
+        if stop.run_until_cancelled(proxy.take(&line)).await.is_none() {
+            break;
+        }
     }
     proxy.finish().await;
     drop(proxy);
-    let _gone = written.await;
+    // A client that has stopped reading does not keep the process.
+    let _gone = tokio::time::timeout(LAST_LINES, written).await;
     Ok(())
 }
 

@@ -44,6 +44,18 @@ async fn created(client: &Follower, arguments: &Value) -> CreateTaskResult {
     }
 }
 
+/// Submits a month of this strategy without waiting, under a new balance for as long as the job happens to end before its
+/// first look, as it may on a machine that halts the call. Answers the task and its arguments.
+async fn outlived(client: &Follower, strategy: &str, balance: u32) -> (CreateTaskResult, Value) {
+    for balance in balance..balance + 20 {
+        let arguments = with(month(strategy), &json!({"balance": balance, "wait_seconds": 0}));
+        if let CallToolResponse::Task(task) = call(client, "backtest", &arguments).await {
+            return (task, arguments);
+        }
+    }
+    panic!("no call ends before its job")
+}
+
 /// Polls as the server asks for until the task has ended.
 async fn ended(client: &Follower, task_id: &str) -> DetailedTask {
     let end = Instant::now() + LIMIT;
@@ -68,9 +80,7 @@ fn result_of(task: DetailedTask) -> CallToolResult {
 async fn a_task_is_the_job_and_ends_with_what_the_call_would_have_answered() {
     let deployment = Deployment::shared();
     let client = connect(&deployment).await;
-    // Not to be started at once, so that the call cannot bring its result along.
-    let spec = with(month("SmaCross"), &json!({"balance": 31_000, "wait_seconds": 0}));
-    let task = created(&client, &spec).await.task;
+    let (CreateTaskResult { task, .. }, spec) = outlived(&client, "SmaCross", 31_100).await;
     assert!(task.ttl_ms.unwrap() >= 7 * 24 * 3600 * 1000, "{task:?}");
     assert!((250..=5000).contains(&task.poll_interval_ms.unwrap()), "{task:?}");
     assert!(!task.status_message.as_ref().unwrap().is_empty());
@@ -109,8 +119,7 @@ async fn a_task_is_cancelled_and_one_whose_job_fails_completes_with_an_error() {
     // Again is no mistake.
     client.peer().cancel_task(CancelTaskParams::new(&task.task_id)).await.unwrap();
 
-    let spec = with(month("RaisesWhileRunning"), &json!({"balance": 31_002, "wait_seconds": 0}));
-    let task = created(&client, &spec).await.task;
+    let (CreateTaskResult { task, .. }, _) = outlived(&client, "RaisesWhileRunning", 31_200).await;
     let result = result_of(ended(&client, &task.task_id).await);
     assert_eq!(result.is_error, Some(true));
     assert_eq!(structured(&result)["error"]["code"], "strategy_error");
