@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     roles::{
-        cache::CacheCommand, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
+        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings, up::UpSettings,
         worker::WorkerSettings,
     },
     settings::LogSettings,
@@ -31,6 +31,8 @@ pub enum Role {
     Serve(Box<ServeSettings>),
     /// A worker only
     Worker(Box<WorkerSettings>),
+    /// MCP on standard input and output, for clients that spawn their servers
+    Mcp(Box<McpSettings>),
     /// Import, export, make and list candles
     #[command(subcommand)]
     Candles(Box<CandlesCommand>),

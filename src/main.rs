@@ -47,6 +47,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => roles::worker::run(*settings, stop).await,
+        Role::Mcp(settings) => roles::mcp::run(*settings, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
         Role::Cache(command) => roles::cache::run(*command).await,
     }

@@ -176,7 +176,8 @@ impl JobAnswer {
     }
 }
 
-fn time(milliseconds: i64) -> String {
+/// A time in milliseconds since 1970, as clients read it.
+pub(crate) fn time(milliseconds: i64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
 }

@@ -71,7 +71,7 @@ impl Api {
 
     /// All routes.
     pub fn router(self) -> Router {
-        let mcp = mcp::endpoint(self.service.clone(), self.metrics.clone(), self.stop.clone());
+        let mcp = mcp::routes(self.service.clone(), self.metrics.clone(), self.stop.clone());
         Router::new()
             .route("/v1/jobs", get(listing::list).post(jobs::submit))
             .route("/v1/jobs/requeue", post(listing::requeue_many))
@@ -98,7 +98,7 @@ impl Api {
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .route("/metrics", get(health::metrics))
-            .route_service("/mcp", mcp)
+            .merge(mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -1,30 +1,37 @@
 //! The MCP endpoint: Streamable HTTP, stateless, so that any instance answers any request of any protocol version.
 //!
 //! A call that submits waits a little for the job and mostly brings the result itself; when it does not, it answers a
-//! handle with what to do next. A client that goes away ends its call, never the job.
+//! handle with what to do next. A client that declares the tasks extension gets a task instead, see [`tasks`]. A client
+//! that goes away ends its call, never the job.
 
 mod aliases;
 mod arguments;
 mod batch;
 #[cfg(test)]
 mod guide;
+mod headers;
 mod lookup;
 mod prompts;
 mod resources;
+pub(crate) mod stdio;
 mod table;
+mod tasks;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{Router, middleware};
+use jiff::Timestamp;
 use jobs::{Accepted, JobId, JobView, Kind, TenantId};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams,
-        CompleteResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-        ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
+        CompleteRequestParams, CompleteResult, CreateTaskResult, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
+        ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -55,12 +62,12 @@ const MOST_SOURCE: usize = 32 << 10;
 /// How long clients may keep the list of tools.
 const TOOLS_TTL_MS: u64 = 300_000;
 
-/// The endpoint as a tower service, which ends waiting calls early once `stop` is cancelled.
-pub(crate) fn endpoint(
+/// The endpoint's route, which ends waiting calls early once `stop` is cancelled.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
     service: Service,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> StreamableHttpService<Handler, NeverSessionManager> {
+) -> Router<S> {
     let tools = Arc::new(tools::all(service.strategies_are_writable()));
     let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
@@ -68,9 +75,14 @@ pub(crate) fn endpoint(
         .with_json_response(true)
         // Host names are checked for all routes alike.
         .disable_allowed_hosts()
-        .with_max_request_body_bytes(1 << 20)
+        .with_max_request_body_bytes(headers::MAX_BODY)
         .with_cancellation_token(stop);
-    StreamableHttpService::new(move || Ok(handler.clone()), NeverSessionManager::default().into(), config)
+    let endpoint = StreamableHttpService::new(
+        move || Ok(handler.clone()),
+        NeverSessionManager::default().into(),
+        config,
+    );
+    Router::new().route_service("/mcp", endpoint).layer(middleware::from_fn(headers::name_task))
 }
 
 /// Answers MCP requests.
@@ -89,10 +101,52 @@ impl ServerHandler for Handler {
                 .enable_resources()
                 .enable_prompts()
                 .enable_completions()
+                .enable_tasks()
                 .build(),
         )
         .with_server_info(Implementation::new("jesse-jobs", env!("CARGO_PKG_VERSION")))
         .with_instructions(INSTRUCTIONS)
+    }
+
+    /// Clients of earlier versions are not promised what they cannot use.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut info = self.negotiate_initialize(&request)?;
+        info.capabilities.extensions = None;
+        Ok(info)
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let view = self.task(&request.task_id).await?;
+        let task = tasks::detailed(view, self.kept(), now_ms(), answer).map_err(tasks::protocol_error)?;
+        Ok(GetTaskResult::new(task))
+    }
+
+    /// No task ever asks its client for anything, so there is nothing to take in.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.task(&request.task_id).await.map(drop)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let job = tasks::job(&request.task_id)?;
+        let cancelled = self.service.cancel(&TenantId::default_tenant(), job).await;
+        cancelled.map(drop).map_err(tasks::protocol_error)
     }
 
     async fn list_tools(
@@ -169,15 +223,32 @@ impl ServerHandler for Handler {
             return Err(ErrorData::invalid_params(format!("unknown tool {name:?}"), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let answer = self.call(&tool.name, arguments, &context).await;
+        let answer = match submitted(&tool.name) {
+            Some(kind) => self.submit(kind, arguments, &context).await,
+            None => self.call(&tool.name, arguments, &context).await.map(CallToolResponse::from),
+        };
         self.metrics.tool(&tool.name, started.elapsed());
-        let result = answer.unwrap_or_else(|error| {
+        Ok(answer.unwrap_or_else(|error| {
             let code = serde_json::to_value(error.code).ok();
             self.metrics.error(code.as_ref().and_then(Value::as_str).unwrap_or("internal"));
-            CallToolResult::structured_error(json!({ "error": error }))
-        });
-        Ok(result.into())
+            CallToolResult::structured_error(json!({ "error": error })).into()
+        }))
     }
+}
+
+/// What a tool submits, if it submits a job that the client is to follow.
+fn submitted(tool: &str) -> Option<Kind> {
+    match tool {
+        tools::BACKTEST => Some(Kind::Backtest),
+        tools::OPTIMIZE => Some(Kind::Optimize),
+        tools::MONTE_CARLO => Some(Kind::MonteCarlo),
+        tools::WALK_FORWARD => Some(Kind::WalkForward),
+        _ => None,
+    }
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// What a job's state means for the call: a job that did not succeed is the tool's error.
@@ -218,10 +289,6 @@ impl Handler {
     ) -> Result<CallToolResult, ServiceError> {
         let tenant = TenantId::default_tenant();
         match tool {
-            tools::BACKTEST => self.submit(Kind::Backtest, arguments, context).await,
-            tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
-            tools::MONTE_CARLO => self.submit(Kind::MonteCarlo, arguments, context).await,
-            tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
             tools::JOB_GET => self.get_jobs(&tenant, arguments::parse(arguments)?, context).await,
             tools::JOB_LIST => {
                 structured(&lookup::list(&self.service, &tenant, arguments::parse(arguments)?).await?)
@@ -263,19 +330,42 @@ impl Handler {
         }
     }
 
-    /// Submits a job and waits a little for its result.
+    /// How long a job's record is kept after its end.
+    fn kept(&self) -> Duration {
+        self.service.queue().retention().jobs
+    }
+
+    /// The job behind a task, as it stands.
+    async fn task(&self, task_id: &str) -> Result<JobView, ErrorData> {
+        let job = tasks::job(task_id)?;
+        let view = self.service.job(&TenantId::default_tenant(), job, Duration::ZERO, |_| {}).await;
+        view.map_err(tasks::protocol_error)
+    }
+
+    /// Submits a job and waits a little for its result; a client that follows tasks gets one if that takes longer.
     async fn submit(
         &self,
         kind: Kind,
         arguments: Value,
         context: &RequestContext<RoleServer>,
-    ) -> Result<CallToolResult, ServiceError> {
+    ) -> Result<CallToolResponse, ServiceError> {
         let tenant = TenantId::default_tenant();
         let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
+        let follows = tasks::are_understood(context);
+        let wait = if follows { wait.min(tasks::GRACE) } else { wait };
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-        answer(self.wait(&tenant, job, wait, context).await?).map(|answer| noted(answer, notes))
+        if !follows {
+            let view = self.wait(&tenant, job, wait, context).await?;
+            return Ok(noted(answer(view)?, notes).into());
+        }
+        // No progress is told here: a call that ends in a task must not.
+        let view = self.until_gone(context, self.service.job(&tenant, job, wait, |_| {})).await?;
+        if !view.state.is_terminal() {
+            return Ok(CreateTaskResult::new(tasks::task(&view, self.kept(), now_ms())).into());
+        }
+        Ok(noted(answer(view)?, notes).into())
     }
 
     /// Submits a batch and waits a little for its table.

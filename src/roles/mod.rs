@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod candles;
 mod data;
+pub mod mcp;
 mod open;
 pub mod serve;
 mod shutdown;
