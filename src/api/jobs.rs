@@ -48,6 +48,7 @@ enum NewKind {
     Optimize,
     WalkForward,
     MonteCarlo,
+    SignificanceTest,
 }
 
 impl NewKind {
@@ -57,6 +58,7 @@ impl NewKind {
             Self::Optimize => Kind::Optimize,
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
+            Self::SignificanceTest => Kind::SignificanceTest,
         }
     }
 }

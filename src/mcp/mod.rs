@@ -136,6 +136,7 @@ impl Handler {
             tools::BACKTEST => self.submit(Kind::Backtest, arguments, context).await,
             tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
             tools::MONTE_CARLO => self.submit(Kind::MonteCarlo, arguments, context).await,
+            tools::SIGNIFICANCE_TEST => self.submit(Kind::SignificanceTest, arguments, context).await,
             tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
             tools::JOB_GET => {
                 let Waiting { job_id, wait_seconds } = arguments::parse(arguments)?;
