@@ -26,7 +26,7 @@ async fn a_test_says_what_jesse_says_with_the_same_seed() {
         ("SmaCross", json!({})),
         (
             "SmaCross",
-            json!({"hyperparameters": {"fast": 7}, "data_routes": [{"symbol": SYMBOL, "timeframe": "4h"}]}),
+            json!({"hyperparameters": {"fast": 7}, "warm_up_candles": 120, "data_routes": [{"symbol": SYMBOL, "timeframe": "4h"}]}),
         ),
         (
             "RsiReversion",
