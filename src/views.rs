@@ -14,7 +14,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
-    /// backtest, optimize, walk_forward, monte_carlo or batch
+    /// backtest, optimize, walk_forward, monte_carlo, significance_test or batch
     #[schemars(skip)]
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired

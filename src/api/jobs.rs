@@ -49,6 +49,7 @@ enum NewKind {
     Optimize,
     WalkForward,
     MonteCarlo,
+    SignificanceTest,
 }
 
 impl NewKind {
@@ -58,6 +59,7 @@ impl NewKind {
             Self::Optimize => Kind::Optimize,
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
+            Self::SignificanceTest => Kind::SignificanceTest,
         }
     }
 }

@@ -243,6 +243,7 @@ fn submitted(tool: &str) -> Option<Kind> {
         tools::OPTIMIZE => Some(Kind::Optimize),
         tools::MONTE_CARLO => Some(Kind::MonteCarlo),
         tools::WALK_FORWARD => Some(Kind::WalkForward),
+        tools::SIGNIFICANCE_TEST => Some(Kind::SignificanceTest),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use jesse::{
     candles::store::SeriesView,
     monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
+    significance::BootstrapRequest,
     spec::BacktestRequest,
     strategies::draft::DraftRequest,
 };
@@ -34,6 +35,7 @@ pub(super) const JOB_LIST: &str = "job_list";
 pub(super) const OPTIMIZE: &str = "optimize";
 pub(super) const WALK_FORWARD: &str = "walk_forward";
 pub(super) const MONTE_CARLO: &str = "monte_carlo";
+pub(super) const SIGNIFICANCE_TEST: &str = "significance_test";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
@@ -89,7 +91,7 @@ fn always() -> Vec<Tool> {
         schema_for_type::<Wait>(),
     ]);
     let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let histories = with_backtest::<ScenariosRequest>();
+    let (histories, bootstrap) = (with_backtest::<ScenariosRequest>(), with_backtest::<BootstrapRequest>());
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -154,6 +156,15 @@ fn always() -> Vec<Tool> {
             "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
              backtest's arguments and these.",
             &histories,
+            Effect::Submits,
+        ),
+        tool::<JobAnswer>(
+            SIGNIFICANCE_TEST,
+            "Significance of signals",
+            "Test whether a strategy's entry signals foretell the next bar's return better than chance; exits, sizes and fees \
+             play no part. p_value is the share of chance means as high as the observed one. Takes backtest's arguments (one \
+             route) and these.",
+            &bootstrap,
             Effect::Submits,
         ),
         job_get(),

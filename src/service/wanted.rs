@@ -10,6 +10,7 @@ use jesse::{
     },
     parent::ForChildren,
     plan::{BacktestPlan, Limits, Planned},
+    significance::{SignificanceRequest, SignificanceSpec},
     spec::{BacktestRequest, BacktestSpec},
 };
 use jobs::{CacheKey, CacheMode, ErrorCode, Kind, Priority, TenantId};
@@ -33,6 +34,8 @@ pub enum Wanted {
     WalkForward(Box<WalkForwardRequest>),
     /// A backtest on altered histories.
     MonteCarlo(Box<MonteCarloRequest>),
+    /// A test of a strategy's signals.
+    SignificanceTest(Box<SignificanceRequest>),
 }
 
 /// A job as the queue takes it.
@@ -63,6 +66,9 @@ impl Wanted {
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
             Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
             Kind::MonteCarlo => Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields(spec)?)?))),
+            Kind::SignificanceTest => {
+                Ok(Self::SignificanceTest(Box::new(SignificanceRequest::parse(fields(spec)?)?)))
+            }
             Kind::Batch | Kind::StrategyValidate => {
                 Err(invalid(format!("a {} has a call of its own", kind.as_str())))
             }
@@ -77,6 +83,7 @@ pub(super) enum Checked {
     Optimize(Box<OptimizeSpec>),
     WalkForward(WalkForwardSpec),
     MonteCarlo(Box<MonteCarloSpec>),
+    SignificanceTest(Box<SignificanceSpec>),
 }
 
 impl Checked {
@@ -92,6 +99,9 @@ impl Checked {
             Wanted::MonteCarlo(request) => {
                 Self::MonteCarlo(Box::new(MonteCarloSpec::check(request, runnable.runners()?)?))
             }
+            Wanted::SignificanceTest(request) => {
+                Self::SignificanceTest(Box::new(SignificanceSpec::check(request, runnable.runners()?)?))
+            }
         })
     }
 
@@ -105,6 +115,9 @@ impl Checked {
             Kind::WalkForward => Self::WalkForward(serde_json::from_str(request).map_err(unreadable)?),
             Kind::MonteCarlo => {
                 Self::MonteCarlo(Box::new(serde_json::from_str(request).map_err(unreadable)?))
+            }
+            Kind::SignificanceTest => {
+                Self::SignificanceTest(Box::new(serde_json::from_str(request).map_err(unreadable)?))
             }
             Kind::Batch | Kind::StrategyValidate => {
                 let message = "a batch is not run again as a whole; list its jobs and requeue those";
@@ -160,6 +173,15 @@ impl Service {
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
                 Ok(Prepared { kind: Kind::MonteCarlo, request, plan, cache_key, memory_mb: STEP_MB })
+            }
+            Checked::SignificanceTest(spec) => {
+                let catalogue = runnable.runners()?;
+                let planned =
+                    self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?;
+                let cache_key = spec.cache_key(&planned.plan, &planned.plan.engine);
+                let (kind, memory_mb) = (Kind::SignificanceTest, limits.memory_mb);
+                let (request, plan) = (json_text(&spec)?, json_text(&planned.plan)?);
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb })
             }
         }
     }

@@ -21,6 +21,7 @@ mod postgres;
 mod rest;
 mod same_as_jesse;
 mod scaled_out;
+mod significance;
 mod spec_matrix;
 mod staleness;
 mod strategies;

@@ -95,6 +95,7 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "optimize",
             "walk_forward",
             "monte_carlo",
+            "significance_test",
             "job_get",
             "job_list",
             "job_cancel",

@@ -4,10 +4,12 @@ mod attend;
 mod backtest;
 mod code;
 mod metrics;
+mod on_runner;
 mod on_server;
 mod parents;
 mod run_folder;
 mod runner_files;
+mod significance;
 mod validate;
 
 use std::{
@@ -386,6 +388,7 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
             Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
             Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
+            Kind::SignificanceTest => handlers.backtests.handle_significance_test(assignment).await,
             Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }

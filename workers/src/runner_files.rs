@@ -19,6 +19,7 @@ files!(
     "limits.py",
     "protocol.py",
     "sandbox.py",
+    "significance.py",
     "strategies.py",
     "validate.py",
     "warmup.py",

@@ -31,17 +31,20 @@ pub enum Kind {
     WalkForward,
     /// One backtest on many altered histories.
     MonteCarlo,
+    /// Whether a strategy's signals foretell the next bar.
+    SignificanceTest,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Backtest,
         Self::StrategyValidate,
         Self::Batch,
         Self::Optimize,
         Self::WalkForward,
         Self::MonteCarlo,
+        Self::SignificanceTest,
     ];
 
     /// The kind's name in Redis, JSON and metrics.
@@ -53,6 +56,7 @@ impl Kind {
             Self::Optimize => "optimize",
             Self::WalkForward => "walk_forward",
             Self::MonteCarlo => "monte_carlo",
+            Self::SignificanceTest => "significance_test",
         }
     }
 }
