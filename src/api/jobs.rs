@@ -48,6 +48,14 @@ enum NewKind {
     Optimize,
     WalkForward,
     MonteCarlo,
+    RiskReport,
+    VarCalculation,
+    StressTest,
+    CorrelationMatrix,
+    PairsBacktest,
+    FactorAnalysis,
+    RegimeDetector,
+    AnalyzeResults,
 }
 
 impl NewKind {
@@ -57,6 +65,14 @@ impl NewKind {
             Self::Optimize => Kind::Optimize,
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
+            Self::RiskReport => Kind::RiskReport,
+            Self::VarCalculation => Kind::VarCalculation,
+            Self::StressTest => Kind::StressTest,
+            Self::CorrelationMatrix => Kind::CorrelationMatrix,
+            Self::PairsBacktest => Kind::PairsBacktest,
+            Self::FactorAnalysis => Kind::FactorAnalysis,
+            Self::RegimeDetector => Kind::RegimeDetector,
+            Self::AnalyzeResults => Kind::AnalyzeResults,
         }
     }
 }
