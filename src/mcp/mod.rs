@@ -4,6 +4,7 @@
 //! handle with what to do next. A client that goes away ends its call, never the job.
 
 mod arguments;
+mod risk;
 mod tools;
 
 use std::{sync::Arc, time::Duration};
@@ -48,7 +49,9 @@ pub(crate) fn endpoint(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> StreamableHttpService<Handler, NeverSessionManager> {
-    let tools = Arc::new(tools::all(service.strategies_are_writable()));
+    let mut tools = tools::all(service.strategies_are_writable());
+    tools.extend(risk::all());
+    let tools = Arc::new(tools);
     let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -174,7 +177,20 @@ impl Handler {
                 let arguments::Nothing {} = arguments::parse(arguments)?;
                 Ok(CallToolResult::structured(json!({ "candles": self.service.candles().await? })))
             }
-            other => Err(ServiceError::new(Code::Internal, format!("the tool {other:?} has no code"))),
+            other => {
+                let unknown = || ServiceError::new(Code::Internal, format!("the tool {other:?} has no code"));
+                let kind = risk::kind(other).ok_or_else(unknown)?;
+                let mut result = self.submit(kind, arguments, context).await?;
+                if let Some(mut answer) = result.structured_content.take() {
+                    risk::brief(&mut answer);
+                    result = if result.is_error == Some(true) {
+                        CallToolResult::structured_error(answer)
+                    } else {
+                        CallToolResult::structured(answer)
+                    };
+                }
+                Ok(result)
+            }
         }
     }
 

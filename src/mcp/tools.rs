@@ -83,7 +83,7 @@ fn always() -> Vec<Tool> {
         schema_for_type::<Wait>(),
     ]);
     let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let histories = with_backtest::<ScenariosRequest>();
+    let histories = or_a_result(with_backtest::<ScenariosRequest>());
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -144,7 +144,8 @@ fn always() -> Vec<Tool> {
         tool::<JobAnswer>(
             MONTE_CARLO,
             "Monte Carlo on candles",
-            "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
+            "Run a backtest on many altered histories and say where the real one lies among them. Or, with job_id and method \"returns\" \
+             or \"trades\" (paths, steps, seed): resample what a result was made of. Takes \
              backtest's arguments and these.",
             &histories,
             Effect::Submits,
@@ -187,6 +188,20 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
     let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
     all.remove("additionalProperties");
     all
+}
+
+/// The same for a tool that may be given a result instead of a backtest: then nothing else is required.
+fn or_a_result(mut request: JsonObject) -> JsonObject {
+    if let Some(Value::Object(properties)) = request.get_mut("properties") {
+        for name in ["job_id", "method"] {
+            properties.insert(name.into(), serde_json::json!({"type": "string"}));
+        }
+        for name in ["paths", "steps"] {
+            properties.insert(name.into(), serde_json::json!({"type": "integer"}));
+        }
+    }
+    request.remove("required");
+    request
 }
 
 fn tool<Output: JsonSchema + 'static>(

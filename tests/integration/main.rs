@@ -15,6 +15,7 @@ mod mcp;
 mod parents;
 mod postgres;
 mod rest;
+mod risk;
 mod same_as_jesse;
 mod scaled_out;
 mod spec_matrix;
