@@ -66,7 +66,7 @@ impl Track {
             let portfolio = combine(&curves, &weights, *rebalance).map_err(|error| refusal(&error))?;
             let values = portfolio.equity.values();
             let returns = values.windows(2).map(|pair| pair[1] / pair[0] - 1.0).collect();
-            let abouts: Vec<_> = inputs.results.iter().zip(&weights).map(|(result, weight)| {
+            let abouts = inputs.results.iter().zip(&weights).map(|(result, weight)| {
                 let mut about = about(result);
                 about["weight"] = json!(weight);
                 about

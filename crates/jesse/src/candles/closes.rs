@@ -58,7 +58,7 @@ impl CloseFiles {
             let packed = pack(&closes);
             let io = |error| StoreError::Io(name.clone().into(), error);
             cache.add(FOLDER, &name, |path| std::fs::write(path, &packed)).map_err(io)?;
-            Ok(closes)
+            Ok::<_, StoreError>(closes)
         });
         made.await.map_err(jobs::blobs::BlobError::from)?
     }
