@@ -288,8 +288,8 @@ mod tests {
             );
         }
         let json = serde_json::to_string(&tools).unwrap();
-        // About four bytes make a token.
-        assert!(json.len() < 20_000, "{} bytes: {json}", json.len());
+        // The design allows 6,000 tokens; about four bytes make one.
+        assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
     }
 
     #[test]
