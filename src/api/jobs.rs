@@ -233,7 +233,7 @@ pub(super) async fn chart(
 }
 
 /// Names a part of an immutable blob.
-fn etag(blob: &str, part: &str) -> String {
+pub(super) fn etag(blob: &str, part: &str) -> String {
     format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
 }
 

@@ -2,13 +2,15 @@
 
 use analysis::{
     inputs::{Pinned, PinnedResult},
+    report::{self, Document},
     source::Source,
     spec::Checked,
 };
 use jesse::plan::key_of_tenant;
-use jobs::{JobId, JobState, Kind, TenantId};
+use jobs::{JobId, JobState, Kind, TenantId, blobs::BlobId};
+use serde_json::{Map, Value};
 
-use super::{Service, submit::json_text, wanted::Prepared};
+use super::{ResultBody, Service, submit::json_text, wanted::Prepared};
 use crate::{
     errors::{Code, ServiceError},
     settings::CacheScope,
@@ -47,6 +49,26 @@ impl Service {
         pinned.cache_key = Some(cache_key.to_string());
         let (request, plan) = (json_text(&analysis)?, json_text(&pinned)?);
         Ok(Prepared { kind: analysis.kind(), request, plan, cache_key, memory_mb: ANALYSIS_MB })
+    }
+
+    /// The page of a risk report, with the hash of the figures that it shows.
+    pub async fn risk_report(
+        &self,
+        tenant: &TenantId,
+        job: JobId,
+    ) -> Result<(BlobId, Document), ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        if view.kind != Kind::RiskReport {
+            let message = format!("job {job} is a {}; only a risk_report has pages", view.kind.as_str());
+            return Err(ServiceError::new(Code::InvalidRequest, message));
+        }
+        let ResultBody { blob, fields } = self.result(tenant, job).await?;
+        let unreadable = |error| ServiceError::internal("a stored report cannot be read", &error);
+        let parsed = fields
+            .into_iter()
+            .map(|(name, text)| serde_json::from_str::<Value>(text.get()).map(|value| (name, value)));
+        let body = parsed.collect::<Result<Map<_, _>, _>>().map_err(unreadable)?;
+        Ok((blob, report::document(&Value::Object(body), None)))
     }
 
     /// The result of a backtest as it is stored now. Another tenant's job is not told from one that does not exist.

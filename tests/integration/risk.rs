@@ -56,6 +56,42 @@ async fn a_report_has_the_figures_that_jesse_has() {
 }
 
 #[tokio::test]
+async fn a_report_is_a_page_for_people_too_and_other_jobs_are_none() {
+    let deployment = Deployment::shared();
+    let job = backtest(&deployment).await;
+    let (_, report) = analysis(&deployment, "risk_report", &json!({"job_id": job})).await;
+    let page = |id: &Value, form: &str| {
+        let path = format!("/v1/jobs/{}/report.{form}", id.as_str().unwrap());
+        deployment.client.get(deployment.url(&path))
+    };
+    let total = 100.0 * report["summary"]["total_return"].as_f64().unwrap();
+    for (form, kind, marks) in [
+        ("md", "text/markdown; charset=utf-8", ["# Risk report", "| Sharpe ratio |", "## Largest losses"]),
+        ("html", "text/html; charset=utf-8", ["<h1>Risk report</h1>", "<td>Sharpe ratio</td>", "<polyline"]),
+    ] {
+        let read = page(&report["job_id"], form).send().await.unwrap();
+        assert_eq!(
+            (read.status().as_u16(), &read.headers()["content-type"] == kind),
+            (200, true),
+            "{read:?}"
+        );
+        let tag = read.headers()["etag"].clone();
+        let text = read.text().await.unwrap();
+        for mark in marks {
+            assert!(text.contains(mark), "{mark}: {text}");
+        }
+        assert!(text.contains(&format!("{total:.2} %")), "{text}");
+        assert!(text.contains(report["summary"]["in_words"].as_str().unwrap()), "{text}");
+        let again = page(&report["job_id"], form).header("if-none-match", tag).send().await.unwrap();
+        assert_eq!(again.status().as_u16(), 304);
+        let other = page(&json!(job), form).send().await.unwrap();
+        assert_eq!(other.status().as_u16(), 400);
+        let problem: Value = other.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("only a risk_report"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_with_what_is_allowed() {
     let deployment = Deployment::shared();
     let job = backtest(&deployment).await;

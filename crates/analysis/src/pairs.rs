@@ -6,7 +6,7 @@ use risk::{
     pairs::{EngleGranger, HalfLife, engle_granger_both, half_life, johansen, rolling_z_scores},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     answer::{Answer, invalid, or_refused, refusal, unfit, value},

@@ -178,7 +178,8 @@ fn stretch(track: &Track, inputs: &Inputs, from: i64, to: i64) -> Value {
         .candles
         .iter()
         .map(|symbol| {
-            let closes = between(symbol, from, to);
+            // From the close before it, where there is one.
+            let closes = between(symbol, from - HOUR_MS, to);
             (
                 symbol.series.symbol().to_owned(),
                 json!({"return": moved(closes), "max_drawdown": fallen(closes)}),
@@ -213,7 +214,6 @@ fn worst_markets(track: &Track, inputs: &Inputs) -> Vec<Value> {
     let worst = |days: i64| {
         let starts = (start..=end - days * DAY_MS).step_by(usize::try_from(DAY_MS).unwrap_or(1));
         let falls = starts.filter_map(|from| {
-            // From the close before the stretch, where there is one.
             let closes = between(market, from - HOUR_MS, from + days * DAY_MS);
             Some((moved(closes)?, from))
         });
@@ -335,12 +335,12 @@ fn funding(request: &StressRequest, result: &LoadedResult) -> Vec<Value> {
     request.funding_rates.iter().map(by).collect()
 }
 
-/// Every exit comes so many hours late, at the close of that hour.
+/// Every exit comes so many hours late, at the first close from then on.
 fn halts(request: &StressRequest, result: &LoadedResult, inputs: &Inputs) -> Vec<Value> {
     let late = |trade: &ClosedTrade, hours: u32| {
         let symbol = inputs.candles.iter().find(|symbol| symbol.series.symbol() == trade.symbol)?;
         let at = millis(trade.closed_at) + i64::from(hours) * HOUR_MS;
-        let place = symbol.closes.partition_point(|bar| bar.0 + HOUR_MS <= at);
+        let place = symbol.closes.partition_point(|bar| bar.0 + HOUR_MS < at);
         let price = symbol.closes.get(place)?.1;
         let change = trade.qty.abs() * (price - trade.exit_price);
         Some(if trade.side == "short" { -change } else { change })

@@ -203,7 +203,7 @@ impl Planner {
                     CandlesMissing::Gap { .. } => {
                         "; pass allow_gaps: true to leave out the bars that are missing"
                     }
-                    CandlesMissing::OutOfRange { .. } => "",
+                    CandlesMissing::OutOfRange { .. } | CandlesMissing::EmptyRange { .. } => "",
                 };
                 JobError::new(ErrorCode::CandlesMissing, format!("{missing}{hint}"))
             })?);
