@@ -31,9 +31,10 @@ test: ## Run all tests, on a real Redis and a real Jesse
 	else echo 'there is no Redis 6.2 for this machine: not tested on it'; fi
 	$(JESSE_PYTHON) -m pytest workers/runner/tests -q
 
-bench: build ## Measure backtests against Jesse alone, and the queue against others (needs scripts, see bench/)
+bench: build ## Measure backtests and searches against Jesse, and the queue against others (needs scripts, see bench/)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/against_jesse.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 

@@ -282,5 +282,6 @@ def main(socket_path: str, sandbox: Sandbox | None, why_not: str) -> NoReturn:
     warmup.run()
     ready = {**engine.describe(), "sandbox": {"active": sandbox is not None, "reason": why_not}}
     zygote = Zygote(socket_path, sandbox)
+    child.note_own_modules()
     engine.freeze()
     zygote.serve(ready)
