@@ -70,11 +70,7 @@ async fn a_report_is_a_page_for_people_too_and_other_jobs_are_none() {
         ("html", "text/html; charset=utf-8", ["<h1>Risk report</h1>", "<td>Sharpe ratio</td>", "<polyline"]),
     ] {
         let read = page(&report["job_id"], form).send().await.unwrap();
-        assert_eq!(
-            (read.status().as_u16(), &read.headers()["content-type"] == kind),
-            (200, true),
-            "{read:?}"
-        );
+        assert_eq!((read.status().as_u16(), read.headers()["content-type"] == kind), (200, true), "{read:?}");
         let tag = read.headers()["etag"].clone();
         let text = read.text().await.unwrap();
         for mark in marks {

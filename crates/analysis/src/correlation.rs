@@ -64,7 +64,7 @@ pub(crate) fn compute(
         (Some(candles), _) => {
             let aligned = candles.aligned(inputs)?;
             let data = aligned.data(candles, inputs);
-            (aligned.names(inputs), aligned.returns, data)
+            (inputs.names(), aligned.returns, data)
         }
         (None, Some(_)) => of_results(inputs)?,
         (None, None) => return Err(unfit("there is nothing to correlate")),
@@ -108,14 +108,14 @@ pub(crate) fn compute(
 
 /// The series of an error by its name.
 fn named(error: &JobError, names: &[String]) -> JobError {
-    let mut named = error.clone();
+    let mut renamed = error.clone();
     for (index, name) in names.iter().enumerate().rev() {
         let number = format!("series {index}:");
-        if named.message.starts_with(&number) {
-            named.message = named.message.replacen(&number, &format!("{name}:"), 1);
+        if renamed.message.starts_with(&number) {
+            renamed.message = renamed.message.replacen(&number, &format!("{name}:"), 1);
         }
     }
-    named
+    renamed
 }
 
 type Named = (Vec<String>, Vec<Vec<f64>>, Value);

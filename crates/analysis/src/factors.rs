@@ -141,7 +141,7 @@ fn by_day(track: &Track, candles: &Candles, inputs: &Inputs) -> Result<Explained
         )));
     }
     let returns = Returns::new(own, track.returns.frequency()).map_err(|error| refusal(&error))?;
-    Ok((aligned.names(inputs), returns, factors, times))
+    Ok((inputs.names(), returns, factors, times))
 }
 
 fn shown(names: &[String], model: &FactorModel) -> Value {

@@ -132,6 +132,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The symbols' names, with their exchange where there are several.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut exchanges = self.candles.iter().map(|symbol| symbol.series.exchange());
+        let one = exchanges.next().is_none_or(|first| exchanges.all(|other| other == first));
+        let name = |series: &Series| if one { series.symbol().to_owned() } else { series.to_string() };
+        self.candles.iter().map(|symbol| name(&symbol.series)).collect()
+    }
+
     /// What a reader must know of the candles.
     pub(crate) fn warning(&self) -> Option<&'static str> {
         let synthetic =

@@ -53,7 +53,7 @@ impl PairsRequest {
 
 pub(crate) fn compute(candles: &Candles, request: PairsRequest, inputs: &Inputs) -> Result<Answer, JobError> {
     let aligned = candles.aligned(inputs)?;
-    let names = aligned.names(inputs);
+    let names = inputs.names();
     let [first, second] = &aligned.closes[..] else { return Err(invalid("symbols", "a pair has two")) };
     if first.len() > MOST_BARS {
         let message = format!("{} bars, at most {MOST_BARS} are tested: use a longer timeframe", first.len());

@@ -74,7 +74,9 @@ pub(crate) fn compute(request: &ResultsRequest, inputs: &Inputs) -> Result<Answe
         ("holding_time", grouped(all, holding_time)),
     ];
     let mut total = Group::default();
-    all.iter().for_each(|trade| total.add(trade));
+    for trade in all {
+        total.add(trade);
+    }
     let totals = totals(all, &total, result);
     let mut sorted: Vec<&ClosedTrade> = all.iter().collect();
     sorted.sort_by(|a, b| b.profit.total_cmp(&a.profit));
@@ -233,7 +235,9 @@ mod tests {
         let sides = grouped(&all, |trade| trade.side.clone());
         assert_eq!((sides["long"].wins, sides["short"].wins, sides["short"].trades), (30, 0, 10));
         let mut total = Group::default();
-        all.iter().for_each(|trade| total.add(trade));
+        for trade in &all {
+            total.add(trade);
+        }
         let mut sorted: Vec<_> = all.iter().collect();
         sorted.sort_by(|a, b| b.profit.total_cmp(&a.profit));
         let words = drivers(&[("side", sides)], &total, &sorted);

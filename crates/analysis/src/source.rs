@@ -43,7 +43,7 @@ struct SourceRequest {
     rebalance: Option<Rebalancing>,
     returns: Option<Vec<f64>>,
     period: Option<String>,
-    start_date: Option<Date>,
+    start_date: Option<String>,
     days_per_year: Option<f64>,
 }
 
@@ -79,9 +79,12 @@ pub enum Source {
     },
 }
 
+/// A source, and the returns that came with it.
+pub type Taken = (Source, Option<Vec<f64>>);
+
 impl Source {
     /// Takes the fields of a source out of a request: the source and the returns that were given. `None` if it names none.
-    pub fn take(fields: &mut Map<String, Value>) -> Result<Option<(Self, Option<Vec<f64>>)>, JobError> {
+    pub fn take(fields: &mut Map<String, Value>) -> Result<Option<Taken>, JobError> {
         let dated = fields.contains_key("returns");
         let mut own = Map::new();
         for name in FIELDS.iter().chain(dated.then_some(&"start_date")) {
@@ -97,7 +100,7 @@ impl Source {
         Self::check(request).map(Some)
     }
 
-    fn check(request: SourceRequest) -> Result<(Self, Option<Vec<f64>>), JobError> {
+    fn check(request: SourceRequest) -> Result<Taken, JobError> {
         let SourceRequest { job_id, jobs, rebalance, returns, period, start_date, days_per_year } = request;
         let days_per_year = days_per_year.unwrap_or(365.0);
         if !(1.0..=366.0).contains(&days_per_year) {
@@ -114,6 +117,7 @@ impl Source {
                     invalid("period", "say how long a period of the returns is, e.g. 1D or 1h")
                 })?;
                 let values = returns.len();
+                let start_date = start_date.map(|text| day("start_date", &text)).transpose()?;
                 let source = Self::Returns { values, hash: hash(returns), period, start_date, days_per_year };
                 source.given(returns.clone())?;
                 return Ok((source, Some(returns.clone())));
@@ -218,6 +222,12 @@ fn hash(values: &[f64]) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
+/// A day as a client writes it.
+pub(crate) fn day(field: &str, text: &str) -> Result<Date, JobError> {
+    let wrong = |_: jiff::Error| invalid(field, format!("{:?} is no day; write YYYY-MM-DD", short(text)));
+    text.parse().map_err(wrong)
+}
+
 /// A client's text, as far as it is worth repeating.
 pub(crate) fn short(text: &str) -> String {
     text.chars().take(40).collect()
@@ -228,7 +238,7 @@ mod tests {
     #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
     use super::*;
 
-    fn take(fields: Value) -> Result<Option<(Source, Option<Vec<f64>>)>, JobError> {
+    fn take(fields: Value) -> Result<Option<Taken>, JobError> {
         let Value::Object(mut fields) = fields else { panic!("an object") };
         Source::take(&mut fields)
     }

@@ -91,7 +91,7 @@ impl TailRequest {
 
 /// A method's figure, or why there is none.
 #[derive(Serialize)]
-struct Refused {
+struct NoFigure {
     method: TailMethod,
     confidence: f64,
     horizon: usize,
@@ -139,7 +139,7 @@ fn figures(returns: &Returns, request: &TailRequest) -> Vec<Figure> {
 fn shown(figure: &Figure) -> Value {
     match figure {
         Ok(risk) => value(risk),
-        Err((method, confidence, horizon, error)) => value(&Refused {
+        Err((method, confidence, horizon, error)) => value(&NoFigure {
             method: *method,
             confidence: *confidence,
             horizon: *horizon,

@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn samples_of_one_day_are_one_return_and_a_day_without_has_none() {
-        let daily = by_day(&points(&[0, 3600, 7200, 4 * DAY])).unwrap();
+        let daily = by_day(&points(&[0, 3600, 7200, 2 * DAY])).unwrap();
         assert_eq!(daily.returns.len(), 2);
         assert!((daily.returns[0] - 0.0201).abs() < 1e-12, "{daily:?}");
         let gap = by_day(&points(&[0, DAY, 3 * DAY, 4 * DAY, 5 * DAY])).unwrap();

@@ -253,9 +253,9 @@ fn what_means_nothing_is_refused_in_words() {
         (
             Kind::FactorAnalysis,
             &returns[..],
-            json!({"factors": {"x": [1.0]}}),
+            json!({"factors": {"x": &values[..100]}}),
             ErrorCode::UnfitData,
-            "length",
+            "where the others have",
         ),
         (Kind::StressTest, &returns[..], json!({}), ErrorCode::InvalidSpec, "one succeeded backtest"),
     ] {

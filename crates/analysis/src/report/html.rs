@@ -22,8 +22,8 @@ pub fn html(document: &Document) -> String {
             Block::Heading(title) => writeln!(page, "<h2>{}</h2>", escaped(title)),
             Block::Text(text) => writeln!(page, "<p>{}</p>", escaped(text)),
             Block::List(lines) => {
-                let items: String = lines.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
-                writeln!(page, "<ul>{items}</ul>")
+                let items: Vec<_> = lines.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
+                writeln!(page, "<ul>{}</ul>", items.concat())
             }
             Block::Table(titles, rows) => writeln!(page, "{}", table(titles, rows)),
             Block::Curve(points) => writeln!(page, "{}", chart::svg(points)),
@@ -35,8 +35,8 @@ pub fn html(document: &Document) -> String {
 
 fn table(titles: &[String], rows: &[Vec<String>]) -> String {
     let row = |cells: &[String], tag: &str| {
-        let cells: String = cells.iter().map(|text| format!("<{tag}>{}</{tag}>", escaped(text))).collect();
-        format!("<tr>{cells}</tr>")
+        let cells: Vec<_> = cells.iter().map(|text| format!("<{tag}>{}</{tag}>", escaped(text))).collect();
+        format!("<tr>{}</tr>", cells.concat())
     };
     let rows: String = rows.iter().map(|cells| row(cells, "td")).collect();
     format!("<table>{}{rows}</table>", row(titles, "th"))

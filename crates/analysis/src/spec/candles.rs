@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::{invalid, unfit},
     inputs::Inputs,
-    source::short,
+    source::{day, short},
 };
 
 /// The most bars of all symbols together: some 80 MB.
@@ -36,9 +36,9 @@ struct CandlesRequest {
     symbol: Option<String>,
     symbols: Option<Vec<SymbolRequest>>,
     timeframe: Option<String>,
-    start_date: Option<Date>,
+    start_date: Option<String>,
     #[serde(alias = "end_date")]
-    finish_date: Option<Date>,
+    finish_date: Option<String>,
     allow_gaps: Option<bool>,
 }
 
@@ -98,6 +98,8 @@ impl Candles {
     fn check(request: CandlesRequest, beside: bool) -> Result<Self, JobError> {
         let CandlesRequest { exchange, symbol, symbols, timeframe, start_date, finish_date, allow_gaps } =
             request;
+        let start_date = start_date.map(|text| day("start_date", &text)).transpose()?;
+        let finish_date = finish_date.map(|text| day("finish_date", &text)).transpose()?;
         let symbols = match (symbol, symbols) {
             (Some(symbol), None) => vec![SymbolRequest::Name(symbol)],
             (None, Some(symbols)) => symbols,
@@ -237,14 +239,6 @@ impl Candles {
 }
 
 impl Aligned {
-    /// The symbols' names, with their exchange where there are several.
-    pub(crate) fn names(&self, inputs: &Inputs) -> Vec<String> {
-        let mut exchanges = inputs.candles.iter().map(|symbol| symbol.series.exchange());
-        let one = exchanges.next().is_none_or(|first| exchanges.all(|other| other == first));
-        let name = |series: &Series| if one { series.symbol().to_owned() } else { series.to_string() };
-        inputs.candles.iter().map(|symbol| name(&symbol.series)).collect()
-    }
-
     /// What every answer says of the candles that it is about.
     pub(crate) fn data(&self, candles: &Candles, inputs: &Inputs) -> Value {
         let mut data = json!({
@@ -336,6 +330,6 @@ mod tests {
         assert_eq!(aligned.times_ms, [1, 4, 5].map(|at| at * hour));
         assert!((aligned.returns[0][1] - (104.0 / 103.0 - 1.0)).abs() < 1e-15);
         assert_eq!((aligned.missing, aligned.returns[1].len()), (19, 3));
-        assert_eq!(aligned.names(&inputs), ["BTC-USDT", "ETH-USDT"]);
+        assert_eq!(inputs.names(), ["BTC-USDT", "ETH-USDT"]);
     }
 }
