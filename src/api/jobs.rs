@@ -50,6 +50,14 @@ enum NewKind {
     WalkForward,
     MonteCarlo,
     SignificanceTest,
+    RiskReport,
+    VarCalculation,
+    StressTest,
+    CorrelationMatrix,
+    PairsBacktest,
+    FactorAnalysis,
+    RegimeDetector,
+    AnalyzeResults,
 }
 
 impl NewKind {
@@ -60,6 +68,14 @@ impl NewKind {
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
             Self::SignificanceTest => Kind::SignificanceTest,
+            Self::RiskReport => Kind::RiskReport,
+            Self::VarCalculation => Kind::VarCalculation,
+            Self::StressTest => Kind::StressTest,
+            Self::CorrelationMatrix => Kind::CorrelationMatrix,
+            Self::PairsBacktest => Kind::PairsBacktest,
+            Self::FactorAnalysis => Kind::FactorAnalysis,
+            Self::RegimeDetector => Kind::RegimeDetector,
+            Self::AnalyzeResults => Kind::AnalyzeResults,
         }
     }
 }
@@ -220,7 +236,7 @@ pub(super) async fn chart(
 }
 
 /// Names a part of an immutable blob.
-fn etag(blob: &str, part: &str) -> String {
+pub(super) fn etag(blob: &str, part: &str) -> String {
     format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
 }
 

@@ -11,6 +11,7 @@ mod listing;
 mod lists;
 mod problem;
 mod queue;
+mod report;
 mod strategies;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -90,6 +91,8 @@ impl Api {
             .route("/v1/jobs/{id}/result", get(jobs::result))
             .route("/v1/jobs/{id}/logs", get(jobs::logs))
             .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
+            .route("/v1/jobs/{id}/report.md", get(report::markdown))
+            .route("/v1/jobs/{id}/report.html", get(report::html))
             .route("/v1/strategies", get(strategies::list).post(strategies::write))
             .route("/v1/strategies/validate", post(strategies::validate))
             .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))

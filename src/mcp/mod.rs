@@ -13,6 +13,7 @@ mod headers;
 mod lookup;
 mod prompts;
 mod resources;
+mod risk;
 pub(crate) mod stdio;
 mod table;
 mod tasks;
@@ -68,7 +69,9 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Router<S> {
-    let tools = Arc::new(tools::all(service.strategies_are_writable()));
+    let mut tools = tools::all(service.strategies_are_writable());
+    tools.extend(risk::all());
+    let tools = Arc::new(tools);
     let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -244,7 +247,7 @@ fn submitted(tool: &str) -> Option<Kind> {
         tools::MONTE_CARLO => Some(Kind::MonteCarlo),
         tools::WALK_FORWARD => Some(Kind::WalkForward),
         tools::SIGNIFICANCE_TEST => Some(Kind::SignificanceTest),
-        _ => None,
+        other => risk::kind(other),
     }
 }
 
@@ -254,9 +257,12 @@ fn now_ms() -> i64 {
 
 /// What a job's state means for the call: a job that did not succeed is the tool's error.
 fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
-    let failed = view.error.is_some();
-    let value = serde_json::to_value(JobAnswer::brief(view))
+    let (failed, kind) = (view.error.is_some(), view.kind);
+    let mut value = serde_json::to_value(JobAnswer::brief(view))
         .map_err(|error| ServiceError::internal("a job cannot be shown", &error))?;
+    if risk::kind(kind.as_str()).is_some() {
+        risk::brief(&mut value);
+    }
     Ok(if failed { CallToolResult::structured_error(value) } else { CallToolResult::structured(value) })
 }
 

@@ -91,7 +91,8 @@ fn always() -> Vec<Tool> {
         schema_for_type::<Wait>(),
     ]);
     let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let (histories, bootstrap) = (with_backtest::<ScenariosRequest>(), with_backtest::<BootstrapRequest>());
+    let (histories, bootstrap) =
+        (or_a_result(with_backtest::<ScenariosRequest>()), with_backtest::<BootstrapRequest>());
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -153,7 +154,8 @@ fn always() -> Vec<Tool> {
         tool::<JobAnswer>(
             MONTE_CARLO,
             "Monte Carlo on candles",
-            "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
+            "Run a backtest on many altered histories and say where the real one lies among them. Or, with job_id and method \"returns\" \
+             or \"trades\" (paths, steps, seed): resample what a result was made of. Takes \
              backtest's arguments and these.",
             &histories,
             Effect::Submits,
@@ -238,6 +240,20 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
 fn open(mut schema: JsonObject) -> JsonObject {
     schema.remove("additionalProperties");
     schema
+}
+
+/// The same for a tool that may be given a result instead of a backtest: then nothing else is required.
+fn or_a_result(mut request: JsonObject) -> JsonObject {
+    if let Some(Value::Object(properties)) = request.get_mut("properties") {
+        for name in ["job_id", "method"] {
+            properties.insert(name.into(), serde_json::json!({"type": "string"}));
+        }
+        for name in ["paths", "steps"] {
+            properties.insert(name.into(), serde_json::json!({"type": "integer"}));
+        }
+    }
+    request.remove("required");
+    request
 }
 
 fn tool<Output: JsonSchema + 'static>(

@@ -1,5 +1,6 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod analysis;
 mod cache;
 mod engines;
 mod filter;

@@ -19,6 +19,7 @@ mod mcp_tasks;
 mod parents;
 mod postgres;
 mod rest;
+mod risk;
 mod same_as_jesse;
 mod scaled_out;
 mod significance;

@@ -99,7 +99,15 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "job_get",
             "job_list",
             "job_cancel",
-            "cache_invalidate"
+            "cache_invalidate",
+            "risk_report",
+            "var_calculation",
+            "stress_test",
+            "analyze_results",
+            "factor_analysis",
+            "regime_detector",
+            "correlation_matrix",
+            "pairs_backtest"
         ]
     );
 
