@@ -79,7 +79,8 @@ impl Exchange {
 /// With as many digits as the exchange gives, and other ones each minute.
 fn prices(at: i64) -> Prices {
     let minute = at / MINUTE;
-    let price = |offset: i64| format!("{}.{:08}", 42_000 + minute % 97 + offset, minute * 7_919 % 100_000_000);
+    let price =
+        |offset: i64| format!("{}.{:08}", 42_000 + minute % 97 + offset, minute * 7_919 % 100_000_000);
     [price(0), price(3), price(-3), price(1), format!("{}.{:05}", minute % 50, minute % 99_999)]
 }
 
@@ -166,7 +167,10 @@ fn an_exchange_is_followed() {
     exchange.market().moods = VecDeque::from([(429, "Retry-After: 0\r\n"), (503, "")]);
     let said = printed(&mut exchange.import(data, &days));
     let lines: Vec<_> = said.lines().collect();
-    assert!(lines[0].starts_with("4290 candles into 2 months; Binance Spot BTC-USDT: 4290 candles"), "{said}");
+    assert!(
+        lines[0].starts_with("4290 candles into 2 months; Binance Spot BTC-USDT: 4290 candles"),
+        "{said}"
+    );
     assert_eq!(lines[1..], ["missing: 2024-01-31 10:00 to 2024-01-31 10:30 (UTC), 30 minutes"]);
     assert!(exchange.market().moods.is_empty());
     assert_eq!(exported(data), expected(&exchange.market(), JANUARY_30..JANUARY_30 + 3 * DAY));
@@ -225,21 +229,30 @@ fn an_exchange_that_fails_is_told_of() {
     let said = refusal(&mut exchange.import_of(data, "NONE-USDT", &day));
     assert!(said.contains("Binance Spot refuses NONE-USDT: ") && said.contains("Invalid symbol."), "{said}");
     let said = refusal(&mut exchange.import(data, &["--start", "2024-02-01", "--finish", "2024-02-02"]));
-    assert!(said.contains("Binance Spot has no candles of BTC-USDT from 2024-02-01 00:00 to 2024-02-02"), "{said}");
+    assert!(
+        said.contains("Binance Spot has no candles of BTC-USDT from 2024-02-01 00:00 to 2024-02-02"),
+        "{said}"
+    );
     // High and low are swapped.
     exchange.market().candles.get_mut(&(JANUARY_30 + MINUTE)).unwrap().swap(1, 2);
     let said = refusal(&mut exchange.import(data, &day));
     assert!(said.contains("Binance Spot answers something that Jesse's driver cannot use: "), "{said}");
     let arguments = ["import", "--from-exchange", "Nowhere", "--symbol", "BTC-USDT", "--start", "2024-01-30"];
     let said = refusal(&mut candles(data, &arguments));
-    assert!(said.contains("Jesse has no driver for 'Nowhere'; it has: ") && said.contains("Binance Spot"), "{said}");
+    assert!(
+        said.contains("Jesse has no driver for 'Nowhere'; it has: ") && said.contains("Binance Spot"),
+        "{said}"
+    );
     assert_eq!(printed(&mut candles(data, &["list"])), "no candles are stored\n");
 
     // What can be told without asking anybody.
     for (arguments, part) in [
         (vec!["--start", "yesterday"], "\"yesterday\" is not a date"),
         (vec!["--start", "2999-01-01"], "must begin before the present minute"),
-        (vec!["--start", "2024-01-02", "--finish", "2024-01-01"], "the range from 2024-01-02 00:00 to 2024-01-01"),
+        (
+            vec!["--start", "2024-01-02", "--finish", "2024-01-01"],
+            "the range from 2024-01-02 00:00 to 2024-01-01",
+        ),
         (vec!["--start", "2024-01-02", "--exchange", EXCHANGE], "cannot be used with"),
         (vec![], "--start"),
     ] {

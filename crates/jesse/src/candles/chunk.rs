@@ -39,7 +39,12 @@ impl fmt::Display for Gap {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minutes = self.minutes();
         let unit = if minutes == 1 { "minute" } else { "minutes" };
-        write!(formatter, "missing: {} to {} (UTC), {minutes} {unit}", Minute(self.from_ms), Minute(self.to_ms))
+        write!(
+            formatter,
+            "missing: {} to {} (UTC), {minutes} {unit}",
+            Minute(self.from_ms),
+            Minute(self.to_ms)
+        )
     }
 }
 

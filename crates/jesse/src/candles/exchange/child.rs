@@ -101,7 +101,8 @@ impl Asking {
         if read? == 0 {
             return Err(self.ended().await);
         }
-        let said = serde_json::from_slice(&line).map_err(|error| ExchangeError::Protocol(error.to_string()))?;
+        let said =
+            serde_json::from_slice(&line).map_err(|error| ExchangeError::Protocol(error.to_string()))?;
         match said {
             Said::Error { error, message } => {
                 Err(ExchangeError::Refused { series: self.series.clone(), code: error, message })

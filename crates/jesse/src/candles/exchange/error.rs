@@ -93,7 +93,9 @@ impl std::fmt::Display for Refusal<'_> {
             "unknown_symbol" => write!(formatter, "{exchange} does not know {}: ", series.symbol()),
             "rate_limited" => write!(formatter, "{exchange} is asked too often; try again later: "),
             "unavailable" => write!(formatter, "{exchange} cannot be reached or does not answer: "),
-            "bad_answer" => write!(formatter, "{exchange} answers something that Jesse's driver cannot use: "),
+            "bad_answer" => {
+                write!(formatter, "{exchange} answers something that Jesse's driver cannot use: ")
+            }
             _ => write!(formatter, "{exchange} refuses {}: ", series.symbol()),
         }
     }

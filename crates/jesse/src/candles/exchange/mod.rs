@@ -146,11 +146,8 @@ async fn month_of(
     index: usize,
 ) -> Result<Vec<Candle>, ExchangeError> {
     let mut checker = Checker::default();
-    let refused = |why| ExchangeError::Row {
-        exchange: series.exchange().to_owned(),
-        month,
-        why: Box::new(why),
-    };
+    let refused =
+        |why| ExchangeError::Row { exchange: series.exchange().to_owned(), month, why: Box::new(why) };
     loop {
         match asking.next().await? {
             Said::Page { range, candles } if range == index => {
@@ -192,10 +189,7 @@ mod tests {
     fn asked(range: Range<i64>, stored: Option<Range<i64>>, everything: bool) -> Vec<(String, i64, i64)> {
         let months = wanted_months(&range, stored, everything).unwrap();
         let days = |ms: i64| (ms - JANUARY) / DAY_MS;
-        months
-            .iter()
-            .map(|(month, part)| (month.to_string(), days(part.start), days(part.end)))
-            .collect()
+        months.iter().map(|(month, part)| (month.to_string(), days(part.start), days(part.end))).collect()
     }
 
     #[test]
@@ -203,7 +197,10 @@ mod tests {
         let day = |day: i64| JANUARY + day * DAY_MS;
         let month = |name: &str, from, to| (name.to_owned(), from, to);
         // A new series: oldest first.
-        assert_eq!(asked(day(10)..day(40), None, false), [month("2023-01", 10, 31), month("2023-02", 31, 40)]);
+        assert_eq!(
+            asked(day(10)..day(40), None, false),
+            [month("2023-01", 10, 31), month("2023-02", 31, 40)]
+        );
         // Before: newest first; after: oldest first; nothing of what is there.
         assert_eq!(
             asked(day(10)..day(100), Some(day(60)..day(70)), false),
