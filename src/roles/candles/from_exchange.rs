@@ -23,7 +23,7 @@ const NAMED: usize = 20;
 pub struct ExchangeArgs {
     /// Fetch from this exchange, as Jesse spells it, e.g. "Binance Spot": what of the range is not stored yet
     #[arg(long, value_name = "EXCHANGE", requires = "start", requires = "symbol")]
-    from_exchange: Option<String>,
+    pub(super) from_exchange: Option<String>,
     /// First day to fetch from the exchange, YYYY-MM-DD (UTC)
     #[arg(long, requires = "from_exchange")]
     start: Option<String>,
