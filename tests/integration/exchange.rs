@@ -178,7 +178,7 @@ fn an_exchange_is_followed() {
     // Nothing that is stored is asked for again.
     exchange.market().asked.clear();
     assert!(printed(&mut exchange.import(data, &days)).starts_with("0 candles into 0 months; "));
-    assert_eq!(exchange.market().asked, []);
+    assert_eq!(exchange.market().asked, [0; 0]);
 
     // Before and after it. Stopped in the month before, it leaves no hole, and goes on from there.
     let more = ["--start", "2023-12-30", "--finish", "2024-02-03"];

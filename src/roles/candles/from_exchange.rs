@@ -20,7 +20,7 @@ const NAMED: usize = 20;
 
 /// Which exchange, and how it is asked.
 #[derive(Debug, Clone, Args)]
-pub struct ExchangeArgs {
+pub(super) struct ExchangeArgs {
     /// Fetch from this exchange, as Jesse spells it, e.g. "Binance Spot": what of the range is not stored yet
     #[arg(long, value_name = "EXCHANGE", requires = "start", requires = "symbol")]
     pub(super) from_exchange: Option<String>,
