@@ -40,6 +40,7 @@ use jobs::{
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::RunMetrics;
+pub use runner_files::write as write_runner_package;
 
 use attend::Attendant;
 use backtest::Backtests;

@@ -20,6 +20,7 @@
 
 mod chunk;
 pub mod closes;
+pub mod exchange;
 mod export;
 mod import;
 mod manifest;
