@@ -20,3 +20,4 @@ mod scaled_out;
 mod spec_matrix;
 mod staleness;
 mod strategies;
+mod strategies_cli;
