@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     roles::{
-        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings, up::UpSettings,
-        worker::WorkerSettings,
+        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings,
+        strategies::StrategiesCommand, up::UpSettings, worker::WorkerSettings,
     },
     settings::LogSettings,
 };
@@ -39,6 +39,9 @@ pub enum Role {
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(Box<CacheCommand>),
+    /// Strategies: list, read, validate, write and delete them
+    #[command(subcommand)]
+    Strategies(Box<StrategiesCommand>),
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
     if let Role::Cache(command) = role {
         return roles::cache::run(*command).await;
     }
+    if let Role::Strategies(command) = role {
+        return roles::strategies::run(*command).await;
+    }
     let stop = roles::on_signal().map_err(RoleError::Serve)?;
     match role {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
@@ -50,6 +53,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         Role::Mcp(settings) => roles::mcp::run(*settings, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
         Role::Cache(command) => roles::cache::run(*command).await,
+        Role::Strategies(command) => roles::strategies::run(*command).await,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod mcp;
 mod open;
 pub mod serve;
 mod shutdown;
+pub mod strategies;
 pub mod up;
 pub mod worker;
 
@@ -71,6 +72,9 @@ pub enum RoleError {
     /// The cache.
     #[error(transparent)]
     Cache(#[from] cache::CacheError),
+    /// Strategies.
+    #[error(transparent)]
+    Strategies(#[from] strategies::StrategiesError),
     /// A folder.
     #[error("{0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),

@@ -27,3 +27,4 @@ mod significance;
 mod spec_matrix;
 mod staleness;
 mod strategies;
+mod strategies_cli;
