@@ -69,9 +69,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Router<S> {
-    let mut tools = tools::all(service.strategies_are_writable());
-    tools.extend(risk::all());
-    let tools = Arc::new(tools);
+    let tools = Arc::new(tools::all(service.strategies_are_writable()));
     let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use jobs::Kind;
-use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, Tool};
 use serde_json::{Value, json};
+
+use super::tools::{Effect, job_output};
 
 /// What the answers of these tools have, of all that a job has.
 pub(super) const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
@@ -123,32 +125,13 @@ fn tool(Described { kind, title, description, sourced, own }: Described) -> Tool
     if let Value::Object(own) = own {
         properties.extend(own);
     }
-    let object = |properties: JsonObject| {
-        let mut schema = JsonObject::new();
-        schema.insert("type".into(), "object".into());
-        schema.insert("properties".into(), properties.into());
-        schema
-    };
-    let (text, any) = (json!({"type": "string"}), json!({"type": "object"}));
-    let answered = ANSWERED.into_iter().map(|name| {
-        let schema = match name {
-            "cached" => json!({"type": "boolean"}),
-            "progress" | "summary" | "error" => any.clone(),
-            _ => text.clone(),
-        };
-        (name.to_owned(), schema)
-    });
-    let mut output = object(answered.collect());
-    output.insert("required".into(), json!(["job_id", "state"]));
-    let annotations = ToolAnnotations::with_title(title)
-        .open_world(false)
-        .read_only(false)
-        .destructive(false)
-        .idempotent(true);
-    Tool::new(kind.as_str(), description, Arc::new(object(properties)))
+    let mut input = JsonObject::new();
+    input.insert("type".into(), "object".into());
+    input.insert("properties".into(), properties.into());
+    Tool::new(kind.as_str(), description, Arc::new(input))
         .with_title(title)
-        .with_raw_output_schema(Arc::new(output))
-        .with_annotations(annotations)
+        .with_raw_output_schema(Arc::new(job_output()))
+        .with_annotations(Effect::Submits.annotations())
 }
 
 #[cfg(test)]

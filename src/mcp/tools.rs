@@ -22,12 +22,10 @@ use super::{
     arguments::{Job, Nothing, Read, Replace, Wait},
     batch::{Batch, BatchAnswer},
     lookup::{Get, List, Listed, get_output},
+    risk,
 };
 use crate::service::{Invalidate, Invalidated};
-use crate::{
-    service::{StrategySource, StrategyView, SubmitOptions, Validation},
-    views::JobAnswer,
-};
+use crate::service::{StrategySource, StrategyView, SubmitOptions, Validation};
 
 pub(super) const BACKTEST: &str = "backtest";
 pub(super) const BACKTEST_BATCH: &str = "backtest_batch";
@@ -56,16 +54,31 @@ struct Candles {
 }
 
 #[derive(Clone, Copy)]
-enum Effect {
+pub(super) enum Effect {
     Reads,
     Submits,
     Writes,
     Cancels,
 }
 
+impl Effect {
+    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive).
+    pub(super) fn annotations(self) -> ToolAnnotations {
+        let annotations = ToolAnnotations::new().idempotent(true).open_world(false);
+        match self {
+            Self::Reads => annotations.read_only(true),
+            Self::Submits => annotations.destructive(false),
+            Self::Writes | Self::Cancels => annotations.destructive(true),
+        }
+    }
+}
+
 /// All tools, in the order in which an agent needs them; the one that writes strategies only where that is allowed.
 pub(super) fn all(writable: bool) -> Vec<Tool> {
     let mut tools = always();
+    tools.extend(searches());
+    tools.extend(risk::all());
+    tools.extend(jobs());
     if writable {
         tools.push(strategy_write());
     }
@@ -73,13 +86,14 @@ pub(super) fn all(writable: bool) -> Vec<Tool> {
 }
 
 fn strategy_write() -> Tool {
-    let input =
-        merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Replace>(), schema_for_type::<Wait>()]);
+    let mut input = merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]);
+    undescribed(&mut input);
     tool::<Validation>(
         STRATEGY_WRITE,
         "Write a strategy",
-        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name.",
-        &input,
+        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name. Takes strategy_validate's \
+         arguments and replace.",
+        &merged(&[input.into(), schema_for_type::<Replace>()]),
         Effect::Writes,
     )
 }
@@ -90,9 +104,6 @@ fn always() -> Vec<Tool> {
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
-    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let (histories, bootstrap) =
-        (or_a_result(with_backtest::<ScenariosRequest>()), with_backtest::<BootstrapRequest>());
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -125,25 +136,35 @@ fn always() -> Vec<Tool> {
             &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             BACKTEST,
             "Run a backtest",
-            "Backtest a strategy. Waits up to wait_seconds and then mostly answers with the metrics (state \"succeeded\", \
-             summary.metrics); otherwise with a job_id to call job_get with. The job goes on in any case. The same call again \
-             costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual Futures\",\"symbol\":\"BTC-USDT\",\
-             \"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
+            "Backtest a strategy. Mostly answers with the metrics (state \"succeeded\", summary.metrics), else with a job_id for \
+             job_get. The same call again costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual \
+             Futures\",\"symbol\":\"BTC-USDT\",\"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
             &backtest,
             Effect::Submits,
         ),
         backtest_batch(),
-        tool::<JobAnswer>(
+    ]
+}
+
+/// What is made of backtests.
+fn searches() -> Vec<Tool> {
+    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
+    let (histories, bootstrap) =
+        (or_a_result(with_backtest::<ScenariosRequest>()), with_backtest::<BootstrapRequest>());
+    vec![
+        job_tool(
             OPTIMIZE,
             "Search hyperparameters",
-            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the              rest, which the search never sees. Takes backtest's arguments and these. Runs many backtests; mostly answers with a              job_id to call job_get with.",
+            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the \
+             rest, which the search never sees. Takes backtest's arguments and these. Mostly answers with a job_id to call job_get \
+             with.",
             &search,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             WALK_FORWARD,
             "Walk-forward analysis",
             "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
@@ -151,7 +172,7 @@ fn always() -> Vec<Tool> {
             &windows,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             MONTE_CARLO,
             "Monte Carlo on candles",
             "Run a backtest on many altered histories and say where the real one lies among them. Or, with job_id and method \"returns\" \
@@ -160,7 +181,7 @@ fn always() -> Vec<Tool> {
             &histories,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             SIGNIFICANCE_TEST,
             "Significance of signals",
             "Test whether a strategy's entry signals foretell the next bar's return better than chance; exits, sizes and fees \
@@ -169,9 +190,14 @@ fn always() -> Vec<Tool> {
             &bootstrap,
             Effect::Submits,
         ),
+    ]
+}
+
+fn jobs() -> Vec<Tool> {
+    vec![
         job_get(),
         job_list(),
-        tool::<JobAnswer>(
+        job_tool(
             JOB_CANCEL,
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
@@ -201,7 +227,7 @@ fn backtest_batch() -> Tool {
 }
 
 fn job_get() -> Tool {
-    tool::<JobAnswer>(
+    job_tool(
             JOB_GET,
             "Get jobs",
             "State, progress and, once it has succeeded, metrics of a job; the table of a batch; or a row for each of several.",
@@ -229,11 +255,22 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
         const SAID: [&str; 6] = ["strategy", "exchange", "symbol", "timeframe", "start_date", "finish_date"];
         properties.retain(|name, _| SAID.contains(&name.as_str()));
     }
+    undescribed(&mut request);
     request.remove("$defs");
     request.remove("additionalProperties");
-    let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
+    let mut all = merged(&[request.into(), schema_for_type::<More>()]);
     all.remove("additionalProperties");
     all
+}
+
+/// Without what another tool says of the same arguments.
+fn undescribed(schema: &mut JsonObject) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for said in
+        properties.into_iter().flat_map(|properties| properties.values_mut()).filter_map(Value::as_object_mut)
+    {
+        said.remove("description");
+    }
 }
 
 /// The same, where more is accepted than is said.
@@ -256,6 +293,29 @@ fn or_a_result(mut request: JsonObject) -> JsonObject {
     request
 }
 
+/// What all tools that answer a job promise of it. Said twenty times in a list, so it names what an agent acts on and no more.
+pub(super) fn job_output() -> JsonObject {
+    let (text, object) = (serde_json::json!({"type": "string"}), serde_json::json!({"type": "object"}));
+    let schema = serde_json::json!({
+        "type": "object",
+        "additionalProperties": true,
+        "properties": {"job_id": text, "state": text, "summary": object},
+        "required": ["job_id", "state"],
+    });
+    if let Value::Object(schema) = schema { schema } else { JsonObject::new() }
+}
+
+/// A tool that answers a job.
+fn job_tool(
+    name: &'static str,
+    title: &str,
+    description: &'static str,
+    input: &JsonObject,
+    effect: Effect,
+) -> Tool {
+    described(name, title, description, input, effect).with_raw_output_schema(Arc::new(job_output()))
+}
+
 fn tool<Output: JsonSchema + 'static>(
     name: &'static str,
     title: &str,
@@ -263,17 +323,18 @@ fn tool<Output: JsonSchema + 'static>(
     input: &JsonObject,
     effect: Effect,
 ) -> Tool {
-    let annotations = ToolAnnotations::with_title(title).open_world(false);
-    let annotations = match effect {
-        Effect::Reads => annotations.read_only(true).idempotent(true),
-        Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
-        Effect::Writes | Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
-    };
-    let output = lean(&schema_for_type::<Output>(), false);
-    Tool::new(name, description, lean(input, true))
-        .with_title(title)
-        .with_raw_output_schema(output)
-        .with_annotations(annotations)
+    described(name, title, description, input, effect)
+        .with_raw_output_schema(lean(&schema_for_type::<Output>(), false))
+}
+
+fn described(
+    name: &'static str,
+    title: &str,
+    description: &'static str,
+    input: &JsonObject,
+    effect: Effect,
+) -> Tool {
+    Tool::new(name, description, lean(input, true)).with_title(title).with_annotations(effect.annotations())
 }
 
 /// One object schema with the properties of several.
@@ -294,7 +355,8 @@ fn merged(schemas: &[Arc<JsonObject>]) -> JsonObject {
 }
 
 /// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers. Few agents get to
-/// see an output's schema, and its fields' names say what they are, so it goes without descriptions.
+/// see an output's schema, and its fields' names say what they are, so it goes without descriptions, and what its objects
+/// hold in turn is left out.
 fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
     fn strip(value: &mut Value, described: bool) {
         match value {
@@ -307,8 +369,13 @@ fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
                 if fields.get("default").is_some_and(Value::is_null) {
                     fields.remove("default");
                 }
-                if !described && fields.get("description").is_some_and(Value::is_string) {
-                    fields.remove("description");
+                if !described {
+                    if fields.get("description").is_some_and(Value::is_string) {
+                        fields.remove("description");
+                    }
+                    if fields.remove("$ref").is_some() {
+                        fields.insert("type".into(), "object".into());
+                    }
                 }
                 fields.values_mut().for_each(|field| strip(field, described));
             }
@@ -319,6 +386,9 @@ fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
     let mut schema = schema.clone();
     for name in ["$schema", "title", "description"] {
         schema.remove(name);
+    }
+    if !described {
+        schema.remove("$defs");
     }
     schema.values_mut().for_each(|field| strip(field, described));
     Arc::new(schema)
@@ -339,19 +409,9 @@ mod tests {
                 tool.name
             );
         }
-        let json = serde_json::to_string(&tools).unwrap();
-        // The design allows 6,000 tokens; about four bytes make one.
+        // 6,000 tokens; about four bytes make one. Writing is off by default.
+        let json = serde_json::to_string(&all(false)).unwrap();
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
-        let without: Vec<_> = tools
-            .into_iter()
-            .map(|tool| {
-                let mut tool = serde_json::to_value(tool).unwrap();
-                tool.as_object_mut().unwrap().remove("outputSchema");
-                tool
-            })
-            .collect();
-        let without = serde_json::to_string(&without).unwrap();
-        assert!(without.len() <= 16_000, "{} bytes: {without}", without.len());
     }
 
     #[test]

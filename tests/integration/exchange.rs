@@ -211,7 +211,7 @@ fn an_exchange_is_followed() {
 fn an_exchange_that_fails_is_told_of() {
     let data = tempfile::tempdir().unwrap();
     let data = data.path();
-    let exchange = Exchange::start(&[JANUARY_30..JANUARY_30 + DAY / 2]);
+    let exchange = Exchange::start(std::slice::from_ref(&(JANUARY_30..JANUARY_30 + DAY / 2)));
     let day = ["--start", "2024-01-30", "--finish", "2024-01-31"];
 
     // For good: tried as often as allowed.

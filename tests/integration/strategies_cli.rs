@@ -88,7 +88,7 @@ async fn what_cannot_be_done_fails_and_says_why() {
         (&["read", "SmaCross", "--file", "../../etc/passwd"], "has no \"../../etc/passwd\""),
         (&["validate", "/nowhere"], "/nowhere cannot be read"),
         (&["validate", broken], "Broken cannot run"),
-        (&["validate", broken, "--name", "a b"], "Python identifier"),
+        (&["validate", broken, "--as", "a b"], "Python identifier"),
         (&["validate", broken, "--wait", "0"], "1..=600"),
         (&["write", project], "replace true"),
         (&["write", broken], "Broken cannot run"),

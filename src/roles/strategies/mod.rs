@@ -86,7 +86,8 @@ pub enum StrategiesCommand {
     /// Print a strategy with the text of all that it imports (JSON), or one file of it as it is
     Read {
         /// Its name
-        name: String,
+        #[arg(value_name = "NAME")]
+        strategy: String,
         /// Print only this file, e.g. strategies/NAME/__init__.py
         #[arg(long)]
         file: Option<String>,
@@ -118,7 +119,8 @@ pub enum StrategiesCommand {
     /// Take back a strategy that was written; jobs that were submitted with it go on
     Delete {
         /// Its name
-        name: String,
+        #[arg(value_name = "NAME")]
+        strategy: String,
         /// Where it is kept
         #[command(flatten)]
         storage: StorageSettings,
@@ -131,8 +133,8 @@ pub struct DraftArgs {
     /// Folder of the strategy, or its one .py file
     path: PathBuf,
     /// Its name; default: the folder's, or that of the class in the file
-    #[arg(long)]
-    name: Option<String>,
+    #[arg(long = "as", value_name = "NAME")]
+    strategy: Option<String>,
     /// Another file that it imports, as a path in the project, e.g. indicators/bands.py; may be given several times
     #[arg(long = "with", value_name = "FILE")]
     with: Vec<String>,
@@ -146,7 +148,7 @@ pub struct DraftArgs {
 
 impl DraftArgs {
     fn read(&self) -> Result<DraftRequest, StrategiesError> {
-        files::draft(&self.path, self.name.clone(), &self.root, &self.with)
+        files::draft(&self.path, self.strategy.clone(), &self.root, &self.with)
     }
 
     fn wait(&self) -> Duration {
@@ -193,7 +195,7 @@ async fn carry_out(
     let tenant = TenantId::default_tenant();
     match command {
         StrategiesCommand::List { .. } => print_json(&json!({ "strategies": service.strategies().await? })),
-        StrategiesCommand::Read { name, file, .. } => read(service, name, file.as_deref()).await,
+        StrategiesCommand::Read { strategy, file, .. } => read(service, strategy, file.as_deref()).await,
         // Asked of a Redis that runs for this command alone, nobody would ever answer.
         StrategiesCommand::Validate { .. } | StrategiesCommand::Write { .. } if private => {
             Err(StrategiesError::NoWorker)
@@ -204,9 +206,9 @@ async fn carry_out(
         StrategiesCommand::Write { draft, replace, .. } => {
             found(&service.write(&tenant, draft.read()?, *replace, draft.wait()).await?)
         }
-        StrategiesCommand::Delete { name, .. } => {
-            service.delete_strategy(name).await?;
-            print(&format!("{name} is deleted\n"))
+        StrategiesCommand::Delete { strategy, .. } => {
+            service.delete_strategy(strategy).await?;
+            print(&format!("{strategy} is deleted\n"))
         }
     }
 }
