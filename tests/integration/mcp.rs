@@ -96,10 +96,6 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "walk_forward",
             "monte_carlo",
             "significance_test",
-            "job_get",
-            "job_list",
-            "job_cancel",
-            "cache_invalidate",
             "risk_report",
             "var_calculation",
             "stress_test",
@@ -107,7 +103,11 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "factor_analysis",
             "regime_detector",
             "correlation_matrix",
-            "pairs_backtest"
+            "pairs_backtest",
+            "job_get",
+            "job_list",
+            "job_cancel",
+            "cache_invalidate"
         ]
     );
 
