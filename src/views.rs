@@ -3,86 +3,66 @@
 use std::collections::BTreeMap;
 
 use jobs::{CacheMode, Counts, JobError, JobView, Kind, Priority, Progress};
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 /// A job as clients see it.
-#[derive(Debug, Serialize, JsonSchema)]
-// Every tool that submits promises this, so its schema has only what an agent acts on.
-#[schemars(extend("additionalProperties" = true))]
+#[derive(Debug, Serialize)]
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
     /// backtest, optimize, walk_forward, monte_carlo, significance_test or batch
-    #[schemars(skip)]
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,
     /// Answered by a stored result.
     pub cached: bool,
     /// When it was accepted (UTC).
-    #[schemars(skip)]
     pub created_at: String,
     /// When a worker started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub started_at: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub finished_at: Option<String>,
     /// Runs ahead of it in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub queue_position: Option<u64>,
     /// fraction (0 to 1), message, eta_s
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub progress: Option<Progress>,
     /// What it found: metrics as Jesse names them (percentages in percent, periods in seconds or days)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub summary: Option<Box<RawValue>>,
     /// Why it failed: code, message, detail
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub error: Option<JobError>,
     /// What was asked for, with defaults filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub spec: Option<Box<RawValue>>,
     /// Of a batch: how many of its jobs are in each state
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub jobs: Option<BatchCounts>,
     /// The batch of trials that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub awaits: Option<String>,
     /// The batch it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub batch_id: Option<String>,
     /// The campaign it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub campaign: Option<String>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(skip)]
     pub labels: BTreeMap<String, String>,
     /// The job that runs it once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub requeued_as: Option<String>,
     /// How it is treated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub treatment: Option<Treated>,
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub next: Option<String>,
 }
 

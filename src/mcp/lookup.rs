@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use jobs::{JobId, JobView, Kind, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{
     arguments,
     batch::RankBy,
     table::{self, Table},
+    tools,
 };
 use crate::{
     errors::{Code, ServiceError},
@@ -209,14 +210,8 @@ fn invalid(message: String) -> ServiceError {
 pub(super) fn get_output() -> rmcp::model::JsonObject {
     let text = serde_json::json!({"type": "string"});
     let (object, list) = (serde_json::json!({"type": "object"}), serde_json::json!({"type": "array"}));
-    let properties = serde_json::json!({
+    tools::output(serde_json::json!({
         "job_id": text, "batch_id": text, "state": text, "next": text, "summary": object, "error": object,
         "counts": object, "columns": list, "rows": list,
-    });
-    let schema = [
-        ("type".to_owned(), Value::from("object")),
-        ("additionalProperties".to_owned(), true.into()),
-        ("properties".to_owned(), properties),
-    ];
-    schema.into_iter().collect()
+    }))
 }

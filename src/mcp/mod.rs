@@ -258,7 +258,7 @@ fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
     let (failed, kind) = (view.error.is_some(), view.kind);
     let mut value = serde_json::to_value(JobAnswer::brief(view))
         .map_err(|error| ServiceError::internal("a job cannot be shown", &error))?;
-    if risk::kind(kind.as_str()).is_some() {
+    if risk::KINDS.contains(&kind) {
         risk::brief(&mut value);
     }
     Ok(if failed { CallToolResult::structured_error(value) } else { CallToolResult::structured(value) })

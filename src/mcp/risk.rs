@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::tools::{Effect, job_output};
 
 /// What the answers of these tools have, of all that a job has.
-pub(super) const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
+const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
 
 /// A tool, the kind of job that it submits, what it is for, and its own arguments.
 struct Described {
@@ -21,9 +21,21 @@ struct Described {
     own: Value,
 }
 
+/// The kinds of job that these tools submit, in the order of the list.
+pub(super) const KINDS: [Kind; 8] = [
+    Kind::RiskReport,
+    Kind::VarCalculation,
+    Kind::StressTest,
+    Kind::AnalyzeResults,
+    Kind::FactorAnalysis,
+    Kind::RegimeDetector,
+    Kind::CorrelationMatrix,
+    Kind::PairsBacktest,
+];
+
 /// The kind of job that a tool submits.
 pub(super) fn kind(tool: &str) -> Option<Kind> {
-    described().into_iter().map(|described| described.kind).find(|kind| kind.as_str() == tool)
+    KINDS.into_iter().find(|kind| kind.as_str() == tool)
 }
 
 /// All of them.
@@ -31,7 +43,7 @@ pub(super) fn all() -> Vec<Tool> {
     described().into_iter().map(tool).collect()
 }
 
-/// What of a job these tools answer.
+/// What of a job of these kinds is answered.
 pub(super) fn brief(answer: &mut Value) {
     if let Value::Object(fields) = answer {
         fields.retain(|name, _| ANSWERED.contains(&name.as_str()));
@@ -144,8 +156,10 @@ mod tests {
         let json = serde_json::to_string(&all()).unwrap();
         // About four bytes make a token.
         assert!(json.len() < 2_200 * 4, "{} bytes", json.len());
-        for tool in all() {
-            assert!(kind(&tool.name).is_some(), "{}", tool.name);
+        let names: Vec<_> = all().into_iter().map(|tool| tool.name).collect();
+        assert_eq!(names, KINDS.map(Kind::as_str));
+        for name in names {
+            assert!(kind(&name).is_some(), "{name}");
         }
         assert_eq!(kind("backtest"), None);
     }

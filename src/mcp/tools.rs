@@ -227,7 +227,7 @@ fn backtest_batch() -> Tool {
 }
 
 fn job_get() -> Tool {
-    job_tool(
+    described(
             JOB_GET,
             "Get jobs",
             "State, progress and, once it has succeeded, metrics of a job; the table of a batch; or a row for each of several.",
@@ -296,13 +296,16 @@ fn or_a_result(mut request: JsonObject) -> JsonObject {
 /// What all tools that answer a job promise of it. Said twenty times in a list, so it names what an agent acts on and no more.
 pub(super) fn job_output() -> JsonObject {
     let (text, object) = (serde_json::json!({"type": "string"}), serde_json::json!({"type": "object"}));
-    let schema = serde_json::json!({
-        "type": "object",
-        "additionalProperties": true,
-        "properties": {"job_id": text, "state": text, "summary": object},
-        "required": ["job_id", "state"],
-    });
-    if let Value::Object(schema) = schema { schema } else { JsonObject::new() }
+    let mut schema = output(serde_json::json!({"job_id": text, "state": text, "summary": object}));
+    schema.insert("required".into(), serde_json::json!(["job_id", "state"]));
+    schema
+}
+
+/// The schema of an object with these properties and others.
+pub(super) fn output(properties: Value) -> JsonObject {
+    let schema: [(&str, Value); 3] =
+        [("type", "object".into()), ("additionalProperties", true.into()), ("properties", properties)];
+    schema.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A tool that answers a job.

@@ -15,19 +15,20 @@ use jesse::{
     strategies::publish,
 };
 use jobs::{
-    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, Receipt, Stored, StoredResult,
+    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, StoredResult,
     backend::{Assignment, Handled},
     blobs::Blobs,
     chain,
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attend::{Attendant, unavailable, unreadable},
+    attend::{Attendant, unreadable},
     code::Code,
     on_runner::{Task, provenance},
+    stored::{self, New},
 };
 
 /// Progress is recorded at most this often, and not at all for what is over sooner.
@@ -140,20 +141,9 @@ impl Backtests {
         found: Found,
     ) -> Result<StoredResult, TaskError> {
         let Found { body, cache_key, provenance, summary } = found;
-        let bytes = body.len() as u64;
-        // A name that nobody else has: the body can be deleted whoever else found the same.
-        let file = claim.fence.to_string();
-        let put = self.blobs.results.put_as(&file, body).await;
-        let (blob, stored_bytes) = put.map_err(|error| unavailable(claim, "blob store", &error))?;
-        let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
-            JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))
-        })?;
-        Ok(StoredResult {
-            id: if plan.shared { cache_key.to_string() } else { claim.run.to_string() },
-            summary: summary.to_string(),
-            receipt: Receipt { blob, file: Some(file), bytes, provenance },
-            stored: Some(Stored { bytes: stored_bytes, facets: facets(spec) }),
-        })
+        let (key, facets) = (plan.shared.then(|| cache_key.to_string()), facets(spec));
+        let new = New { body, summary, provenance, key, facets };
+        Ok(stored::store(&self.blobs.results, claim, new).await?)
     }
 }
 

@@ -11,6 +11,7 @@ mod risk;
 mod run_folder;
 mod runner_files;
 mod significance;
+mod stored;
 mod validate;
 
 use std::{

@@ -16,14 +16,17 @@ use jesse::{
     runner::TaskError,
 };
 use jobs::{
-    Claim, ErrorCode, JobError, Receipt, Stored, StoredResult,
+    Claim, ErrorCode, JobError, StoredResult,
     backend::{Assignment, Handled},
     blobs::Blobs,
 };
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::attend::{Attendant, unavailable, unreadable};
+use crate::{
+    attend::{Attendant, unavailable, unreadable},
+    stored::{self, New},
+};
 
 /// Computes analyses.
 #[derive(Debug)]
@@ -126,16 +129,11 @@ impl Analyses {
         answer: Answer,
     ) -> Result<StoredResult, JobError> {
         let body = answer.body.to_string();
-        let bytes = body.len();
-        if bytes > self.max_result_bytes {
+        if body.len() > self.max_result_bytes {
             let message =
                 format!("the answer has more than {} MB; ask for less at once", self.max_result_bytes >> 20);
             return Err(JobError::new(ErrorCode::ResultTooLarge, message));
         }
-        // A name that nobody else has: the body can be deleted whoever else found the same.
-        let file = claim.fence.to_string();
-        let put = self.blobs.results.put_as(&file, body.into()).await;
-        let (blob, stored_bytes) = put.map_err(|error| unavailable(claim, "blob store", &error))?;
         let results: Vec<_> = pinned.results.iter().map(|result| (&result.result, &result.blob)).collect();
         let provenance = json!({
             "results": results,
@@ -143,14 +141,13 @@ impl Analyses {
             "cache_key": pinned.cache_key,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        let provenance =
-            RawValue::from_string(provenance.to_string()).map_err(|error| unreadable(claim, &error))?;
-        let key = pinned.cache_key.clone().filter(|_| pinned.shared);
-        Ok(StoredResult {
-            id: key.unwrap_or_else(|| claim.run.to_string()),
-            summary: answer.summary.to_string(),
-            receipt: Receipt { blob, file: Some(file), bytes: bytes as u64, provenance },
-            stored: Some(Stored { bytes: stored_bytes, facets: analysis.facets(pinned) }),
-        })
+        let new = New {
+            body: body.into(),
+            summary: answer.summary,
+            provenance,
+            key: pinned.cache_key.clone().filter(|_| pinned.shared),
+            facets: analysis.facets(pinned),
+        };
+        stored::store(&self.blobs.results, claim, new).await
     }
 }

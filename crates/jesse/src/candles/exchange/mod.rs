@@ -76,11 +76,7 @@ pub async fn follow(
     if range.is_empty() {
         return Err(ExchangeError::Empty { from_ms: range.start, to_ms: range.end });
     }
-    let mut stored = store.manifest(series).await?;
-    if let Some(stored) = &stored {
-        let accepted = stored.accept(Source::Imported).map_err(super::PlanError::from);
-        accepted.map_err(super::store::StoreError::from)?;
-    }
+    let mut stored = store.manifest_for(series, Source::Imported).await?;
     let known = stored.as_ref().map(|stored| stored.first_ms()..stored.end_ms());
     let months = wanted_months(&range, known, wanted.everything)?;
     let (mut rows, mut months_written) = (0, 0);
@@ -127,15 +123,7 @@ fn wanted_months(
 }
 
 fn by_month(range: Range<i64>) -> Result<Vec<(Month, Range<i64>)>, ExchangeError> {
-    let mut months = Vec::new();
-    let mut at_ms = range.start;
-    while at_ms < range.end {
-        let month = Month::containing(at_ms).ok_or(ExchangeError::Time(at_ms))?;
-        let end_ms = month.end_ms().min(range.end);
-        months.push((month, at_ms..end_ms));
-        at_ms = end_ms;
-    }
-    Ok(months)
+    Month::parts_of(&range).map_err(ExchangeError::Time)
 }
 
 /// All candles of the range with this index, checked as those of a file are.
