@@ -141,7 +141,7 @@ def show_how_to_connect():
 
   Claude Code   claude mcp add --transport http jesse-jobs {SERVED_AT}/mcp
   Cursor        in ~/.cursor/mcp.json: {{"mcpServers": {{"jesse-jobs": {{"url": "{SERVED_AT}/mcp"}}}}}}
-  stdio only    npx -y mcp-remote {SERVED_AT}/mcp
+  stdio only    jesse-jobs mcp --url {SERVED_AT}
 
 Your strategies: jesse-jobs up --project YOUR_JESSE_PROJECT. Your candles: jesse-jobs candles import FILE (see --help).""")
 

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     roles::{
-        cache::CacheCommand, candles::CandlesCommand, serve::ServeSettings, up::UpSettings,
-        webhooks::WebhooksCommand, worker::WorkerSettings,
+        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings,
+        strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand, worker::WorkerSettings,
     },
     settings::LogSettings,
 };
@@ -31,12 +31,17 @@ pub enum Role {
     Serve(Box<ServeSettings>),
     /// A worker only
     Worker(Box<WorkerSettings>),
+    /// MCP on standard input and output, for clients that spawn their servers
+    Mcp(Box<McpSettings>),
     /// Import, export, make and list candles
     #[command(subcommand)]
     Candles(Box<CandlesCommand>),
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(Box<CacheCommand>),
+    /// Strategies: list, read, validate, write and delete them
+    #[command(subcommand)]
+    Strategies(Box<StrategiesCommand>),
     /// Receive webhooks, for development
     #[command(subcommand)]
     Webhooks(Box<WebhooksCommand>),

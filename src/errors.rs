@@ -141,6 +141,10 @@ impl Code {
             Self::Job(ErrorCode::BatchIncomplete) => {
                 "List its jobs with `/v1/batches/{id}/jobs`; each failed one has its own error."
             }
+            Self::Job(ErrorCode::UnfitData) => {
+                "Give more data, or data that vary: the text says how many it takes."
+            }
+            Self::Job(ErrorCode::InputGone) => "Submit the backtest again, then the analysis of the new job.",
             Self::Job(ErrorCode::Internal) | Self::Internal => "Report it; the cause is in the log.",
         }
     }
@@ -190,6 +194,8 @@ impl Code {
             Self::Job(ErrorCode::ResultTooLarge) => "The result is too large",
             Self::Job(ErrorCode::WorkerLost) => "The workers were lost",
             Self::Job(ErrorCode::BatchIncomplete) => "Not all jobs of the batch succeeded",
+            Self::Job(ErrorCode::UnfitData) => "The data do not allow this analysis",
+            Self::Job(ErrorCode::InputGone) => "A result that this is computed from is gone",
             Self::Job(ErrorCode::Internal) | Self::Internal => "Something is wrong on our side",
             Self::JobNotFound => "No such job",
             Self::IdempotencyConflict => "The idempotency key was used for another call",

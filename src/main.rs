@@ -42,14 +42,19 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
     if let Role::Cache(command) = role {
         return roles::cache::run(*command).await;
     }
+    if let Role::Strategies(command) = role {
+        return roles::strategies::run(*command).await;
+    }
     let stop = roles::on_signal().map_err(RoleError::Serve)?;
     match role {
         Role::Up(settings) => roles::up::run(*settings, stop).await,
         Role::Serve(settings) => roles::serve::run(*settings, stop).await,
         Role::Worker(settings) => Box::pin(roles::worker::run(*settings, stop)).await,
         Role::Webhooks(command) => roles::webhooks::run(*command, stop).await,
+        Role::Mcp(settings) => roles::mcp::run(*settings, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
         Role::Cache(command) => roles::cache::run(*command).await,
+        Role::Strategies(command) => roles::strategies::run(*command).await,
     }
 }
 

@@ -319,7 +319,8 @@ fn machine_memory_mb() -> u32 {
     kilobytes.and_then(|kilobytes| u32::try_from(kilobytes / 1024).ok()).unwrap_or(u32::MAX)
 }
 
-fn default_python() -> PathBuf {
+/// The interpreter that is used when none is named.
+pub fn default_python() -> PathBuf {
     let local = PathBuf::from(".venv/bin/python");
     if local.exists() { std::path::absolute(&local).unwrap_or(local) } else { "python3".into() }
 }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use jobs::{CacheMode, Counts, JobError, JobView, Kind, Priority, Progress};
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 /// A job as clients see it.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
-    /// backtest, optimize, walk_forward, monte_carlo or batch
+    /// backtest, optimize, walk_forward, monte_carlo, significance_test or batch
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,
@@ -22,63 +21,48 @@ pub(crate) struct JobAnswer {
     pub created_at: String,
     /// When a worker started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub started_at: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub finished_at: Option<String>,
     /// Runs ahead of it in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
     pub queue_position: Option<u64>,
     /// fraction (0 to 1), message, eta_s
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub progress: Option<Progress>,
     /// What it found: metrics as Jesse names them (percentages in percent, periods in seconds or days)
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub summary: Option<Box<RawValue>>,
     /// Why it failed: code, message, detail
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub error: Option<JobError>,
     /// What was asked for, with defaults filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub spec: Option<Box<RawValue>>,
     /// Of a batch: how many of its jobs are in each state
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "serde_json::Map<String, Value>")]
     pub jobs: Option<BatchCounts>,
     /// The batch of trials that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub awaits: Option<String>,
     /// The batch it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub batch_id: Option<String>,
     /// The campaign it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub campaign: Option<String>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(skip)]
     pub labels: BTreeMap<String, String>,
     /// The job that runs it once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub requeued_as: Option<String>,
     /// How it is treated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub treatment: Option<Treated>,
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub next: Option<String>,
 }
 
@@ -168,7 +152,7 @@ impl JobAnswer {
         let mut answer = Self::new(view);
         answer.spec = None;
         answer.treatment = None;
-        answer.summary = answer.summary.map(|summary| round_numbers(&summary));
+        answer.summary = answer.summary.map(|summary| rounded(&summary));
         if !state.is_terminal() {
             answer.next = Some(format!("call job_get with job_id {} and wait_seconds 25", answer.job_id));
         }
@@ -176,14 +160,14 @@ impl JobAnswer {
     }
 }
 
-/// A time as clients see it (UTC).
+/// A time in milliseconds since 1970, as clients read it.
 pub(crate) fn time(milliseconds: i64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
 }
 
 /// Six significant digits are more than any of these figures means.
-fn round_numbers(json: &RawValue) -> Box<RawValue> {
+pub(crate) fn rounded(json: &RawValue) -> Box<RawValue> {
     fn round(value: &mut Value) {
         match value {
             Value::Number(number) if number.is_f64() => {
@@ -215,6 +199,6 @@ mod tests {
             r#"{"a":[-4.3395427182624156,0.1,12,"1.23456789"],"b":123456789.9}"#.into(),
         )
         .unwrap();
-        assert_eq!(round_numbers(&json).get(), r#"{"a":[-4.33954,0.1,12,"1.23456789"],"b":123457000.0}"#);
+        assert_eq!(rounded(&json).get(), r#"{"a":[-4.33954,0.1,12,"1.23456789"],"b":123457000.0}"#);
     }
 }

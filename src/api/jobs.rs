@@ -14,10 +14,11 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Api, Problem, chart,
+    Api, Problem,
     problem::{Body, InPath, InQuery},
 };
 use crate::{
+    chart,
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
     views::JobAnswer,
@@ -49,6 +50,15 @@ enum NewKind {
     Optimize,
     WalkForward,
     MonteCarlo,
+    SignificanceTest,
+    RiskReport,
+    VarCalculation,
+    StressTest,
+    CorrelationMatrix,
+    PairsBacktest,
+    FactorAnalysis,
+    RegimeDetector,
+    AnalyzeResults,
 }
 
 impl NewKind {
@@ -58,6 +68,15 @@ impl NewKind {
             Self::Optimize => Kind::Optimize,
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
+            Self::SignificanceTest => Kind::SignificanceTest,
+            Self::RiskReport => Kind::RiskReport,
+            Self::VarCalculation => Kind::VarCalculation,
+            Self::StressTest => Kind::StressTest,
+            Self::CorrelationMatrix => Kind::CorrelationMatrix,
+            Self::PairsBacktest => Kind::PairsBacktest,
+            Self::FactorAnalysis => Kind::FactorAnalysis,
+            Self::RegimeDetector => Kind::RegimeDetector,
+            Self::AnalyzeResults => Kind::AnalyzeResults,
         }
     }
 }
@@ -218,7 +237,7 @@ pub(super) async fn chart(
 }
 
 /// Names a part of an immutable blob.
-fn etag(blob: &str, part: &str) -> String {
+pub(super) fn etag(blob: &str, part: &str) -> String {
     format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
 }
 

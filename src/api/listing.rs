@@ -1,6 +1,6 @@
 //! `GET /v1/jobs`, and running what ended badly once more.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::collections::BTreeMap;
 
 use ::jobs::{Filter, JobId, JobState, Kind, Tags, TenantId};
 use axum::{Json, extract::State};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     errors::{Code, ServiceError},
-    service::LONGEST_PAGE,
+    service::{LONGEST_PAGE, job_filter, parts},
     views::JobAnswer,
 };
 
@@ -41,28 +41,12 @@ impl Query {
     }
 
     fn filter(&self) -> Result<Filter, ServiceError> {
-        let state = |name: &str| {
-            let known: Vec<_> = JobState::ALL.iter().map(|state| state.as_str()).collect();
-            JobState::parse(name).ok_or_else(|| {
-                invalid(format!("state: no state {:?}; there are {}", shown(name), known.join(", ")))
-            })
-        };
-        let kind = |name: &str| {
-            let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-            Kind::from_str(name).map_err(|_| {
-                invalid(format!("kind: no kind {:?}; there are {}", shown(name), known.join(", ")))
-            })
-        };
         let label = |text: &str| {
             let pair = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
             pair.ok_or_else(|| invalid(format!("label: {:?} is not name=value", shown(text))))
         };
         let labels = parts(self.label.as_deref()).map(label).collect::<Result<BTreeMap<_, _>, _>>()?;
-        Ok(Filter {
-            states: parts(self.state.as_deref()).map(state).collect::<Result<_, _>>()?,
-            kinds: parts(self.kind.as_deref()).map(kind).collect::<Result<_, _>>()?,
-            tags: Tags::new(self.campaign.clone(), labels).map_err(|error| invalid(error.to_string()))?,
-        })
+        job_filter(self.state.as_deref(), self.kind.as_deref(), self.campaign.clone(), labels)
     }
 
     fn before(&self) -> Result<Option<u64>, ServiceError> {
@@ -79,10 +63,6 @@ pub(super) fn page_limit(asked: Option<usize>, default: usize) -> Result<usize, 
         return Ok(limit);
     }
     Err(invalid(format!("limit: must be from 1 to {LONGEST_PAGE}")))
-}
-
-fn parts(list: Option<&str>) -> impl Iterator<Item = &str> {
-    list.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty())
 }
 
 fn shown(text: &str) -> String {

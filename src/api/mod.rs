@@ -5,13 +5,13 @@
 
 mod batches;
 mod cache;
-mod chart;
 mod health;
 mod jobs;
 mod listing;
 mod lists;
 mod problem;
 mod queue;
+mod report;
 mod strategies;
 mod webhooks;
 
@@ -73,7 +73,7 @@ impl Api {
 
     /// All routes.
     pub fn router(self) -> Router {
-        let mcp = mcp::endpoint(self.service.clone(), self.metrics.clone(), self.stop.clone());
+        let mcp = mcp::routes(self.service.clone(), self.metrics.clone(), self.stop.clone());
         Router::new()
             .route("/v1/jobs", get(listing::list).post(jobs::submit))
             .route("/v1/jobs/requeue", post(listing::requeue_many))
@@ -92,6 +92,8 @@ impl Api {
             .route("/v1/jobs/{id}/result", get(jobs::result))
             .route("/v1/jobs/{id}/logs", get(jobs::logs))
             .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
+            .route("/v1/jobs/{id}/report.md", get(report::markdown))
+            .route("/v1/jobs/{id}/report.html", get(report::html))
             .route("/v1/strategies", get(strategies::list).post(strategies::write))
             .route("/v1/strategies/validate", post(strategies::validate))
             .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
@@ -108,7 +110,7 @@ impl Api {
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
             .route("/metrics", get(health::metrics))
-            .route_service("/mcp", mcp)
+            .merge(mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(DefaultBodyLimit::max(MAX_BODY))

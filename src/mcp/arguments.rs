@@ -6,8 +6,9 @@ use jesse::strategies::draft::DraftRequest;
 use jobs::{InvalidId, JobId, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::aliases;
 use crate::{
     errors::{Code, ServiceError},
     service::{SubmitOptions, Wanted},
@@ -15,24 +16,13 @@ use crate::{
 
 /// Clients give up a call after 60 s.
 const LONGEST_WAIT_S: f64 = 50.0;
-const DEFAULT_WAIT_S: f64 = 25.0;
+pub(super) const DEFAULT_WAIT_S: f64 = 25.0;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Job {
     /// From backtest
     pub(super) job_id: String,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Waiting {
-    /// From backtest
-    pub(super) job_id: String,
-    /// Wait this long for the end, 0 to 50; default 0
-    #[serde(default)]
-    #[schemars(with = "f64")]
-    pub(super) wait_seconds: Option<f64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -88,7 +78,7 @@ pub(super) struct Wait {
     /// Wait this long for the result, 0 to 50; default 25
     #[serde(default)]
     #[schemars(with = "f64")]
-    wait_seconds: Option<f64>,
+    pub(super) wait_seconds: Option<f64>,
 }
 
 /// The arguments of a tool that submits a job, which belong to three concerns but lie side by side for the client.
@@ -97,27 +87,31 @@ pub(super) struct Submitting {
     pub(super) wanted: Wanted,
     pub(super) options: SubmitOptions,
     pub(super) wait: Duration,
+    /// What was called by names of others.
+    pub(super) notes: Vec<String>,
 }
 
 impl Submitting {
-    const OPTIONS: [&str; 7] =
+    pub(super) const OPTIONS: [&str; 7] =
         ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels", "webhook"];
 
     pub(super) fn parse(kind: Kind, arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {
             return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
         };
-        let mut take = |names: &[&str]| -> Value {
-            let taken = names
-                .iter()
-                .filter_map(|name| request.remove(*name).map(|value| ((*name).to_owned(), value)));
-            Value::Object(taken.collect())
-        };
-        let options = parse(take(&Self::OPTIONS))?;
-        let Wait { wait_seconds } = parse(take(&["wait_seconds"]))?;
+        let mut notes = Vec::new();
+        aliases::correct(&mut request, &mut notes);
+        let options = parse(take(&mut request, &Self::OPTIONS))?;
+        let Wait { wait_seconds } = parse(take(&mut request, &["wait_seconds"]))?;
         let wanted = Wanted::parse(kind, Value::Object(request))?;
-        Ok(Self { wanted, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)? })
+        Ok(Self { wanted, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)?, notes })
     }
+}
+
+/// Takes some arguments out, as an object of their own.
+pub(super) fn take(from: &mut Map<String, Value>, names: &[&str]) -> Value {
+    let taken = names.iter().filter_map(|name| from.remove(*name).map(|value| ((*name).to_owned(), value)));
+    Value::Object(taken.collect())
 }
 
 pub(super) fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ServiceError> {

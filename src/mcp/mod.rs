@@ -1,20 +1,39 @@
 //! The MCP endpoint: Streamable HTTP, stateless, so that any instance answers any request of any protocol version.
 //!
 //! A call that submits waits a little for the job and mostly brings the result itself; when it does not, it answers a
-//! handle with what to do next. A client that goes away ends its call, never the job.
+//! handle with what to do next. A client that declares the tasks extension gets a task instead, see [`tasks`]. A client
+//! that goes away ends its call, never the job.
 
+mod aliases;
 mod arguments;
+mod batch;
+#[cfg(test)]
+mod guide;
+mod headers;
+mod lookup;
+mod prompts;
+mod resources;
+mod risk;
+pub(crate) mod stdio;
+mod table;
+mod tasks;
 mod tools;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{Router, middleware};
+use jiff::Timestamp;
 use jobs::{Accepted, JobId, JobView, Kind, TenantId};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
-        PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
+        CompleteRequestParams, CompleteResult, CreateTaskResult, GetPromptRequestParams, GetPromptResponse,
+        GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
+        ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -31,11 +50,13 @@ use crate::{
     service::{Invalidate, Service, Window},
     views::JobAnswer,
 };
-use arguments::{Job, Read, Submitting, Waiting, Written};
+use arguments::{Job, Read, Submitting, Written};
+use batch::SubmittingBatch;
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
-    backtest again is answered from the cache. Jobs go on when a call ends.";
+    backtest again is answered from the cache. Jobs go on when a call ends. Many backtests: one backtest_batch. Trades, equity curve, logs \
+    and chart are resources: job://{job_id}/trades, /equity_curve, /logs, /chart.svg. More: guide://agents.";
 
 /// The most source text of one answer, in bytes: about 8,000 tokens.
 const MOST_SOURCE: usize = 32 << 10;
@@ -43,12 +64,12 @@ const MOST_SOURCE: usize = 32 << 10;
 /// How long clients may keep the list of tools.
 const TOOLS_TTL_MS: u64 = 300_000;
 
-/// The endpoint as a tower service, which ends waiting calls early once `stop` is cancelled.
-pub(crate) fn endpoint(
+/// The endpoint's route, which ends waiting calls early once `stop` is cancelled.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
     service: Service,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> StreamableHttpService<Handler, NeverSessionManager> {
+) -> Router<S> {
     let tools = Arc::new(tools::all(service.strategies_are_writable()));
     let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
@@ -56,9 +77,14 @@ pub(crate) fn endpoint(
         .with_json_response(true)
         // Host names are checked for all routes alike.
         .disable_allowed_hosts()
-        .with_max_request_body_bytes(1 << 20)
+        .with_max_request_body_bytes(headers::MAX_BODY)
         .with_cancellation_token(stop);
-    StreamableHttpService::new(move || Ok(handler.clone()), NeverSessionManager::default().into(), config)
+    let endpoint = StreamableHttpService::new(
+        move || Ok(handler.clone()),
+        NeverSessionManager::default().into(),
+        config,
+    );
+    Router::new().route_service("/mcp", endpoint).layer(middleware::from_fn(headers::name_task))
 }
 
 /// Answers MCP requests.
@@ -71,9 +97,58 @@ pub(crate) struct Handler {
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(Implementation::new("jesse-jobs", env!("CARGO_PKG_VERSION")))
-            .with_instructions(INSTRUCTIONS)
+        ServerConfig::new(
+            ServerCapabilities::builder()
+                .enable_tools()
+                .enable_resources()
+                .enable_prompts()
+                .enable_completions()
+                .enable_tasks()
+                .build(),
+        )
+        .with_server_info(Implementation::new("jesse-jobs", env!("CARGO_PKG_VERSION")))
+        .with_instructions(INSTRUCTIONS)
+    }
+
+    /// Clients of earlier versions are not promised what they cannot use.
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut info = self.negotiate_initialize(&request)?;
+        info.capabilities.extensions = None;
+        Ok(info)
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let view = self.task(&request.task_id).await?;
+        let task = tasks::detailed(view, self.kept(), now_ms(), answer).map_err(tasks::protocol_error)?;
+        Ok(GetTaskResult::new(task))
+    }
+
+    /// No task ever asks its client for anything, so there is nothing to take in.
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.task(&request.task_id).await.map(drop)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let job = tasks::job(&request.task_id)?;
+        let cancelled = self.service.cancel(&TenantId::default_tenant(), job).await;
+        cancelled.map(drop).map_err(tasks::protocol_error)
     }
 
     async fn list_tools(
@@ -83,6 +158,56 @@ impl ServerHandler for Handler {
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = ListToolsResult::with_all_items(self.tools.to_vec());
         Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Ok(resources::list().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = resources::read(&self.service, &TenantId::default_tenant(), &request.uri).await?;
+        Ok(read.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let tenant = TenantId::default_tenant();
+        resources::complete(&self.service, &tenant, &request.r#ref, &request.argument).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(prompts::list().with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, request.arguments.as_ref()).map(GetPromptResponse::from)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -100,22 +225,43 @@ impl ServerHandler for Handler {
             return Err(ErrorData::invalid_params(format!("unknown tool {name:?}"), None));
         };
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let answer = self.call(&tool.name, arguments, &context).await;
+        let answer = match submitted(&tool.name) {
+            Some(kind) => self.submit(kind, arguments, &context).await,
+            None => self.call(&tool.name, arguments, &context).await.map(CallToolResponse::from),
+        };
         self.metrics.tool(&tool.name, started.elapsed());
-        let result = answer.unwrap_or_else(|error| {
+        Ok(answer.unwrap_or_else(|error| {
             let code = serde_json::to_value(error.code).ok();
             self.metrics.error(code.as_ref().and_then(Value::as_str).unwrap_or("internal"));
-            CallToolResult::structured_error(json!({ "error": error }))
-        });
-        Ok(result.into())
+            CallToolResult::structured_error(json!({ "error": error })).into()
+        }))
     }
+}
+
+/// What a tool submits, if it submits a job that the client is to follow.
+fn submitted(tool: &str) -> Option<Kind> {
+    match tool {
+        tools::BACKTEST => Some(Kind::Backtest),
+        tools::OPTIMIZE => Some(Kind::Optimize),
+        tools::MONTE_CARLO => Some(Kind::MonteCarlo),
+        tools::WALK_FORWARD => Some(Kind::WalkForward),
+        tools::SIGNIFICANCE_TEST => Some(Kind::SignificanceTest),
+        other => risk::kind(other),
+    }
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// What a job's state means for the call: a job that did not succeed is the tool's error.
 fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
-    let failed = view.error.is_some();
-    let value = serde_json::to_value(JobAnswer::brief(view))
+    let (failed, kind) = (view.error.is_some(), view.kind);
+    let mut value = serde_json::to_value(JobAnswer::brief(view))
         .map_err(|error| ServiceError::internal("a job cannot be shown", &error))?;
+    if risk::KINDS.contains(&kind) {
+        risk::brief(&mut value);
+    }
     Ok(if failed { CallToolResult::structured_error(value) } else { CallToolResult::structured(value) })
 }
 
@@ -123,6 +269,21 @@ fn structured(answer: &impl serde::Serialize) -> Result<CallToolResult, ServiceE
     let value = serde_json::to_value(answer)
         .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
     Ok(CallToolResult::structured(value))
+}
+
+/// An answer that tells which arguments have other names here.
+fn noted(answer: CallToolResult, notes: Vec<String>) -> CallToolResult {
+    let Some(Value::Object(mut fields)) = answer.structured_content.clone().filter(|_| !notes.is_empty())
+    else {
+        return answer;
+    };
+    fields.insert("notes".to_owned(), notes.into());
+    let fields = Value::Object(fields);
+    if answer.is_error == Some(true) {
+        CallToolResult::structured_error(fields)
+    } else {
+        CallToolResult::structured(fields)
+    }
 }
 
 impl Handler {
@@ -134,15 +295,11 @@ impl Handler {
     ) -> Result<CallToolResult, ServiceError> {
         let tenant = TenantId::default_tenant();
         match tool {
-            tools::BACKTEST => self.submit(Kind::Backtest, arguments, context).await,
-            tools::OPTIMIZE => self.submit(Kind::Optimize, arguments, context).await,
-            tools::MONTE_CARLO => self.submit(Kind::MonteCarlo, arguments, context).await,
-            tools::WALK_FORWARD => self.submit(Kind::WalkForward, arguments, context).await,
-            tools::JOB_GET => {
-                let Waiting { job_id, wait_seconds } = arguments::parse(arguments)?;
-                let (job, wait) = (arguments::job_id(&job_id)?, arguments::wait(wait_seconds, 0.0)?);
-                answer(self.wait(&tenant, job, wait, context).await?)
+            tools::JOB_GET => self.get_jobs(&tenant, arguments::parse(arguments)?, context).await,
+            tools::JOB_LIST => {
+                structured(&lookup::list(&self.service, &tenant, arguments::parse(arguments)?).await?)
             }
+            tools::BACKTEST_BATCH => self.submit_batch(&tenant, arguments, context).await,
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
                 answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?)
@@ -182,19 +339,81 @@ impl Handler {
         }
     }
 
-    /// Submits a job and waits a little for its result.
+    /// How long a job's record is kept after its end.
+    fn kept(&self) -> Duration {
+        self.service.queue().retention().jobs
+    }
+
+    /// The job behind a task, as it stands.
+    async fn task(&self, task_id: &str) -> Result<JobView, ErrorData> {
+        let job = tasks::job(task_id)?;
+        let view = self.service.job(&TenantId::default_tenant(), job, Duration::ZERO, |_| {}).await;
+        view.map_err(tasks::protocol_error)
+    }
+
+    /// Submits a job and waits a little for its result; a client that follows tasks gets one if that takes longer.
     async fn submit(
         &self,
         kind: Kind,
         arguments: Value,
         context: &RequestContext<RoleServer>,
-    ) -> Result<CallToolResult, ServiceError> {
+    ) -> Result<CallToolResponse, ServiceError> {
         let tenant = TenantId::default_tenant();
-        let Submitting { wanted, options, wait } = Submitting::parse(kind, arguments)?;
+        let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
+        let follows = tasks::are_understood(context);
+        let wait = if follows { wait.min(tasks::GRACE) } else { wait };
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-        answer(self.wait(&tenant, job, wait, context).await?)
+        if !follows {
+            let view = self.wait(&tenant, job, wait, context).await?;
+            return Ok(noted(answer(view)?, notes).into());
+        }
+        // No progress is told here: a call that ends in a task must not.
+        let view = self.until_gone(context, self.service.job(&tenant, job, wait, |_| {})).await?;
+        if !view.state.is_terminal() {
+            return Ok(CreateTaskResult::new(tasks::task(&view, self.kept(), now_ms())).into());
+        }
+        Ok(noted(answer(view)?, notes).into())
+    }
+
+    /// Submits a batch and waits a little for its table.
+    async fn submit_batch(
+        &self,
+        tenant: &TenantId,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let SubmittingBatch { request, options, rank_by, wait, notes } = SubmittingBatch::parse(arguments)?;
+        let (batch, _) = self.service.submit_batch(tenant, request, &options, None).await?;
+        let view = self.wait(tenant, batch, wait, context).await?;
+        let table = batch::answer(&self.service, tenant, &view, rank_by).await?;
+        structured(&table).map(|answer| noted(answer, notes))
+    }
+
+    /// One job, the table of a batch, or a row for each of several jobs.
+    async fn get_jobs(
+        &self,
+        tenant: &TenantId,
+        get: lookup::Get,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ServiceError> {
+        let wait = get.wait()?;
+        let job = match get.jobs()? {
+            lookup::Wanted::One(job) => job,
+            lookup::Wanted::Several(jobs) => {
+                let several = lookup::several(&self.service, tenant, &jobs, get.until, wait);
+                return structured(&self.until_gone(context, several).await?);
+            }
+        };
+        let view = self.wait(tenant, job, wait, context).await?;
+        if get.detail {
+            return structured(&lookup::detailed(view));
+        }
+        if lookup::is_batch(&view) {
+            return structured(&batch::answer(&self.service, tenant, &view, get.rank_by).await?);
+        }
+        answer(view)
     }
 
     /// Waits for a job; tells the client how far it is, if it gave a token for that.

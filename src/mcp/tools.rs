@@ -6,6 +6,7 @@ use jesse::{
     candles::store::SeriesView,
     monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
+    significance::BootstrapRequest,
     spec::BacktestRequest,
     strategies::draft::DraftRequest,
 };
@@ -18,19 +19,24 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    arguments::{Job, Nothing, Read, Replace, Wait, Waiting},
-    webhooks,
+    arguments::{Job, Nothing, Read, Replace, Wait},
+    batch::{Batch, BatchAnswer},
+    lookup::{Get, List, Listed, get_output},
+    risk, webhooks,
 };
-use crate::service::{Invalidate, Invalidated};
-use crate::{
-    service::{ResendRequest, StrategySource, StrategyView, SubmitOptions, Validation, WebhookFields},
-    views::JobAnswer,
+
+use crate::service::{
+    Invalidate, Invalidated, ResendRequest, StrategySource, StrategyView, SubmitOptions, Validation,
+    WebhookFields,
 };
 
 pub(super) const BACKTEST: &str = "backtest";
+pub(super) const BACKTEST_BATCH: &str = "backtest_batch";
+pub(super) const JOB_LIST: &str = "job_list";
 pub(super) const OPTIMIZE: &str = "optimize";
 pub(super) const WALK_FORWARD: &str = "walk_forward";
 pub(super) const MONTE_CARLO: &str = "monte_carlo";
+pub(super) const SIGNIFICANCE_TEST: &str = "significance_test";
 pub(super) const JOB_GET: &str = "job_get";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
@@ -51,16 +57,31 @@ struct Candles {
 }
 
 #[derive(Clone, Copy)]
-enum Effect {
+pub(super) enum Effect {
     Reads,
     Submits,
     Writes,
     Cancels,
 }
 
+impl Effect {
+    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive).
+    pub(super) fn annotations(self) -> ToolAnnotations {
+        let annotations = ToolAnnotations::new().idempotent(true).open_world(false);
+        match self {
+            Self::Reads => annotations.read_only(true),
+            Self::Submits => annotations.destructive(false),
+            Self::Writes | Self::Cancels => annotations.destructive(true),
+        }
+    }
+}
+
 /// All tools, in the order in which an agent needs them; the one that writes strategies only where that is allowed.
 pub(super) fn all(writable: bool) -> Vec<Tool> {
     let mut tools = always();
+    tools.extend(searches());
+    tools.extend(risk::all());
+    tools.extend(jobs());
     if writable {
         tools.push(strategy_write());
     }
@@ -68,28 +89,32 @@ pub(super) fn all(writable: bool) -> Vec<Tool> {
 }
 
 fn strategy_write() -> Tool {
-    let input =
-        merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Replace>(), schema_for_type::<Wait>()]);
+    let mut input = merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]);
+    undescribed(&mut input);
     tool::<Validation>(
         STRATEGY_WRITE,
         "Write a strategy",
-        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name.",
-        &input,
+        "Validate a strategy and, if it is valid (written: true), let backtest use it by its name. Takes strategy_validate's \
+         arguments and replace.",
+        &merged(&[input.into(), schema_for_type::<Replace>()]),
         Effect::Writes,
     )
 }
 
 fn webhooks_tool() -> Tool {
+    let mut input = merged(&[
+        schema_for_type::<webhooks::Which>(),
+        schema_for_type::<WebhookFields>(),
+        schema_for_type::<webhooks::Page>(),
+        schema_for_type::<ResendRequest>(),
+    ]);
+    // The tool's description says what each action takes; docs/webhooks.md has the rest.
+    undescribed(&mut input);
     tool::<webhooks::Answer>(
         webhooks::NAME,
         "Manage webhooks",
         webhooks::DESCRIPTION,
-        &merged(&[
-            schema_for_type::<webhooks::Which>(),
-            schema_for_type::<WebhookFields>(),
-            schema_for_type::<webhooks::Page>(),
-            schema_for_type::<ResendRequest>(),
-        ]),
+        &input,
         Effect::Cancels,
     )
 }
@@ -100,8 +125,6 @@ fn always() -> Vec<Tool> {
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
-    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let histories = with_backtest::<ScenariosRequest>();
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -134,24 +157,35 @@ fn always() -> Vec<Tool> {
             &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             BACKTEST,
             "Run a backtest",
-            "Backtest a strategy. Waits up to wait_seconds and then mostly answers with the metrics (state \"succeeded\", \
-             summary.metrics); otherwise with a job_id to call job_get with. The job goes on in any case. The same call again \
-             costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual Futures\",\"symbol\":\"BTC-USDT\",\
-             \"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
+            "Backtest a strategy. Mostly answers with the metrics (state \"succeeded\", summary.metrics), else with a job_id for \
+             job_get. The same call again costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual \
+             Futures\",\"symbol\":\"BTC-USDT\",\"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
             &backtest,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        backtest_batch(),
+    ]
+}
+
+/// What is made of backtests.
+fn searches() -> Vec<Tool> {
+    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
+    let (histories, bootstrap) =
+        (or_a_result(with_backtest::<ScenariosRequest>()), with_backtest::<BootstrapRequest>());
+    vec![
+        job_tool(
             OPTIMIZE,
             "Search hyperparameters",
-            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the              rest, which the search never sees. Takes backtest's arguments and these. Runs many backtests; mostly answers with a              job_id to call job_get with.",
+            "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the \
+             rest, which the search never sees. Takes backtest's arguments and these. Mostly answers with a job_id to call job_get \
+             with.",
             &search,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             WALK_FORWARD,
             "Walk-forward analysis",
             "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
@@ -159,22 +193,32 @@ fn always() -> Vec<Tool> {
             &windows,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
+        job_tool(
             MONTE_CARLO,
             "Monte Carlo on candles",
-            "Run a backtest on many altered histories and say where the real one lies among them, for each metric. Takes \
+            "Run a backtest on many altered histories and say where the real one lies among them. Or, with job_id and method \"returns\" \
+             or \"trades\" (paths, steps, seed): resample what a result was made of. Takes \
              backtest's arguments and these.",
             &histories,
             Effect::Submits,
         ),
-        tool::<JobAnswer>(
-            JOB_GET,
-            "Get a job",
-            "State, progress and, once it has succeeded, metrics of a job.",
-            &schema_for_type::<Waiting>(),
-            Effect::Reads,
+        job_tool(
+            SIGNIFICANCE_TEST,
+            "Significance of signals",
+            "Test whether a strategy's entry signals foretell the next bar's return better than chance; exits, sizes and fees \
+             play no part. p_value is the share of chance means as high as the observed one. Takes backtest's arguments (one \
+             route) and these.",
+            &bootstrap,
+            Effect::Submits,
         ),
-        tool::<JobAnswer>(
+    ]
+}
+
+fn jobs() -> Vec<Tool> {
+    vec![
+        job_get(),
+        job_list(),
+        job_tool(
             JOB_CANCEL,
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
@@ -193,6 +237,38 @@ fn always() -> Vec<Tool> {
     ]
 }
 
+fn backtest_batch() -> Tool {
+    tool::<BatchAnswer>(
+        BACKTEST_BATCH,
+        "Run many backtests",
+        "Run a list or a grid of backtests in one call; answers with one table: the best rows first, then the worst, and how \
+             many are in each state. All are accepted or none. backtest's options (cache, priority, campaign, ...) hold for all.",
+        &open(merged(&[schema_for_type::<Batch>(), schema_for_type::<Wait>()])),
+        Effect::Submits,
+    )
+}
+
+fn job_get() -> Tool {
+    described(
+            JOB_GET,
+            "Get jobs",
+            "State, progress and, once it has succeeded, metrics of a job; the table of a batch; or a row for each of several.",
+            &schema_for_type::<Get>(),
+            Effect::Reads,
+        )
+        .with_raw_output_schema(Arc::new(get_output()))
+}
+
+fn job_list() -> Tool {
+    tool::<Listed>(
+        JOB_LIST,
+        "List jobs",
+        "A table of jobs, newest first.",
+        &schema_for_type::<List>(),
+        Effect::Reads,
+    )
+}
+
 /// The arguments that say what is traded and when, and further ones. The others of a backtest, and how it is treated, are
 /// accepted too; they are not said again, as every word is paid for.
 fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
@@ -201,11 +277,68 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
         const SAID: [&str; 6] = ["strategy", "exchange", "symbol", "timeframe", "start_date", "finish_date"];
         properties.retain(|name, _| SAID.contains(&name.as_str()));
     }
+    undescribed(&mut request);
     request.remove("$defs");
     request.remove("additionalProperties");
-    let mut all = merged(&[request.into(), schema_for_type::<More>(), schema_for_type::<Wait>()]);
+    let mut all = merged(&[request.into(), schema_for_type::<More>()]);
     all.remove("additionalProperties");
     all
+}
+
+/// Without what another tool says of the same arguments.
+fn undescribed(schema: &mut JsonObject) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for said in
+        properties.into_iter().flat_map(|properties| properties.values_mut()).filter_map(Value::as_object_mut)
+    {
+        said.remove("description");
+    }
+}
+
+/// The same, where more is accepted than is said.
+fn open(mut schema: JsonObject) -> JsonObject {
+    schema.remove("additionalProperties");
+    schema
+}
+
+/// The same for a tool that may be given a result instead of a backtest: then nothing else is required.
+fn or_a_result(mut request: JsonObject) -> JsonObject {
+    if let Some(Value::Object(properties)) = request.get_mut("properties") {
+        for name in ["job_id", "method"] {
+            properties.insert(name.into(), serde_json::json!({"type": "string"}));
+        }
+        for name in ["paths", "steps"] {
+            properties.insert(name.into(), serde_json::json!({"type": "integer"}));
+        }
+    }
+    request.remove("required");
+    request
+}
+
+/// What all tools that answer a job promise of it. Said twenty times in a list, so it names what an agent acts on and no more.
+pub(super) fn job_output() -> JsonObject {
+    let (text, object) = (serde_json::json!({"type": "string"}), serde_json::json!({"type": "object"}));
+    let mut schema = output(serde_json::json!({"job_id": text, "state": text, "summary": object}));
+    schema.insert("required".into(), serde_json::json!(["job_id", "state"]));
+    schema
+}
+
+/// The schema of an object with these properties and others.
+pub(super) fn output(properties: Value) -> JsonObject {
+    let schema: [(&str, Value); 3] =
+        [("type", "object".into()), ("additionalProperties", true.into()), ("properties", properties)];
+    schema.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A tool that answers a job.
+fn job_tool(
+    name: &'static str,
+    title: &str,
+    description: &'static str,
+    input: &JsonObject,
+    effect: Effect,
+) -> Tool {
+    described(name, title, description, input, effect).with_raw_output_schema(Arc::new(job_output()))
 }
 
 fn tool<Output: JsonSchema + 'static>(
@@ -215,17 +348,18 @@ fn tool<Output: JsonSchema + 'static>(
     input: &JsonObject,
     effect: Effect,
 ) -> Tool {
-    let annotations = ToolAnnotations::with_title(title).open_world(false);
-    let annotations = match effect {
-        Effect::Reads => annotations.read_only(true).idempotent(true),
-        Effect::Submits => annotations.read_only(false).destructive(false).idempotent(true),
-        Effect::Writes | Effect::Cancels => annotations.read_only(false).destructive(true).idempotent(true),
-    };
-    let output = lean(&schema_for_type::<Output>(), false);
-    Tool::new(name, description, lean(input, true))
-        .with_title(title)
-        .with_raw_output_schema(output)
-        .with_annotations(annotations)
+    described(name, title, description, input, effect)
+        .with_raw_output_schema(lean(&schema_for_type::<Output>(), false))
+}
+
+fn described(
+    name: &'static str,
+    title: &str,
+    description: &'static str,
+    input: &JsonObject,
+    effect: Effect,
+) -> Tool {
+    Tool::new(name, description, lean(input, true)).with_title(title).with_annotations(effect.annotations())
 }
 
 /// One object schema with the properties of several.
@@ -246,7 +380,8 @@ fn merged(schemas: &[Arc<JsonObject>]) -> JsonObject {
 }
 
 /// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers. Few agents get to
-/// see an output's schema, and its fields' names say what they are, so it goes without descriptions.
+/// see an output's schema, and its fields' names say what they are, so it goes without descriptions, and what its objects
+/// hold in turn is left out.
 fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
     fn strip(value: &mut Value, described: bool) {
         match value {
@@ -259,8 +394,13 @@ fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
                 if fields.get("default").is_some_and(Value::is_null) {
                     fields.remove("default");
                 }
-                if !described && fields.get("description").is_some_and(Value::is_string) {
-                    fields.remove("description");
+                if !described {
+                    if fields.get("description").is_some_and(Value::is_string) {
+                        fields.remove("description");
+                    }
+                    if fields.remove("$ref").is_some() {
+                        fields.insert("type".into(), "object".into());
+                    }
                 }
                 fields.values_mut().for_each(|field| strip(field, described));
             }
@@ -271,6 +411,9 @@ fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
     let mut schema = schema.clone();
     for name in ["$schema", "title", "description"] {
         schema.remove(name);
+    }
+    if !described {
+        schema.remove("$defs");
     }
     schema.values_mut().for_each(|field| strip(field, described));
     Arc::new(schema)
@@ -291,9 +434,9 @@ mod tests {
                 tool.name
             );
         }
-        let json = serde_json::to_string(&tools).unwrap();
-        // The design allows 6,000 tokens; about four bytes make one.
-        assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
+        // 6,000 tokens; about four bytes make one. Writing is off by default.
+        let json = serde_json::to_string(&all(false)).unwrap();
+        assert!(json.len() <= 25_500, "{} bytes: {json}", json.len());
     }
 
     #[test]

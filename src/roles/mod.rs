@@ -3,9 +3,11 @@
 pub mod cache;
 pub mod candles;
 mod data;
+pub mod mcp;
 mod open;
 pub mod serve;
 mod shutdown;
+pub mod strategies;
 pub mod up;
 pub mod webhooks;
 pub mod worker;
@@ -74,6 +76,9 @@ pub enum RoleError {
     /// Standard output.
     #[error("a delivery cannot be printed")]
     Print(#[source] io::Error),
+    /// Strategies.
+    #[error(transparent)]
+    Strategies(#[from] strategies::StrategiesError),
     /// A folder.
     #[error("{0} cannot be used")]
     Folder(PathBuf, #[source] io::Error),

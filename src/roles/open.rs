@@ -29,6 +29,11 @@ impl Opened {
         Ok(Self { queue: open_queue(&url, storage)?, private })
     }
 
+    /// Whether the Redis runs for this command alone, so that nobody else is there.
+    pub(super) fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
     pub(super) async fn close(self) {
         if let Some((redis, _data)) = self.private {
             redis.stop().await;

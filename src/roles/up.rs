@@ -1,6 +1,6 @@
 //! `up`: everything in one process, for one machine: a private Redis (unless REDIS_URL names one), a worker, the API.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use jobs::private_redis::PrivateRedis;
@@ -47,6 +47,20 @@ pub struct UpSettings {
 
 /// Runs until `stop`; then stops the API, drains the worker, and stops the private Redis last.
 pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), RoleError> {
+    // For scripts that wait for it; everything else goes to the log.
+    let tell = |address| {
+        let mut stdout = std::io::stdout().lock();
+        let _closed = writeln!(stdout, "jesse-jobs is ready: http://{address}").and_then(|()| stdout.flush());
+    };
+    run_telling(settings, stop, tell).await
+}
+
+/// The same, telling once something can be run, and where.
+pub(super) async fn run_telling(
+    settings: UpSettings,
+    stop: CancellationToken,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), RoleError> {
     if settings.webhooks.webhooks == Delivers::Only {
         let message =
             "--webhooks only is for `worker`; `up` delivers webhooks beside everything else, or not at all";
@@ -56,13 +70,13 @@ pub async fn run(settings: UpSettings, stop: CancellationToken) -> Result<(), Ro
     let data = DataFolder::lock(&settings.storage.data.data)?;
     if let Some(url) = settings.storage.redis.url() {
         warn_of_dangers(&open_queue(url, &settings.storage)?).await;
-        return Box::pin(run_on(url, &settings, &data, listener, stop)).await;
+        return Box::pin(run_on(url, &settings, &data, (listener, ready), stop)).await;
     }
     let mut redis = PrivateRedis::start(&data.redis()).await?;
     let url = redis.url().to_owned();
     // Redis is stopped after the parts that use it.
     let parts = CancellationToken::new();
-    let mut running = Box::pin(run_on(&url, &settings, &data, listener, parts.clone()));
+    let mut running = Box::pin(run_on(&url, &settings, &data, (listener, ready), parts.clone()));
     let outcome = tokio::select! {
         outcome = &mut running => outcome,
         () = stop.cancelled() => {
@@ -83,7 +97,7 @@ async fn run_on(
     url: &str,
     settings: &UpSettings,
     data: &DataFolder,
-    listener: tokio::net::TcpListener,
+    (listener, ready): (tokio::net::TcpListener, impl FnOnce(SocketAddr)),
     stop: CancellationToken,
 ) -> Result<(), RoleError> {
     let queue = open_queue(url, &settings.storage)?;
@@ -124,10 +138,7 @@ async fn run_on(
             }
         };
         if stop.run_until_cancelled(first_catalogue).await.is_some() {
-            // For scripts that wait for it; everything else goes to the log.
-            let mut stdout = std::io::stdout().lock();
-            let _closed =
-                writeln!(stdout, "jesse-jobs is ready: http://{address}").and_then(|()| stdout.flush());
+            ready(address);
         }
         Ok(())
     };

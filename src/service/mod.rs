@@ -1,7 +1,9 @@
 //! What both doors, HTTP and MCP, do: validate, submit, wait, read, list, cancel.
 
+mod analysis;
 mod cache;
 mod engines;
+mod filter;
 mod strategies;
 mod submit;
 mod wanted;
@@ -31,6 +33,7 @@ use crate::{
 
 pub use cache::{CacheView, Invalidate, Invalidated};
 pub use engines::PlannedEngines;
+pub(crate) use filter::{job_filter, parts};
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;

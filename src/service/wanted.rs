@@ -1,5 +1,6 @@
 //! What a job may be asked to compute, and what that takes.
 
+use analysis::spec::{self, Analysis};
 use jesse::{
     catalogue::Catalogue,
     monte_carlo::{MonteCarloPlan, MonteCarloRequest, MonteCarloSpec},
@@ -10,6 +11,7 @@ use jesse::{
     },
     parent::ForChildren,
     plan::{BacktestPlan, Limits, Planned},
+    significance::{SignificanceRequest, SignificanceSpec},
     spec::{BacktestRequest, BacktestSpec},
 };
 use jobs::{CacheKey, CacheMode, ErrorCode, Kind, Priority, TenantId};
@@ -33,6 +35,10 @@ pub enum Wanted {
     WalkForward(Box<WalkForwardRequest>),
     /// A backtest on altered histories.
     MonteCarlo(Box<MonteCarloRequest>),
+    /// A test of a strategy's signals.
+    SignificanceTest(Box<SignificanceRequest>),
+    /// A risk analysis.
+    Analysis(Box<spec::Checked>),
 }
 
 /// A job as the queue takes it.
@@ -62,7 +68,33 @@ impl Wanted {
                 .map_err(|error| invalid(error.to_string())),
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),
             Kind::WalkForward => Ok(Self::WalkForward(Box::new(WalkForwardRequest::parse(fields(spec)?)?))),
-            Kind::MonteCarlo => Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields(spec)?)?))),
+            Kind::SignificanceTest => {
+                Ok(Self::SignificanceTest(Box::new(SignificanceRequest::parse(fields(spec)?)?)))
+            }
+            Kind::MonteCarlo => {
+                let mut fields = fields(spec)?;
+                if spec::is_analysis(kind, &fields) {
+                    return Ok(Self::Analysis(Box::new(Analysis::check(kind, fields)?)));
+                }
+                match fields.remove("method") {
+                    None => {}
+                    Some(method) if method == "candles" => {}
+                    Some(_) => {
+                        return Err(invalid(
+                            "method: returns and trades need a job_id (or jobs, or returns); without one, candles are altered".into(),
+                        ));
+                    }
+                }
+                Ok(Self::MonteCarlo(Box::new(MonteCarloRequest::parse(fields)?)))
+            }
+            Kind::RiskReport
+            | Kind::VarCalculation
+            | Kind::StressTest
+            | Kind::CorrelationMatrix
+            | Kind::PairsBacktest
+            | Kind::FactorAnalysis
+            | Kind::RegimeDetector
+            | Kind::AnalyzeResults => Ok(Self::Analysis(Box::new(Analysis::check(kind, fields(spec)?)?))),
             Kind::Batch | Kind::StrategyValidate => {
                 Err(invalid(format!("a {} has a call of its own", kind.as_str())))
             }
@@ -77,6 +109,8 @@ pub(super) enum Checked {
     Optimize(Box<OptimizeSpec>),
     WalkForward(WalkForwardSpec),
     MonteCarlo(Box<MonteCarloSpec>),
+    SignificanceTest(Box<SignificanceSpec>),
+    Analysis(Box<spec::Checked>),
 }
 
 impl Checked {
@@ -92,11 +126,19 @@ impl Checked {
             Wanted::MonteCarlo(request) => {
                 Self::MonteCarlo(Box::new(MonteCarloSpec::check(request, runnable.runners()?)?))
             }
+            Wanted::SignificanceTest(request) => {
+                Self::SignificanceTest(Box::new(SignificanceSpec::check(request, runnable.runners()?)?))
+            }
+            Wanted::Analysis(checked) => Self::Analysis(checked.clone()),
         })
     }
 
     /// What a job of this kind has as its request.
     pub(super) fn of_job(kind: Kind, request: &str) -> Result<Self, ServiceError> {
+        // Those of Monte Carlo on candles have no analysis in them.
+        if let Ok(analysis) = serde_json::from_str::<Analysis>(request) {
+            return Ok(Self::Analysis(Box::new(spec::Checked { analysis, returns: None })));
+        }
         let unreadable =
             |error: serde_json::Error| ServiceError::internal("a stored request cannot be read", &error);
         Ok(match kind {
@@ -105,6 +147,20 @@ impl Checked {
             Kind::WalkForward => Self::WalkForward(serde_json::from_str(request).map_err(unreadable)?),
             Kind::MonteCarlo => {
                 Self::MonteCarlo(Box::new(serde_json::from_str(request).map_err(unreadable)?))
+            }
+            Kind::SignificanceTest => {
+                Self::SignificanceTest(Box::new(serde_json::from_str(request).map_err(unreadable)?))
+            }
+            Kind::RiskReport
+            | Kind::VarCalculation
+            | Kind::StressTest
+            | Kind::CorrelationMatrix
+            | Kind::PairsBacktest
+            | Kind::FactorAnalysis
+            | Kind::RegimeDetector
+            | Kind::AnalyzeResults => {
+                let message = "the analysis was of another version; submit it anew";
+                return Err(ServiceError::new(Code::NotRequeueable, message));
             }
             Kind::Batch | Kind::StrategyValidate => {
                 let message = "a batch is not run again as a whole; list its jobs and requeue those";
@@ -161,6 +217,16 @@ impl Service {
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
                 Ok(Prepared { kind: Kind::MonteCarlo, request, plan, cache_key, memory_mb: STEP_MB })
             }
+            Checked::SignificanceTest(spec) => {
+                let catalogue = runnable.runners()?;
+                let planned =
+                    self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?;
+                let cache_key = spec.cache_key(&planned.plan, &planned.plan.engine);
+                let (kind, memory_mb) = (Kind::SignificanceTest, limits.memory_mb);
+                let (request, plan) = (json_text(&spec)?, json_text(&planned.plan)?);
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb })
+            }
+            Checked::Analysis(checked) => self.prepare_analysis(tenant, *checked, shared).await,
         }
     }
 

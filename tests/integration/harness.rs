@@ -120,7 +120,10 @@ impl Deployment {
         let mut all = vec!["--project", project.to_str().unwrap()];
         all.extend(arguments);
         let process = Process::up(data.path(), &all);
-        Self { process, data, project, client: reqwest::Client::new() }
+        // A connection lives on the runtime of the test that opened it: one that was kept for another test would break in
+        // the middle of a request when the first test ends.
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { process, data, project, client }
     }
 
     /// One for all tests that leave it as it is. It outlives them; it is stopped when the test process ends, since it

@@ -1,8 +1,10 @@
-"""What Jesse itself says: one direct call of jesse.research.backtest in a fresh interpreter.
+"""What Jesse itself says: one direct call of jesse.research in a fresh interpreter.
 
-usage: reference.py PROJECT REQUEST.json; prints {"metrics": ..., "trades": ...}. The request holds `config`, `routes`,
-`data_routes`, `series` ({exchange, symbol, file}), `warmup_start_ms`, `start_ms`, `finish_ms`, `hyperparameters`, `fast_mode`.
+usage: reference.py PROJECT REQUEST.json; prints {"metrics": ..., "trades": ...} of a backtest, or, if the request holds
+`significance_test` (its arguments), what rule_significance_test answers. The request holds `config`, `routes`, `data_routes`,
+`series` ({exchange, symbol, file}), `warmup_start_ms`, `start_ms`, `finish_ms`, `hyperparameters`, `fast_mode`.
 """
+import contextlib
 import json
 import os
 import sys
@@ -23,7 +25,7 @@ import jesse.helpers as helpers
 helpers.is_jesse_project = lambda: False
 
 import numpy
-from jesse.research import backtest
+from jesse.research import backtest, rule_significance_test
 
 
 def candles(begin, end):
@@ -36,20 +38,25 @@ def candles(begin, end):
     return parts
 
 
-result = backtest(
+def plain(value):
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+arguments = (
     request["config"],
     request["routes"],
     request["data_routes"],
     candles(request["start_ms"], request["finish_ms"]),
     candles(request["warmup_start_ms"], request["start_ms"]),
-    generate_equity_curve=True,
-    hyperparameters=request["hyperparameters"],
-    fast_mode=request["fast_mode"],
 )
+hyperparameters = request["hyperparameters"]
+if "significance_test" in request:
+    with contextlib.redirect_stdout(sys.stderr):  # it says that it starts
+        result = rule_significance_test(*arguments, hyperparameters=hyperparameters, **request["significance_test"])
+    print(json.dumps({**result, "simulated_means": result["simulated_means"].tolist()}, default=plain))
+    sys.exit()
 
-
-def plain(value):
-    return value.item() if hasattr(value, "item") else str(value)
+result = backtest(*arguments, generate_equity_curve=True, hyperparameters=hyperparameters, fast_mode=request["fast_mode"])
 
 
 def finite(value):

@@ -12,8 +12,9 @@ use crate::harness::{
     DAYS, Deployment, EXCHANGE, SEED, SYMBOL, binary, fixtures, month, python, succeed, with,
 };
 
-/// One direct call of `jesse.research.backtest` in a fresh interpreter, with the settings that a job's spec names.
-fn ask_jesse(spec: &Value, series: &Value, folder: &Path) -> Value {
+/// One direct call of `jesse.research` in a fresh interpreter, with the settings that a backtest's spec names and further
+/// fields of the request: `series`, and `significance_test` if that is what is called.
+pub fn ask_jesse(spec: &Value, more: &Value, folder: &Path) -> Value {
     let ms = |date: &Value| {
         let date: jiff::civil::Date = date.as_str().unwrap().parse().unwrap();
         jesse::spec::midnight_ms(date)
@@ -35,7 +36,6 @@ fn ask_jesse(spec: &Value, series: &Value, folder: &Path) -> Value {
         },
         "routes": all("routes").into_iter().map(exchange).collect::<Vec<_>>(),
         "data_routes": all("data_routes").into_iter().map(exchange).collect::<Vec<_>>(),
-        "series": series,
         "warmup_start_ms": start - spec["warm_up_candles"].as_i64().unwrap() * longest * 60_000,
         "start_ms": start,
         "finish_ms": ms(&spec["finish_date"]),
@@ -43,7 +43,7 @@ fn ask_jesse(spec: &Value, series: &Value, folder: &Path) -> Value {
         "fast_mode": spec["fast_mode"],
     });
     let file = folder.join("request.json");
-    std::fs::write(&file, request.to_string()).unwrap();
+    std::fs::write(&file, with(request, more).to_string()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/reference.py");
     let mut command = Command::new(python());
     command
@@ -55,7 +55,7 @@ fn ask_jesse(spec: &Value, series: &Value, folder: &Path) -> Value {
     serde_json::from_slice(&succeed(&mut command).stdout).unwrap()
 }
 
-fn write_npy(folder: &Path, name: &str, rows: &[Candle]) -> PathBuf {
+pub fn write_npy(folder: &Path, name: &str, rows: &[Candle]) -> PathBuf {
     let file = folder.join(name);
     std::fs::write(&file, candles::encode(rows)).unwrap();
     file
@@ -66,7 +66,7 @@ async fn compare(deployment: &Deployment, spec: &Value, series: &Value) {
     assert_eq!(ended["state"], "succeeded", "{ended}");
     let (_, ours) = deployment.get(&format!("/v1/jobs/{}/result", ended["job_id"].as_str().unwrap())).await;
     let folder = tempfile::tempdir().unwrap();
-    let theirs = ask_jesse(&ended["spec"], series, folder.path());
+    let theirs = ask_jesse(&ended["spec"], &json!({ "series": series }), folder.path());
     assert_eq!(ours["metrics"], theirs["metrics"], "{spec}");
     assert_eq!(json!(ours["trades"].as_array().unwrap().len()), theirs["trades"], "{spec}");
 }

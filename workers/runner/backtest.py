@@ -32,7 +32,7 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
     benchmark = bool(args["benchmark"])
     if benchmark and args["finish_ms"] // _DAY_MS <= args["start_ms"] // _DAY_MS:
         raise TaskError("invalid_spec", "a benchmark needs a period that reaches into a second day")
-    warmup, trading = _load_candles(args)
+    warmup, trading = load_candles(args)
 
     session.phase = "import"
     classes = {route["strategy"]: strategies.load(route["strategy"]) for route in args["routes"]}
@@ -47,7 +47,7 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
         (backtest_mode, "save_daily_portfolio_balance", _Progress(session, args["start_ms"], args["finish_ms"])),
     )
     began = time.perf_counter()
-    with _replaced(hooks):
+    with replaced(hooks):
         outcome = jesse_backtest(
             args["config"],
             args["routes"],
@@ -89,7 +89,7 @@ def _altered(scenario: dict | None) -> dict:
 
 
 @contextmanager
-def _replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+def replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
     """Replace attributes of Jesse's modules for the length of a run; the warm-up's must not reach the children."""
     with ExitStack() as originals:
         for module, name, replacement in hooks:
@@ -108,7 +108,7 @@ def _points(curve: dict) -> list[dict]:
     return [{"time": int(point["time"]), "value": point["value"]} for point in curve["data"]]
 
 
-def _load_candles(args: dict) -> tuple[dict, dict]:
+def load_candles(args: dict) -> tuple[dict, dict]:
     """The warm-up and the trading candles, in the form research.backtest takes."""
     warmup_start, start, finish = args["warmup_start_ms"], args["start_ms"], args["finish_ms"]
     warmup, trading = {}, {}
@@ -122,7 +122,7 @@ def _load_candles(args: dict) -> tuple[dict, dict]:
             if args.get("fill_gaps"):
                 rows = _filled(months, rows, begin, end)
             if len(rows) == 0:
-                raise TaskError("candles_missing", f"no candles of {symbol} on {exchange} from {_utc(begin)} to {_utc(end)}")
+                raise TaskError("candles_missing", f"no candles of {symbol} on {exchange} from {utc(begin)} to {utc(end)}")
             target[jesse.helpers.key(exchange, symbol)] = {"exchange": exchange, "symbol": symbol, "candles": rows}
     for route in args["routes"] + args["data_routes"]:
         if jesse.helpers.key(route["exchange"], route["symbol"]) not in trading:
@@ -195,7 +195,7 @@ class _Progress:
             return
         self._next = now + _PROGRESS_INTERVAL_S
         fraction = (store.app.time - self._start_ms) / self._span_ms
-        self._session.progress(min(1.0, max(0.0, float(fraction))), f"simulated until {_utc(store.app.time)[:10]}")
+        self._session.progress(min(1.0, max(0.0, float(fraction))), f"simulated until {utc(store.app.time)[:10]}")
 
 
 class _DailyCandles:
@@ -214,5 +214,5 @@ class _DailyCandles:
         return None, candle_service.generate_completed_candles_from_observed_minutes(timeframe, rows, int(rows[-1, 0]) + 60_000)
 
 
-def _utc(moment_ms: float) -> str:
+def utc(moment_ms: float) -> str:
     return datetime.fromtimestamp(moment_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")

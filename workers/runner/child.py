@@ -12,12 +12,18 @@ from typing import NoReturn
 
 import numpy as np
 
-from runner import backtest, limits, strategies, validate
+from runner import backtest, limits, significance, strategies, validate
 from runner.failures import to_task_error
 from runner.protocol import Connection, TaskError
 from runner.sandbox import Sandbox
 
-TASKS = {"backtest": backtest.run, "scan": strategies.scan, "describe": strategies.describe, "validate": validate.run}
+TASKS = {
+    "backtest": backtest.run,
+    "significance_test": significance.run,
+    "scan": strategies.scan,
+    "describe": strategies.describe,
+    "validate": validate.run,
+}
 
 _RUNNING_NO_CODE = {"scan"}
 _OUTPUT = "output.log"

@@ -1,38 +1,34 @@
 //! The handler of backtests.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use jesse::{
-    candles::{
-        Series, Source,
-        store::{ChunkFiles, StoreError},
-    },
-    catalogue::Market,
-    disk_cache::InUse,
+    candles::{Source, store::ChunkFiles},
     plan::{BacktestPlan, cache_key, facets},
     rest::RestEngine,
-    runner::{Runner, TaskError, TaskRequest, TaskResult},
-    spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES, DataRoute, Route},
+    runner::{Runner, TaskError, TaskResult},
+    spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES},
     strategies::publish,
 };
 use jobs::{
-    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, Receipt, Stored, StoredResult,
+    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, StoredResult,
     backend::{Assignment, Handled},
     blobs::Blobs,
     chain,
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attend::{Attendant, unavailable, unreadable},
-    code::{Code, CodeError},
+    attend::{Attendant, unreadable},
+    code::Code,
+    on_runner::{Task, provenance},
+    stored::{self, New},
 };
 
 /// Progress is recorded at most this often, and not at all for what is over sooner.
@@ -62,7 +58,7 @@ const SUMMARY_METRICS: [&str; 20] = [
     "total_open_trades",
 ];
 
-/// Computes backtests.
+/// Computes backtests, and what else takes the code and candles of one.
 #[derive(Debug)]
 pub(crate) struct Backtests {
     pub(crate) queue: Queue,
@@ -93,25 +89,12 @@ impl Backtests {
         if let Some(server) = &plan.server {
             return self.compute_on_server(claim, (&spec, &plan, server), stop).await;
         }
-        let runner = self.runner.as_ref().ok_or_else(no_runner)?;
-        let code = self.code.get(&plan.bundles).await.map_err(|error| match error {
-            CodeError::Conflict(why) => JobError::new(ErrorCode::InvalidSpec, format!("routes: {why}")),
-            error => unavailable(claim, "code", &error),
-        })?;
-        let series = self.candle_files(&plan).await.map_err(|error| unavailable(claim, "candles", &error))?;
-
-        let (sender, receiver) = mpsc::channel(4);
-        let request = TaskRequest {
-            task: "backtest",
-            args: arguments(&spec, &plan, code.path(), &series),
-            limits: plan.limits,
-            progress: Some(&sender),
+        let task = Task {
+            name: "backtest",
+            spec: &spec,
+            more: json!({"fast_mode": spec.fast_mode, "benchmark": spec.benchmark, "scenario": spec.scenario}),
         };
-        let running = runner.run(request, stop);
-        let result = tokio::select! {
-            result = running => result?,
-            never = self.record_progress(claim, receiver) => match never {},
-        };
+        let result = self.compute_on_runner(claim, task, &plan, stop).await?;
         self.store(claim, (&spec, &plan), result).await
     }
 
@@ -134,18 +117,6 @@ impl Backtests {
         std::future::pending().await
     }
 
-    async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<SeriesFiles>, StoreError> {
-        let mut all = Vec::with_capacity(plan.series.len());
-        for planned in &plan.series {
-            let mut months = Vec::with_capacity(planned.chunks.len());
-            for chunk in &planned.chunks {
-                months.push(self.chunks.get(chunk).await?);
-            }
-            all.push(SeriesFiles { series: planned.series.clone(), months });
-        }
-        Ok(all)
-    }
-
     /// Stores the body, then says under which key: that of what was really run.
     async fn store(
         &self,
@@ -156,16 +127,7 @@ impl Backtests {
         let engine = publish::engine(&result.engine);
         // What was really run has the last word: this worker's Jesse may be another than the one planned for.
         let cache_key = plan.scoped(cache_key(spec, &plan.bundles, &plan.series, &engine));
-        let provenance = json!({
-            "bundles": plan.bundles,
-            "candles": plan.series,
-            "engine": engine,
-            "exchange": plan.exchange,
-            "config": config(spec, plan),
-            "cache_key": cache_key,
-            "seed": SEED,
-            "sandbox": result.engine.sandbox.active,
-        });
+        let provenance = provenance(spec, plan, &result, &cache_key);
         let summary = summary(spec, plan, &result.value);
         let body = result.body.unwrap_or_default();
         self.keep(claim, (spec, plan), Found { body, cache_key, provenance, summary }).await
@@ -179,20 +141,9 @@ impl Backtests {
         found: Found,
     ) -> Result<StoredResult, TaskError> {
         let Found { body, cache_key, provenance, summary } = found;
-        let bytes = body.len() as u64;
-        // A name that nobody else has: the body can be deleted whoever else found the same.
-        let file = claim.fence.to_string();
-        let put = self.blobs.results.put_as(&file, body).await;
-        let (blob, stored_bytes) = put.map_err(|error| unavailable(claim, "blob store", &error))?;
-        let provenance = RawValue::from_string(provenance.to_string()).map_err(|error| {
-            JobError::new(ErrorCode::Internal, format!("the receipt cannot be written: {error}"))
-        })?;
-        Ok(StoredResult {
-            id: if plan.shared { cache_key.to_string() } else { claim.run.to_string() },
-            summary: summary.to_string(),
-            receipt: Receipt { blob, file: Some(file), bytes, provenance },
-            stored: Some(Stored { bytes: stored_bytes, facets: facets(spec) }),
-        })
+        let (key, facets) = (plan.shared.then(|| cache_key.to_string()), facets(spec));
+        let new = New { body, summary, provenance, key, facets };
+        Ok(stored::store(&self.blobs.results, claim, new).await?)
     }
 }
 
@@ -203,68 +154,6 @@ pub(crate) struct Found {
     pub(crate) cache_key: CacheKey,
     pub(crate) provenance: Value,
     pub(crate) summary: Value,
-}
-
-/// Strategies that draw random numbers draw the same ones again.
-const SEED: u32 = 0;
-
-/// The candles of one symbol, which stay on the disk for as long as this lives.
-struct SeriesFiles {
-    series: Series,
-    months: Vec<InUse>,
-}
-
-/// Jesse's own name for what is neither code nor candles.
-fn config(spec: &BacktestSpec, plan: &BacktestPlan) -> Value {
-    let mut config = json!({
-        "starting_balance": spec.balance,
-        "fee": spec.fee,
-        "type": match plan.exchange.market { Market::Spot => "spot", Market::Futures => "futures" },
-        "futures_leverage": spec.leverage,
-        "futures_leverage_mode": spec.leverage_mode,
-        "exchange": spec.exchange,
-        "warm_up_candles": spec.warm_up_candles,
-    });
-    if let Some(model) = &plan.exchange.simulation_model {
-        config["simulation_model"] = model.as_str().into();
-    }
-    if let Some(annualization) = plan.exchange.annualization {
-        config["annualization"] = annualization.into();
-    }
-    config
-}
-
-fn arguments(spec: &BacktestSpec, plan: &BacktestPlan, bundle: &Path, series: &[SeriesFiles]) -> Value {
-    let (start_ms, finish_ms) = spec.range_ms();
-    let series: Vec<_> = series
-        .iter()
-        .map(|SeriesFiles { series, months }| {
-            let files: Vec<_> = months.iter().map(InUse::path).collect();
-            json!({"exchange": series.exchange(), "symbol": series.symbol(), "files": files})
-        })
-        .collect();
-    let exchange = &spec.exchange;
-    let route = |route: &Route| {
-        let Route { strategy, symbol, timeframe } = route;
-        json!({"exchange": exchange, "strategy": strategy, "symbol": symbol, "timeframe": timeframe})
-    };
-    let data_route = |DataRoute { symbol, timeframe }: &DataRoute| json!({"exchange": exchange, "symbol": symbol, "timeframe": timeframe});
-    json!({
-        "bundle": bundle,
-        "config": config(spec, plan),
-        "routes": spec.routes.iter().map(route).collect::<Vec<_>>(),
-        "data_routes": spec.data_routes.iter().map(data_route).collect::<Vec<_>>(),
-        "series": series,
-        "warmup_start_ms": spec.warm_up_start_ms(),
-        "start_ms": start_ms,
-        "finish_ms": finish_ms,
-        "hyperparameters": (!spec.hyperparameters.is_empty()).then_some(&spec.hyperparameters),
-        "fast_mode": spec.fast_mode,
-        "benchmark": spec.benchmark,
-        "scenario": spec.scenario,
-        "seed": SEED,
-        "fill_gaps": spec.allow_gaps,
-    })
 }
 
 /// This worker has servers only, and what it was given is for the runner.
@@ -298,7 +187,7 @@ pub(crate) fn summary(spec: &BacktestSpec, plan: &BacktestPlan, value: &Value) -
 }
 
 /// What a reader must know of the candles.
-fn of_candles(plan: &BacktestPlan) -> impl Iterator<Item = String> {
+pub(crate) fn of_candles(plan: &BacktestPlan) -> impl Iterator<Item = String> {
     let synthetic = plan.series.iter().any(|series| matches!(series.source, Source::Synthetic { .. }));
     let synthetic =
         synthetic.then(|| "computed on synthetic candles, which no market made".to_owned()).into_iter();

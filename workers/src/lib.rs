@@ -4,10 +4,14 @@ mod attend;
 mod backtest;
 mod code;
 mod metrics;
+mod on_runner;
 mod on_server;
 mod parents;
+mod risk;
 mod run_folder;
 mod runner_files;
+mod significance;
+mod stored;
 mod validate;
 pub mod webhooks;
 
@@ -20,7 +24,10 @@ use std::{
 use apalis::prelude::{WorkerBuilder, WorkerBuilderExt};
 use apalis_core::error::BoxDynError;
 use jesse::{
-    candles::store::{self, ChunkFiles},
+    candles::{
+        closes::{self, CloseFiles},
+        store::{self, ChunkFiles},
+    },
     disk_cache::DiskCache,
     rest::{OfferPublisher, RestEngine, RestError, RestSettings},
     runner::{Runner, RunnerSettings, Sandbox, SandboxMode, Upkeep},
@@ -35,11 +42,13 @@ use jobs::{
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::RunMetrics;
+pub use runner_files::write as write_runner_package;
 
 use attend::Attendant;
 use backtest::Backtests;
 use code::Code;
 use parents::Parents;
+use risk::Analyses;
 use run_folder::RunFolder;
 use validate::Validations;
 
@@ -53,7 +62,7 @@ const OVERTIME: Duration = Duration::from_mins(5);
 const EVICT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a worker keeps on its disk for as long as there is room.
-const CACHED: &[&str] = &[store::FOLDER, code::FOLDER];
+const CACHED: &[&str] = &[store::FOLDER, closes::FOLDER, code::FOLDER];
 
 /// How often expired results are removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -136,6 +145,7 @@ struct Handlers {
     backtests: Backtests,
     validations: Validations,
     parents: Parents,
+    analyses: Analyses,
 }
 
 /// A worker process. See the crate's documentation.
@@ -189,6 +199,12 @@ impl Worker {
             code: code(),
             attendant: attendant.clone(),
         };
+        let analyses = Analyses {
+            blobs: blobs.clone(),
+            closes: CloseFiles::new(cache.clone(), blobs.inputs.clone()),
+            attendant: attendant.clone(),
+            max_result_bytes: settings.max_result_bytes,
+        };
         let backtests = Backtests {
             queue: queue.clone(),
             chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
@@ -198,7 +214,7 @@ impl Worker {
             runner,
             rest,
         };
-        let handlers = Arc::new(Handlers { backtests, validations, parents });
+        let handlers = Arc::new(Handlers { backtests, validations, parents, analyses });
         Ok(Self { settings, queue, handlers, cache, publisher, offers, metrics, _folder: folder })
     }
 
@@ -389,7 +405,19 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             Kind::Backtest => handlers.backtests.handle(assignment).await,
             Kind::Optimize => Handled::Finished(handlers.parents.optimize(&assignment.claim).await),
             Kind::WalkForward => Handled::Finished(handlers.parents.walk_forward(&assignment.claim).await),
+            Kind::MonteCarlo if risk::is_analysis(&assignment.claim) => {
+                handlers.analyses.handle(assignment).await
+            }
+            Kind::RiskReport
+            | Kind::VarCalculation
+            | Kind::StressTest
+            | Kind::CorrelationMatrix
+            | Kind::PairsBacktest
+            | Kind::FactorAnalysis
+            | Kind::RegimeDetector
+            | Kind::AnalyzeResults => handlers.analyses.handle(assignment).await,
             Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
+            Kind::SignificanceTest => handlers.backtests.handle_significance_test(assignment).await,
             Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }

@@ -14,11 +14,13 @@ files!(
     "backtest.py",
     "child.py",
     "engine.py",
+    "exchange.py",
     "failures.py",
     "imports.py",
     "limits.py",
     "protocol.py",
     "sandbox.py",
+    "significance.py",
     "strategies.py",
     "validate.py",
     "warmup.py",
@@ -26,7 +28,7 @@ files!(
 );
 
 /// Writes the package `runner` into this folder, which goes into `PYTHONPATH`.
-pub(crate) fn write(folder: &Path) -> io::Result<()> {
+pub fn write(folder: &Path) -> io::Result<()> {
     let package = folder.join("runner");
     std::fs::create_dir_all(&package)?;
     FILES.iter().try_for_each(|(name, text)| std::fs::write(package.join(name), text))

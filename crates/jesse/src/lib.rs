@@ -12,5 +12,6 @@ pub mod plan;
 pub mod published;
 pub mod rest;
 pub mod runner;
+pub mod significance;
 pub mod spec;
 pub mod strategies;

@@ -184,6 +184,33 @@ impl Planner {
         Ok(planned)
     }
 
+    /// Pins the candles of some series over a range (milliseconds, end exclusive), for what is computed from candles alone.
+    /// Missing minutes are refused unless gaps are allowed.
+    pub async fn pin(
+        &self,
+        wanted: &[Series],
+        range: (i64, i64),
+        allow_gaps: bool,
+    ) -> Result<Vec<PlannedSeries>, PlanError> {
+        let names: Vec<_> = wanted.iter().map(candles::store::document_name).collect();
+        let found = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        let mut pinned = Vec::with_capacity(wanted.len());
+        for (series, manifest) in wanted.iter().zip(found) {
+            let Some(manifest) = manifest else { return Err(self.nothing_stored(series).await?.into()) };
+            let found = pin_series(series.clone(), &manifest.value, range, allow_gaps)?;
+            pinned.push(found.map_err(|missing| {
+                let hint = match missing {
+                    CandlesMissing::Gap { .. } => {
+                        "; pass allow_gaps: true to leave out the bars that are missing"
+                    }
+                    CandlesMissing::OutOfRange { .. } | CandlesMissing::EmptyRange { .. } => "",
+                };
+                JobError::new(ErrorCode::CandlesMissing, format!("{missing}{hint}"))
+            })?);
+        }
+        Ok(pinned)
+    }
+
     /// The manifests of all series that these backtests need, by name.
     async fn manifests(&self, specs: impl Iterator<Item = &BacktestSpec>) -> Result<Manifests, QueueError> {
         let mut names: Vec<String> = specs
@@ -275,11 +302,25 @@ fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
 fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
     let (start, finish) = spec.range_ms();
     let from = spec.warm_up_start_ms();
-    let missing = |missing| candles_missing(&missing, from, start, spec);
-    if !spec.allow_gaps {
-        manifest.covering(from, finish).map_err(missing)?;
-    }
-    let Covering { chunks, gaps, from_ms } = manifest.covering_despite_gaps(from, finish).map_err(missing)?;
+    let pinned = pin_series(series, manifest, (from, finish), spec.allow_gaps)?;
+    pinned.map_err(|missing| candles_missing(&missing, from, start, spec))
+}
+
+/// Pins a range (end exclusive), or says what of it is not there.
+fn pin_series(
+    series: Series,
+    manifest: &Manifest,
+    (from, finish): (i64, i64),
+    allow_gaps: bool,
+) -> Result<Result<PlannedSeries, CandlesMissing>, JobError> {
+    let covering = match manifest.covering(from, finish).map(|_| ()) {
+        Err(missing) if !allow_gaps => return Ok(Err(missing)),
+        _ => manifest.covering_despite_gaps(from, finish),
+    };
+    let Covering { chunks, gaps, from_ms } = match covering {
+        Ok(covering) => covering,
+        Err(missing) => return Ok(Err(missing)),
+    };
     let filled = Filled::of(&gaps, from, finish);
     let invalid = |error: jobs::blobs::BlobError| JobError::new(ErrorCode::Internal, error.to_string());
     let hashes = chunks.iter().map(|chunk| chunk.hash.parse()).collect::<Result<_, _>>().map_err(invalid)?;
@@ -288,7 +329,7 @@ fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Resu
         content.update(day.as_bytes());
     }
     let content = content.finalize().to_hex().to_string();
-    Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content, filled })
+    Ok(Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content, filled }))
 }
 
 fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {

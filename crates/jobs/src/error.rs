@@ -27,13 +27,17 @@ pub enum ErrorCode {
     WorkerLost,
     /// Not all jobs of the batch succeeded.
     BatchIncomplete,
+    /// The data do not allow this analysis: too little of it, without variation, of different lengths.
+    UnfitData,
+    /// A result that this is computed from is not stored any more.
+    InputGone,
     /// A defect or an outage on our side.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::StrategyNotFound,
         Self::StrategyError,
         Self::CandlesMissing,
@@ -44,6 +48,8 @@ impl ErrorCode {
         Self::ResultTooLarge,
         Self::WorkerLost,
         Self::BatchIncomplete,
+        Self::UnfitData,
+        Self::InputGone,
         Self::Internal,
     ];
 
@@ -60,6 +66,8 @@ impl ErrorCode {
             Self::ResultTooLarge => "result_too_large",
             Self::WorkerLost => "worker_lost",
             Self::BatchIncomplete => "batch_incomplete",
+            Self::UnfitData => "unfit_data",
+            Self::InputGone => "input_gone",
             Self::Internal => "internal",
         }
     }

@@ -29,19 +29,46 @@ pub enum Kind {
     Optimize,
     /// Optimisations over a sliding window, each judged on what comes after it.
     WalkForward,
-    /// One backtest on many altered histories.
+    /// One backtest on many altered histories, or what else the returns or trades of a result could have come to.
     MonteCarlo,
+    /// Whether a strategy's signals foretell the next bar.
+    SignificanceTest,
+    /// One page of all that matters about a result.
+    RiskReport,
+    /// How much can be lost.
+    VarCalculation,
+    /// What a result would have come to in bad times and under worse terms.
+    StressTest,
+    /// How symbols, or results, move together.
+    CorrelationMatrix,
+    /// Whether two symbols are tied, and what trading that would have come to.
+    PairsBacktest,
+    /// What moves a result.
+    FactorAnalysis,
+    /// Which state a market, or a result, is in.
+    RegimeDetector,
+    /// What drove a result.
+    AnalyzeResults,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::Backtest,
         Self::StrategyValidate,
         Self::Batch,
         Self::Optimize,
         Self::WalkForward,
         Self::MonteCarlo,
+        Self::SignificanceTest,
+        Self::RiskReport,
+        Self::VarCalculation,
+        Self::StressTest,
+        Self::CorrelationMatrix,
+        Self::PairsBacktest,
+        Self::FactorAnalysis,
+        Self::RegimeDetector,
+        Self::AnalyzeResults,
     ];
 
     /// The kind's name in Redis, JSON and metrics.
@@ -53,6 +80,15 @@ impl Kind {
             Self::Optimize => "optimize",
             Self::WalkForward => "walk_forward",
             Self::MonteCarlo => "monte_carlo",
+            Self::SignificanceTest => "significance_test",
+            Self::RiskReport => "risk_report",
+            Self::VarCalculation => "var_calculation",
+            Self::StressTest => "stress_test",
+            Self::CorrelationMatrix => "correlation_matrix",
+            Self::PairsBacktest => "pairs_backtest",
+            Self::FactorAnalysis => "factor_analysis",
+            Self::RegimeDetector => "regime_detector",
+            Self::AnalyzeResults => "analyze_results",
         }
     }
 }

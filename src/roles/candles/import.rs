@@ -1,4 +1,4 @@
-//! `candles import`: from files, and from a Jesse's Postgres.
+//! `candles import`: from files, from a Jesse's Postgres, and from exchanges.
 
 use std::{
     fs::File,
@@ -13,31 +13,38 @@ use jesse::candles::{
     store::{CandleStore, SeriesView},
 };
 
-use super::{CandlesError, RoleError, line, open, print, store};
+use super::{
+    CandlesError, RoleError,
+    from_exchange::{self, ExchangeArgs},
+    line, open, print, store,
+};
 use crate::settings::StorageSettings;
 
 /// What to import from where.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
     /// Columns: timestamp, open, high, low, volume, by name in any order
-    #[arg(required_unless_present = "from_postgres", conflicts_with = "from_postgres")]
+    #[arg(required_unless_present_any = ["from_postgres", "from_exchange"], conflicts_with_all = ["from_postgres", "from_exchange"])]
     file: Option<PathBuf>,
     /// As Jesse spells it, e.g. "Binance Perpetual Futures"; from Postgres all, if left out
-    #[arg(long, required_unless_present = "from_postgres")]
+    #[arg(long, required_unless_present_any = ["from_postgres", "from_exchange"], conflicts_with = "from_exchange")]
     exchange: Option<String>,
     /// E.g. BTC-USDT; from Postgres all, if left out
     #[arg(long, required_unless_present = "from_postgres")]
     symbol: Option<String>,
     /// The file has synthetic candles (an export of generated ones): label them as such, with their seed
-    #[arg(long, value_name = "SEED", conflicts_with = "from_postgres")]
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["from_postgres", "from_exchange"])]
     synthetic: Option<u64>,
     /// Follow the database of a Jesse, postgresql://USER@HOST:5432/DATABASE (PGPASSWORD may hold the password): what is
     /// newer, or older, than what is stored
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with = "from_exchange")]
     from_postgres: Option<String>,
-    /// Read all of Postgres again, so that old rows that changed are found
-    #[arg(long, requires = "from_postgres", conflicts_with = "file")]
+    /// Read all of Postgres again, or all of the range from the exchange, so that old candles that changed are found
+    #[arg(long, conflicts_with = "file")]
     full: bool,
+    /// See the struct.
+    #[command(flatten)]
+    exchange_source: ExchangeArgs,
     /// Where they are kept
     #[command(flatten)]
     storage: StorageSettings,
@@ -46,6 +53,12 @@ pub struct ImportArgs {
 pub(super) async fn run(args: ImportArgs) -> Result<(), RoleError> {
     if let Some(url) = &args.from_postgres {
         return follow(url, &args).await;
+    }
+    if let Some(exchange) = &args.exchange_source.from_exchange {
+        // The parser of the command line asks for a symbol.
+        let series = Series::new(exchange, args.symbol.as_deref().unwrap_or_default());
+        let series = series.map_err(CandlesError::from)?;
+        return from_exchange::run(&series, &args.exchange_source, args.full, &args.storage).await;
     }
     // The parser of the command line does not let this through.
     let (Some(file), Some(exchange), Some(symbol)) = (args.file, args.exchange, args.symbol) else {

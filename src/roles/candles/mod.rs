@@ -1,6 +1,7 @@
 //! `candles`: imports, exports, makes and lists candles, whether or not `up` runs on the data folder.
 
 mod export;
+mod from_exchange;
 mod import;
 
 use std::{io::Write, path::PathBuf};
@@ -8,6 +9,7 @@ use std::{io::Write, path::PathBuf};
 use clap::{Args, Subcommand};
 use jesse::candles::{
     self, Candle, ExportError, ImportError, Series, SeriesError, Source, SyntheticError, WalkSettings,
+    exchange::ExchangeError,
     postgres::PostgresError,
     store::{CandleStore, SeriesView, StoreError},
 };
@@ -45,6 +47,9 @@ pub enum CandlesError {
     /// Jesse's database.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// An exchange.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// The database has no candles at all.
     #[error("Postgres has no 1-minute candles{0}")]
     NothingThere(String),
@@ -78,7 +83,7 @@ pub enum CandlesError {
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CandlesCommand {
-    /// Import 1-minute candles from a .csv or .parquet file, or from a Jesse's Postgres; stored ones of the same minutes
+    /// Import 1-minute candles from a .csv or .parquet file, a Jesse's Postgres, or an exchange; stored ones of the same minutes
     /// are replaced
     Import(import::ImportArgs),
     /// Export candles to a .csv or .parquet file, or as .csv to standard output; `import` reads back the same to the last digit

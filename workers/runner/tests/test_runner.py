@@ -139,10 +139,10 @@ DIRECT = """
 """
 
 
-def direct(args):
+def direct(args, script=DIRECT):
     """What jesse.research.backtest says in a fresh interpreter that knows nothing of the runner."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_CURRENT_TEST")}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(DIRECT)], input=json.dumps(args), text=True, cwd=args["bundle"],
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], input=json.dumps(args), text=True, cwd=args["bundle"],
                           stdout=subprocess.PIPE, env=environment, check=True)
     return json.loads(done.stdout.partition("ANSWER")[2])
 
@@ -164,6 +164,35 @@ def error(task, code):
 
 
 # Results
+
+
+@pytest.mark.parametrize("days", [20, 65])
+def test_significance_is_that_of_a_direct_call(parent, cross, months, days):
+    test = {"n_simulations": 300, "random_seed": 11, "mean_block_length": 5}
+    task = parent.run("significance_test", spec(cross, months, days=days, **test))
+    assert task.last["type"] == "result", task.last
+    value, body = task.last["value"], json.loads(task.body)
+    call = """rule_significance_test(args["config"], args["routes"], args["data_routes"], part(args["start_ms"], args["finish_ms"]),
+        part(args["warmup_start_ms"], args["start_ms"]), n_simulations=300, random_seed=11, bootstrap_mean_block_length=5)
+    answer["simulated_means"] = answer["simulated_means"].tolist()"""
+    begin, end = DIRECT.index("backtest(args"), DIRECT.index("    print(")
+    script = DIRECT[:begin] + call + "\n    print('ANSWER', json.dumps(answer, default=float))\n"
+    expected = direct(spec(cross, months, days=days), script.replace("import backtest", "import rule_significance_test"))
+    assert end > begin and len(expected["simulated_means"]) == 300
+    assert {name: body[name] for name in expected} == expected
+    assert all(value[name] == expected[name] for name in expected if name != "simulated_means") and "simulated_means" not in value
+    assert sum(value["signals"].values()) == value["n_observations"] == days * 24 - 1 and value["dropped_observations"] == 0
+    assert value["signals"]["long"] > 0 and value["signals"]["short"] > 0
+    fractions = [frame["fraction"] for frame in task.progress]
+    assert fractions and fractions == sorted(fractions) and fractions[-1] <= 1
+
+
+def test_a_significance_test_needs_three_bars(parent, cross, months):
+    args = spec(cross, months, days=2, n_simulations=100, random_seed=0, mean_block_length=1)
+    args["routes"][0]["timeframe"] = "1D"
+    args["config"]["warm_up_candles"] = 2
+    args["warmup_start_ms"] = args["start_ms"] - 2 * DAY_MS
+    assert "make 2 bars" in error(parent.run("significance_test", args), "candles_missing")["message"]
 
 
 @pytest.mark.parametrize("changes", [

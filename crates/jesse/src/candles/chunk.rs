@@ -3,6 +3,8 @@
 //! A [`Chunk`] is enough to know which minutes of its month exist: its gaps are recorded in it, so that a series is judged
 //! without opening any chunk but those that change.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::npy::{NpyError, decode, encode};
@@ -30,6 +32,19 @@ impl Gap {
     pub(super) fn between(before_ms: i64, after_ms: i64) -> Option<Self> {
         let from_ms = before_ms + MINUTE_MS;
         (from_ms < after_ms).then_some(Self { from_ms, to_ms: after_ms })
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = self.minutes();
+        let unit = if minutes == 1 { "minute" } else { "minutes" };
+        write!(
+            formatter,
+            "missing: {} to {} (UTC), {minutes} {unit}",
+            Minute(self.from_ms),
+            Minute(self.to_ms)
+        )
     }
 }
 

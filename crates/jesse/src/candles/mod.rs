@@ -19,6 +19,8 @@
 //! * Times without an offset are read as UTC, and a time is taken to be the OPEN of its bar, as in Jesse.
 
 mod chunk;
+pub mod closes;
+pub mod exchange;
 mod export;
 mod import;
 mod manifest;

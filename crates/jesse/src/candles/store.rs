@@ -95,6 +95,19 @@ impl CandleStore {
         Ok(found.map(|document| document.value.clone()))
     }
 
+    /// The manifest of a series that takes candles of this source: before any is brought here that could not be stored.
+    pub async fn manifest_for(
+        &self,
+        series: &Series,
+        source: Source,
+    ) -> Result<Option<Manifest>, StoreError> {
+        let stored = self.manifest(series).await?;
+        if let Some(stored) = &stored {
+            stored.accept(source).map_err(PlanError::from)?;
+        }
+        Ok(stored)
+    }
+
     /// Adds candles to a series; a candle replaces the stored one of the same minute. Months that do not change keep
     /// their chunk.
     pub async fn import(

@@ -39,6 +39,20 @@ impl Month {
         Some(Self(Offset::UTC.to_datetime(timestamp).date().first_of_month()))
     }
 
+    /// The months that a range of times touches, oldest first, each with its part of the range; none for an empty one. The
+    /// error is the first time that no candle may have.
+    pub(super) fn parts_of(range: &Range<i64>) -> Result<Vec<(Self, Range<i64>)>, i64> {
+        let mut parts = Vec::new();
+        let mut at_ms = range.start;
+        while at_ms < range.end {
+            let month = Self::containing(at_ms).ok_or(at_ms)?;
+            let end_ms = month.end_ms().min(range.end);
+            parts.push((month, at_ms..end_ms));
+            at_ms = end_ms;
+        }
+        Ok(parts)
+    }
+
     /// The month's first millisecond.
     pub fn start_ms(self) -> i64 {
         millis_of(self.0)

@@ -57,7 +57,7 @@ pub struct SearchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub seed: Option<u32>,
-    /// Name to [values] or {min, max, step}: narrower than the strategy's own
+    /// Name to a list of values or {min, max, step}: narrower than the strategy's own
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "Map<String, Value>")]
     pub space: BTreeMap<String, Narrowed>,

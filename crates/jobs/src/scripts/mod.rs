@@ -59,7 +59,7 @@ use redis::Script;
 use crate::rules::{LEASE, STALLS_TOLERATED, milliseconds};
 
 /// The version of the records that this code writes and understands.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// The layout of the keys of jobs and runs. Another number, other keys: only for a change that two versions side by side
 /// could not live with. Documents do not depend on it.

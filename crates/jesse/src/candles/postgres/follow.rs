@@ -1,7 +1,5 @@
 //! Bringing a series up to what Postgres has.
 
-use std::ops::Range;
-
 use super::{JessePostgres, PostgresError};
 use crate::candles::{
     MINUTE_MS, Manifest, Month, Series, Source,
@@ -64,13 +62,7 @@ impl JessePostgres {
         let Some((first, last)) = self.ends(series).await? else {
             return Err(self.no_series(series).await?);
         };
-        let stored = store.manifest(series).await?;
-        if let Some(stored) = &stored {
-            stored
-                .accept(Source::Imported)
-                .map_err(crate::candles::PlanError::from)
-                .map_err(crate::candles::store::StoreError::from)?;
-        }
+        let stored = store.manifest_for(series, Source::Imported).await?;
         let all = first..last + MINUTE_MS;
         let (ranges, unseen) = match (&stored, reach) {
             (Some(stored), Reach::New) => {
@@ -84,7 +76,9 @@ impl JessePostgres {
         let mut followed = None;
         let (mut rows, mut months_written) = (0, 0);
         for range in ranges {
-            for month in months(series, &range)? {
+            let months = Month::parts_of(&range)
+                .map_err(|at_ms| PostgresError::Time { series: series.clone(), at_ms })?;
+            for (month, _) in months {
                 let candles = self.candles(series, month, &range).await?;
                 if candles.is_empty() {
                     continue;
@@ -109,16 +103,4 @@ impl JessePostgres {
         let known = if known.is_empty() { "nothing".into() } else { known.join(", ") };
         Ok(PostgresError::NoSeries { series: series.clone(), known })
     }
-}
-
-/// The months that a range touches, oldest first; none for an empty one.
-fn months(series: &Series, range: &Range<i64>) -> Result<Vec<Month>, PostgresError> {
-    let mut months = Vec::new();
-    let mut at_ms = range.start;
-    while at_ms < range.end {
-        let month = Month::containing(at_ms).ok_or(PostgresError::Time { series: series.clone(), at_ms })?;
-        months.push(month);
-        at_ms = month.end_ms();
-    }
-    Ok(months)
 }

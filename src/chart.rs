@@ -19,8 +19,11 @@ struct Point {
 }
 
 /// Draws an equity curve as the result has it: `[{"time": seconds, "value": balance}, ...]`.
-pub(super) fn equity(curve: &RawValue) -> Result<String, ServiceError> {
-    let points: Vec<Point> = serde_json::from_str(curve.get()).unwrap_or_default();
+pub(crate) fn equity(curve: &RawValue) -> Result<String, ServiceError> {
+    // A strategy without a trade may have no curve at all; one that cannot be read is another matter.
+    let points: Option<Vec<Point>> = serde_json::from_str(curve.get())
+        .map_err(|error| ServiceError::internal("a stored equity curve cannot be read", &error))?;
+    let points = points.unwrap_or_default();
     if points.len() < 2 {
         let message = "the result has no equity curve to draw: the strategy made no trade";
         return Err(ServiceError::new(Code::ResultNotReady, message));
@@ -93,8 +96,11 @@ mod tests {
             equity(&raw(r#"[{"time":0,"value":100},{"time":86400,"value":90},{"time":172800,"value":120}]"#))
                 .unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("Drawdown") && svg.contains("1970-01-02"), "{svg}");
-        for none in ["[]", "null", r#"[{"time":0,"value":1}]"#, r#"{"a":1}"#] {
-            assert!(equity(&raw(none)).is_err(), "{none}");
+        for none in ["[]", "null", r#"[{"time":0,"value":1}]"#] {
+            assert_eq!(equity(&raw(none)).unwrap_err().code, Code::ResultNotReady, "{none}");
+        }
+        for unreadable in [r#"{"a":1}"#, r#"[{"time":0}]"#] {
+            assert_eq!(equity(&raw(unreadable)).unwrap_err().code, Code::Internal, "{unreadable}");
         }
         // A flat curve, and one that loses everything, are curves too.
         for odd in [

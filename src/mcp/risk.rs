@@ -1,0 +1,166 @@
+//! The tools of risk analysis. Their schemas are written by hand, since every word is paid for by every agent that connects:
+//! what an argument is, and no more. What a request may hold is checked where it is read, and a test holds the two together.
+
+use std::sync::Arc;
+
+use jobs::Kind;
+use rmcp::model::{JsonObject, Tool};
+use serde_json::{Value, json};
+
+use super::tools::{Effect, job_output};
+
+/// What the answers of these tools have, of all that a job has.
+const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
+
+/// A tool, the kind of job that it submits, what it is for, and its own arguments.
+struct Described {
+    kind: Kind,
+    title: &'static str,
+    description: &'static str,
+    sourced: bool,
+    own: Value,
+}
+
+/// The kinds of job that these tools submit, in the order of the list.
+pub(super) const KINDS: [Kind; 8] = [
+    Kind::RiskReport,
+    Kind::VarCalculation,
+    Kind::StressTest,
+    Kind::AnalyzeResults,
+    Kind::FactorAnalysis,
+    Kind::RegimeDetector,
+    Kind::CorrelationMatrix,
+    Kind::PairsBacktest,
+];
+
+/// The kind of job that a tool submits.
+pub(super) fn kind(tool: &str) -> Option<Kind> {
+    KINDS.into_iter().find(|kind| kind.as_str() == tool)
+}
+
+/// All of them.
+pub(super) fn all() -> Vec<Tool> {
+    described().into_iter().map(tool).collect()
+}
+
+/// What of a job of these kinds is answered.
+pub(super) fn brief(answer: &mut Value) {
+    if let Value::Object(fields) = answer {
+        fields.retain(|name, _| ANSWERED.contains(&name.as_str()));
+    }
+}
+
+fn described() -> Vec<Described> {
+    let described =
+        |kind, title, description, sourced, own| Described { kind, title, description, sourced, own };
+    let (text, number, numbers) = (
+        json!({"type": "string"}),
+        json!({"type": "number"}),
+        json!({"type": "array", "items": {"type": "number"}}),
+    );
+    let symbols = json!({"type": "array", "items": {"type": "string"}});
+    let ranged = |symbols: Value| json!({"exchange": text, "symbols": symbols, "timeframe": text, "start_date": text, "finish_date": text});
+    vec![
+        described(
+            Kind::RiskReport,
+            "Risk report",
+            "Verdict in words, figures with intervals, tail, drawdowns, what else could have come of a result. Call it on any backtest \
+             before trusting it.",
+            true,
+            json!({}),
+        ),
+        described(
+            Kind::VarCalculation,
+            "Value at risk",
+            "VaR and expected shortfall by six named methods, and whether such forecasts held. Losses are positive fractions.",
+            true,
+            json!({"confidence": numbers, "horizons": numbers}),
+        ),
+        described(
+            Kind::StressTest,
+            "Stress test",
+            "One result in past crises, and under gaps, fees, spreads, funding and halts.",
+            true,
+            json!({"gaps": numbers, "fee_multiples": numbers}),
+        ),
+        described(
+            Kind::AnalyzeResults,
+            "What drove a result",
+            "One result by month, side, hour, holding time; best and worst trades.",
+            true,
+            json!({}),
+        ),
+        described(
+            Kind::FactorAnalysis,
+            "Factor analysis",
+            "What moves a result: regression on the returns of symbols, with errors that allow for autocorrelation.",
+            true,
+            json!({"exchange": text, "symbols": symbols, "window": number}),
+        ),
+        described(
+            Kind::RegimeDetector,
+            "Regimes",
+            "Calm and turbulent states of one symbol (exchange, symbol, dates) or of a result, and which is on now.",
+            true,
+            json!({"exchange": text, "symbol": text, "timeframe": text, "start_date": text, "finish_date": text, "regimes": number}),
+        ),
+        described(
+            Kind::CorrelationMatrix,
+            "Correlations",
+            "Of the returns of symbols, or of results (jobs: [{job_id}]), with intervals and shrinkage.",
+            false,
+            ranged(symbols.clone()),
+        ),
+        described(
+            Kind::PairsBacktest,
+            "Pair",
+            "Whether two symbols are cointegrated (Engle-Granger both ways, Johansen), hedge ratio, half-life, z-score.",
+            false,
+            ranged(symbols),
+        ),
+    ]
+}
+
+fn tool(Described { kind, title, description, sourced, own }: Described) -> Tool {
+    let mut properties = JsonObject::new();
+    if sourced {
+        properties.insert("job_id".into(), json!({"type": "string", "description": "A succeeded backtest"}));
+        if !matches!(kind, Kind::StressTest | Kind::AnalyzeResults) {
+            let returns = json!({"type": "array", "items": {"type": "number"}, "description": "Or fractions, with period"});
+            properties.insert("returns".into(), returns);
+            properties.insert("period".into(), json!({"type": "string"}));
+            let jobs =
+                json!({"type": "array", "items": {"type": "object"}, "description": "Or [{job_id, weight}]"});
+            properties.insert("jobs".into(), jobs);
+        }
+    }
+    if let Value::Object(own) = own {
+        properties.extend(own);
+    }
+    let mut input = JsonObject::new();
+    input.insert("type".into(), "object".into());
+    input.insert("properties".into(), properties.into());
+    Tool::new(kind.as_str(), description, Arc::new(input))
+        .with_title(title)
+        .with_raw_output_schema(Arc::new(job_output()))
+        .with_annotations(Effect::Submits.annotations())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_tools_of_risk_analysis_take_their_share_of_the_list_and_no_more() {
+        let json = serde_json::to_string(&all()).unwrap();
+        // About four bytes make a token.
+        assert!(json.len() < 2_200 * 4, "{} bytes", json.len());
+        let names: Vec<_> = all().into_iter().map(|tool| tool.name).collect();
+        assert_eq!(names, KINDS.map(Kind::as_str));
+        for name in names {
+            assert!(kind(&name).is_some(), "{name}");
+        }
+        assert_eq!(kind("backtest"), None);
+    }
+}
