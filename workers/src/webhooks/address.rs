@@ -41,14 +41,15 @@ impl FromStr for Allowed {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Network(address.into()));
         }
-        let is_name = !text.is_empty()
-            && text.len() <= 253
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let host = name(text);
+        let is_name = !host.is_empty()
+            && host.len() <= 253
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         // A mistyped address is no host name.
         let ends_in_number =
-            text.rsplit('.').next().is_some_and(|end| end.bytes().all(|byte| byte.is_ascii_digit()));
+            host.rsplit('.').next().is_some_and(|end| end.bytes().all(|byte| byte.is_ascii_digit()));
         if is_name && !ends_in_number {
-            return Ok(Self::Host(name(text)));
+            return Ok(Self::Host(host));
         }
         Err(InvalidAllowed(text.chars().take(100).collect()))
     }
@@ -57,6 +58,11 @@ impl FromStr for Allowed {
 /// A host name as it is compared.
 fn name(text: &str) -> String {
     text.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Whether a name, as it is compared, means the machine that asks, whatever its resolver knows of it.
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Why nothing was sent. Which addresses they are is not told: whoever named the URL need not know.
@@ -95,14 +101,20 @@ impl AddressFilter {
         Url::parse(url).map_or(Ok(()), |url| self.check(&url))
     }
 
-    /// Refuses a URL that names a forbidden address itself. A host name passes; its addresses are judged when it is resolved.
+    /// Refuses a URL that names a forbidden address itself, as the names of this machine do too (RFC 6761, 6.3). Any other host
+    /// name passes; its addresses are judged when it is resolved.
     pub fn check(&self, url: &Url) -> Result<(), Refused> {
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        match literal {
-            Ok(address) if !self.allows(address) => Err(Refused(host.to_owned())),
-            _ => Ok(()),
-        }
+        let allowed = match literal {
+            Ok(address) => self.allows(address),
+            Err(_) if is_localhost(&name(host)) => {
+                let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                self.hosts.contains(&name(host)) || loopback.into_iter().any(|address| self.allows(address))
+            }
+            Err(_) => true,
+        };
+        if allowed { Ok(()) } else { Err(Refused(host.to_owned())) }
     }
 
     /// Of what a name resolves to, that which is allowed.
@@ -291,7 +303,7 @@ mod tests {
             || Box::new(["10.9.9.9:80".parse().unwrap(), "1.1.1.1:80".parse().unwrap()].into_iter()) as Addrs;
         assert_eq!(filter.pick("hooks.internal", found()).unwrap().len(), 2);
         assert_eq!(filter.pick("hooks.internal.example", found()).unwrap(), ["1.1.1.1:80".parse().unwrap()]);
-        for bad in ["", "10.1.2.3/33", "10.1.2", "10.1.2.300", "http://x", "a b", "256.0.0.1/8"] {
+        for bad in ["", ".", "10.1.2.3/33", "10.1.2", "10.1.2.300", "http://x", "a b", "256.0.0.1/8"] {
             assert!(bad.parse::<Allowed>().is_err(), "{bad}");
         }
     }
