@@ -107,7 +107,8 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "job_get",
             "job_list",
             "job_cancel",
-            "cache_invalidate"
+            "cache_invalidate",
+            "webhooks"
         ]
     );
 
