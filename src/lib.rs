@@ -1,14 +1,14 @@
 //! The control plane of jesse-jobs: what clients talk to, and the roles of the binary. The README in the repository's root is for
 //! users, `docs/ARCHITECTURE.md` for those who change it.
 //!
-//! [`api`] (HTTP) and `mcp` are two doors to one [`service`]: validate, plan, submit, wait, read. Both tell errors by the one table in
+//! [`api`] (HTTP) and [`mcp`] are two doors to one [`service`]: validate, plan, submit, wait, read. Both tell errors by the one table in
 //! [`errors`]. [`roles`] put the parts together: `up`, `serve`, `worker`, `candles`.
 
 pub mod api;
 mod chart;
 pub mod cli;
 pub mod errors;
-mod mcp;
+pub mod mcp;
 pub mod metrics;
 #[cfg(test)]
 mod reference;

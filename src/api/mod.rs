@@ -27,6 +27,7 @@ use axum::{
     routing::{get, post},
 };
 use futures::StreamExt;
+use rmcp::ServerHandler;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -74,7 +75,13 @@ impl Api {
 
     /// All routes.
     pub fn router(self) -> Router {
-        let mcp = mcp::routes(self.service.clone(), self.metrics.clone(), self.stop.clone());
+        let handler = mcp::Handler::new(self.service.clone(), self.metrics.clone());
+        self.router_with(handler)
+    }
+
+    /// All routes, with this handler of MCP: one that has tools of its own, for tests of the protocol.
+    pub fn router_with(self, handler: impl ServerHandler + Clone + Sync) -> Router {
+        let mcp = mcp::routes(handler, self.stop.clone());
         Router::new()
             .route("/v1/jobs", get(listing::list).post(jobs::submit))
             .route("/v1/jobs/requeue", post(listing::requeue_many))

@@ -66,12 +66,9 @@ const TOOLS_TTL_MS: u64 = 300_000;
 
 /// The endpoint's route, which ends waiting calls early once `stop` is cancelled.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
-    service: Service,
-    metrics: Arc<Metrics>,
+    handler: impl ServerHandler + Clone + Sync,
     stop: CancellationToken,
 ) -> Router<S> {
-    let tools = Arc::new(tools::all(service.strategies_are_writable()));
-    let handler = Handler { service, metrics, tools };
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -89,7 +86,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
 
 /// Answers MCP requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Handler {
+pub struct Handler {
     service: Service,
     metrics: Arc<Metrics>,
     tools: Arc<Vec<Tool>>,
@@ -287,6 +284,12 @@ fn noted(answer: CallToolResult, notes: Vec<String>) -> CallToolResult {
 }
 
 impl Handler {
+    /// A handler that calls this service.
+    pub fn new(service: Service, metrics: Arc<Metrics>) -> Self {
+        let tools = Arc::new(tools::all(service.strategies_are_writable()));
+        Self { service, metrics, tools }
+    }
+
     async fn call(
         &self,
         tool: &str,
@@ -362,19 +365,36 @@ impl Handler {
         let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
-        let follows = tasks::are_understood(context);
-        let wait = if follows { wait.min(tasks::GRACE) } else { wait };
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-        if !follows {
+        self.follow(job, wait, notes, context).await
+    }
+
+    /// Waits a little for a job of the default tenant and answers it with these notes; a client that follows tasks gets
+    /// one if it takes longer.
+    pub async fn follow(
+        &self,
+        job: JobId,
+        wait: Duration,
+        notes: Vec<String>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ServiceError> {
+        let tenant = TenantId::default_tenant();
+        if !tasks::are_understood(context) {
             let view = self.wait(&tenant, job, wait, context).await?;
             return Ok(noted(answer(view)?, notes).into());
         }
         // No progress is told here: a call that ends in a task must not.
-        let view = self.until_gone(context, self.service.job(&tenant, job, wait, |_| {})).await?;
-        if !view.state.is_terminal() {
-            return Ok(CreateTaskResult::new(tasks::task(&view, self.kept(), now_ms())).into());
+        let waiting = self.service.job(&tenant, job, wait.min(tasks::GRACE), |_| {});
+        let view = self.until_gone(context, waiting).await?;
+        if view.state.is_terminal() {
+            return Ok(noted(answer(view)?, notes).into());
         }
-        Ok(noted(answer(view)?, notes).into())
+        let mut task = tasks::task(&view, self.kept(), now_ms());
+        // A task's result is the job's, which may be somebody else's too: what is said of this call is said here.
+        if !notes.is_empty() {
+            task = task.with_status_message(format!("{} ({})", tasks::message(&view), notes.join("; ")));
+        }
+        Ok(CreateTaskResult::new(task).into())
     }
 
     /// Submits a batch and waits a little for its table.

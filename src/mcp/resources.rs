@@ -13,7 +13,7 @@ use rmcp::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{MOST_SOURCE, arguments, batch, lookup};
+use super::{MOST_SOURCE, arguments, batch, lookup, tasks};
 use crate::{
     chart,
     errors::{Code, ServiceError},
@@ -136,7 +136,7 @@ pub(super) async fn read(
     tenant: &TenantId,
     uri: &str,
 ) -> Result<ReadResourceResult, ErrorData> {
-    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| protocol_error(&error))?;
+    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| protocol_error(&error, uri))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime)]))
 }
 
@@ -202,11 +202,11 @@ fn text(value: &impl serde::Serialize) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a resource cannot be shown", &error))
 }
 
-/// What a client of resources is told.
-fn protocol_error(error: &ServiceError) -> ErrorData {
+/// What a client of resources is told of the one that it named.
+fn protocol_error(error: &ServiceError, uri: &str) -> ErrorData {
     let status = error.code.status();
     let message = error.message.clone();
-    let data = Some(json!({ "error": error }));
+    let data = Some(json!({ "error": error, "uri": uri }));
     match status {
         404 | 409 | 410 => ErrorData::resource_not_found(message, data),
         500.. => ErrorData::internal_error(message, data),
@@ -230,7 +230,7 @@ pub(super) async fn complete(
         _ => Ok(Vec::new()),
     };
     let begin = argument.value.to_lowercase();
-    let mut found = known.map_err(|error| protocol_error(&error))?;
+    let mut found = known.map_err(tasks::protocol_error)?;
     found.retain(|value| value.to_lowercase().starts_with(&begin));
     let total = u32::try_from(found.len()).ok();
     let has_more = found.len() > CompletionInfo::MAX_VALUES;

@@ -99,7 +99,7 @@ fn outcome(result: &CallToolResult) -> Result<JsonObject, ServiceError> {
 }
 
 /// What people read while they wait.
-fn message(view: &JobView) -> String {
+pub(super) fn message(view: &JobView) -> String {
     let state = view.state.as_str();
     if let Some(progress) = &view.progress {
         return format!("{state}: {} ({:.0} %)", progress.message, progress.fraction * 100.0);

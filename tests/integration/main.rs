@@ -5,9 +5,12 @@
 
 mod backtests;
 mod bad_input;
+mod balanced;
 mod batches;
 mod cache;
 mod candles;
+mod clients;
+mod conformance;
 mod events;
 mod exchange;
 mod harness;

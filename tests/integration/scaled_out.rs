@@ -5,16 +5,15 @@ use std::process::{Child, Stdio};
 use jobs::private_redis::PrivateRedis;
 use serde_json::json;
 
-use crate::harness::{Deployment, EXCHANGE, Process, SYMBOL, binary, fixtures, month, succeed};
+use crate::{
+    balanced::free_port,
+    harness::{Deployment, EXCHANGE, Process, SYMBOL, binary, fixtures, month, succeed},
+};
 
 fn start(role: &str, url: &str, data: &std::path::Path, arguments: &[&str]) -> Child {
     let mut command = binary();
     command.arg(role).args(["--redis-url", url, "--data"]).arg(data).args(arguments);
     command.stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]
