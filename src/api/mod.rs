@@ -80,7 +80,7 @@ impl Api {
     }
 
     /// All routes, with this handler of MCP: one that has tools of its own, for tests of the protocol.
-    pub fn router_with(self, handler: impl ServerHandler + Clone + Sync) -> Router {
+    pub fn router_with(self, handler: impl ServerHandler + Clone) -> Router {
         let mcp = mcp::routes(handler, self.stop.clone());
         Router::new()
             .route("/v1/jobs", get(listing::list).post(jobs::submit))

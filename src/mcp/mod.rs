@@ -15,6 +15,7 @@ mod prompts;
 mod resources;
 mod risk;
 pub(crate) mod stdio;
+mod subscriptions;
 mod table;
 mod tasks;
 mod tools;
@@ -33,9 +34,9 @@ use rmcp::{
         GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
         ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
         PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
-        ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
+        ServerCapabilities, ServerConfig, SubscriptionFilter, Tool, UpdateTaskParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
     },
@@ -66,7 +67,7 @@ const TOOLS_TTL_MS: u64 = 300_000;
 
 /// The endpoint's route, which ends waiting calls early once `stop` is cancelled.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
-    handler: impl ServerHandler + Clone + Sync,
+    handler: impl ServerHandler + Clone,
     stop: CancellationToken,
 ) -> Router<S> {
     let config = StreamableHttpServerConfig::default()
@@ -98,6 +99,7 @@ impl ServerHandler for Handler {
             ServerCapabilities::builder()
                 .enable_tools()
                 .enable_resources()
+                .enable_resources_subscribe()
                 .enable_prompts()
                 .enable_completions()
                 .enable_tasks()
@@ -116,6 +118,10 @@ impl ServerHandler for Handler {
         context.peer.set_peer_info(request.clone());
         let mut info = self.negotiate_initialize(&request)?;
         info.capabilities.extensions = None;
+        // They have another call for it, which would need a session.
+        if let Some(resources) = &mut info.capabilities.resources {
+            resources.subscribe = None;
+        }
         Ok(info)
     }
 
@@ -180,6 +186,14 @@ impl ServerHandler for Handler {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let read = resources::read(&self.service, &TenantId::default_tenant(), &request.uri).await?;
         Ok(read.into())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        subscriptions::listen(&self.service, &TenantId::default_tenant(), context).await
     }
 
     async fn complete(

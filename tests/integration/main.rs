@@ -20,6 +20,7 @@ mod mcp;
 mod mcp_content;
 mod mcp_malformed;
 mod mcp_stdio;
+mod mcp_subscriptions;
 mod mcp_tasks;
 mod parents;
 mod postgres;

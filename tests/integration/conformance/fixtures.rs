@@ -15,10 +15,10 @@ use rmcp::{
         GetPromptResult, GetTaskParams, GetTaskResult, InitializeRequestParams, InitializeResult,
         InputRequests, InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult,
         ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerConfig, TaskPayload, Tool,
-        UpdateTaskParams,
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerConfig,
+        SubscriptionFilter, TaskPayload, Tool, UpdateTaskParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -344,6 +344,14 @@ impl ServerHandler for Fixtures {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         self.product.cancel_task(request, context).await
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.product.accepted_subscription_filter(requested)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.product.listen(context).await
     }
 
     async fn list_resources(
