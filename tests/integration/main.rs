@@ -8,6 +8,7 @@ mod bad_input;
 mod batches;
 mod cache;
 mod candles;
+mod command_line;
 mod events;
 mod exchange;
 mod harness;
