@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Figures that are shown first, and what they are called.
 const FIGURES: [(&str, &str, &str); 9] = [
@@ -14,7 +14,7 @@ const FIGURES: [(&str, &str, &str); 9] = [
     ("sortino_ratio", "Sortino ratio", ""),
     ("calmar_ratio", "Calmar ratio", ""),
     ("max_drawdown", "largest drawdown", " %"),
-    ("win_rate", "trades won", ""),
+    ("win_rate", "trades won", " %"),
     ("finishing_balance", "balance at the end", ""),
 ];
 
@@ -62,7 +62,8 @@ pub(super) fn job(job: &Value) -> String {
         line("jobs", counts.join(", "));
     }
     line("error", error(job));
-    if job["summary"].is_object() {
+    // Of a batch it says no more than the counts.
+    if job["summary"].is_object() && job["jobs"].is_null() {
         text.push_str(&summary(&job["summary"]));
     }
     text.trim_end().to_owned()
@@ -88,6 +89,10 @@ pub(super) fn summary(summary: &Value) -> String {
     if let Some(metrics) = summary["metrics"].as_object() {
         for (name, title, unit) in FIGURES {
             let _infallible = match metrics.get(name) {
+                // Jesse's one share among percentages.
+                Some(share) if name == "win_rate" => {
+                    writeln!(text, "{title:<20} {:.1}{unit}", share.as_f64().unwrap_or_default() * 100.0)
+                }
                 Some(Value::Number(number)) => writeln!(text, "{title:<20} {}{unit}", figure(number)),
                 _ => Ok(()),
             };
@@ -138,7 +143,10 @@ fn what(job: &Value) -> String {
     let route = spec["routes"].get(0).unwrap_or(spec);
     let names = ["strategy", "symbol", "timeframe"].into_iter().filter_map(|name| part(route, name));
     let days = ["start_date", "finish_date"].into_iter().filter_map(|name| part(spec, name));
-    names.chain(days).collect::<Vec<_>>().join(" ")
+    // What tells the jobs of a search apart.
+    let parameters = spec["hyperparameters"].as_object().into_iter().flatten();
+    let parameters = parameters.map(|(name, value)| clean(&format!("{name}={value}")));
+    names.chain(days).chain(parameters).collect::<Vec<_>>().join(" ")
 }
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
@@ -161,14 +169,15 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// A list of a result as CSV: of objects with a column for each of their fields, of lists with one for each place.
+/// A list of a result as CSV: of objects with a column for each of their fields, of lists with one for each place. Lists and objects
+/// inside them (the orders of a trade) have no place in a table and are left out.
 pub(super) fn csv(list: &Value) -> Result<String, String> {
     let Some(items) = list.as_array() else { return Err("is no list in this result".into()) };
     let mut out = csv::Writer::from_writer(Vec::new());
     let wrong = |error: csv::Error| error.to_string();
     let mut columns: Vec<&String> = Vec::new();
-    for name in items.iter().filter_map(Value::as_object).flat_map(Map::keys) {
-        if !columns.contains(&name) {
+    for (name, value) in items.iter().filter_map(Value::as_object).flatten() {
+        if !value.is_array() && !value.is_object() && !columns.contains(&name) {
             columns.push(name);
         }
     }
@@ -216,7 +225,8 @@ mod tests {
 
     #[test]
     fn lists_become_csv() {
-        let trades = json!([{"id": "a", "pnl": 1.5}, {"id": "=1+1", "fee": null, "note": "x,y"}]);
+        let trades =
+            json!([{"id": "a", "pnl": 1.5}, {"id": "=1+1", "fee": null, "note": "x,y", "orders": [1]}]);
         assert_eq!(csv(&trades).unwrap(), "id,pnl,fee,note\na,1.5,,\n'=1+1,,,\"x,y\"\n");
         assert_eq!(csv(&json!([[1, 2.5], [3, 4]])).unwrap(), "1,2.5\n3,4\n");
         assert!(csv(&json!({"a": 1})).unwrap_err().contains("no list"));

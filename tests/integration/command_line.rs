@@ -107,7 +107,7 @@ async fn a_batch_is_a_grid_on_the_command_line() {
         "-s",
         "SmaCross",
         "--grid",
-        "timeframe=1h,4h",
+        "timeframe=30m,1h",
         "--grid",
         "hp.fast=6,8,9",
         "--wait",
