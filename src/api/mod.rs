@@ -5,6 +5,7 @@
 
 mod batches;
 mod cache;
+mod events;
 mod health;
 mod jobs;
 mod listing;
@@ -88,6 +89,7 @@ impl Api {
             .route("/v1/queue/pause", post(queue::pause))
             .route("/v1/queue/resume", post(queue::resume))
             .route("/v1/jobs/{id}", get(jobs::get))
+            .route("/v1/jobs/{id}/events", get(events::follow))
             .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
             .route("/v1/jobs/{id}/result", get(jobs::result))
             .route("/v1/jobs/{id}/logs", get(jobs::logs))

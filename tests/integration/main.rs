@@ -8,6 +8,7 @@ mod bad_input;
 mod batches;
 mod cache;
 mod candles;
+mod events;
 mod exchange;
 mod harness;
 mod lifecycle;
