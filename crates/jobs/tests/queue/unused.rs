@@ -127,7 +127,8 @@ async fn nothing_goes_while_the_references_are_not_known() {
             }
             Err(QueueError::Corrupt("a document of a newer version".into()).into())
         };
-        let failure = collect_unused(&inputs.bench.queue, &inputs.store, in_use, NONE).await.unwrap_err();
+        let failure: Failure =
+            collect_unused(&inputs.bench.queue, &inputs.store, in_use, NONE).await.unwrap_err();
         let corrupt = failure.downcast_ref::<QueueError>();
         assert!(matches!(corrupt, Some(QueueError::Corrupt(_))), "{failure:?}");
         assert!(inputs.has(&id).await);
