@@ -19,6 +19,7 @@ mod state;
 mod tags;
 mod tls;
 mod together;
+mod unused;
 pub mod webhooks;
 mod work;
 
@@ -38,4 +39,5 @@ pub use rules::LEASE;
 pub use state::JobState;
 pub use tags::{InvalidTags, Tags};
 pub use tls::choose_tls;
+pub use unused::{Collected, Patience, collect_unused};
 pub use work::{Free, Reaped, Stop};

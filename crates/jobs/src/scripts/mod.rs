@@ -47,6 +47,7 @@
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //! | `{name}:blob:<part>/<id>`, `{name}:blobs:<part>` | string, sorted set | with `redis:` as the blob store: a blob, compressed; the ids of a part by when they were last stored |
+//! | `{name}:unused:inputs`, `{name}:unused:turn` | sorted set, string | candles and code that nothing refers to, by when that was first seen; there while somebody has looked within the hour |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
 //! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
@@ -197,6 +198,16 @@ impl Keys {
     pub(crate) fn blobs(&self, part: &str) -> String {
         format!("{}:blobs:{part}", self.name)
     }
+
+    /// Inputs that nothing refers to, by when that was first seen (see [`crate::collect_unused`]).
+    pub(crate) fn unused_inputs(&self) -> String {
+        format!("{}:unused:inputs", self.name)
+    }
+
+    /// There while somebody has looked for unused inputs a short while ago.
+    pub(crate) fn unused_turn(&self) -> String {
+        format!("{}:unused:turn", self.name)
+    }
 }
 
 /// About how many entries the stream of events keeps. One call of a script makes an entry for all that it brought to the same
@@ -306,6 +317,7 @@ scripts! {
     cancel: [base ring places charges jobs batches runs];
     reap: [base ring places charges jobs batches runs];
     sweep: [base];
+    oldest: [base jobs];
     read: [base jobs view];
     list: [base jobs view];
     children: [base jobs view];
@@ -323,5 +335,11 @@ pub(crate) static DOCUMENT: LazyLock<Script> = LazyLock::new(|| Script::new(incl
 pub(crate) static BLOB_PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("blob_put.lua")));
 pub(crate) static BLOB_REMOVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blob_remove.lua")));
+pub(crate) static BLOB_EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blob_expire.lua")));
 pub(crate) static BLOBS_EXPIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blobs_expire.lua")));
+
+/// The script of [`crate::collect_unused`] that notes what is not used.
+pub(crate) static INPUTS_SEEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("inputs_seen.lua")));

@@ -12,5 +12,6 @@ mod parents;
 mod s3_server;
 mod server;
 mod support;
+mod unused;
 mod upgrades;
 mod webhooks;
