@@ -10,6 +10,7 @@ mod cache;
 mod candles;
 mod exchange;
 mod harness;
+mod ledger;
 mod lifecycle;
 mod logs;
 mod mcp;
