@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::tools::{Effect, job_output};
 
 /// What the answers of these tools have, of all that a job has.
-const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
+const ANSWERED: [&str; 8] = ["job_id", "state", "cached", "progress", "summary", "error", "campaign", "next"];
 
 /// A tool, the kind of job that it submits, what it is for, and its own arguments.
 struct Described {

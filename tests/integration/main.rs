@@ -12,6 +12,7 @@ mod command_line;
 mod events;
 mod exchange;
 mod harness;
+mod ledger;
 mod lifecycle;
 mod logs;
 mod mcp;

@@ -8,6 +8,7 @@ pub mod documents;
 mod error;
 mod events;
 mod ids;
+pub mod ledger;
 mod outage;
 pub mod private_redis;
 mod queue;

@@ -43,6 +43,11 @@
 //! | `:due:<lane>`, `:flying:<lane>` | sorted set | deliveries to one receiver by when they are due; those being attempted, by the end of their lease |
 //! | `:lane:<lane>` | hash | how a receiver is doing: failures in a row, since when, until when it wants to be left alone |
 //! | `:lanes` | sorted set | receivers by when something is to be done for them |
+//! | `:tried:<tenant>:<campaign>` | sorted set | cache keys of the last 20,000 trials of a campaign, by when they were first asked for |
+//! | `:campaign:<tenant>:<campaign>` | hash | how many came before those (`beyond`) |
+//! | `:campaigns:<tenant>` | sorted set | campaigns by their last trial, at most 1,000 |
+//! | `:trial:<result>` | string | the daily returns of a backtest and their moments ([`crate::ledger`]) |
+//! | `:selection:<batch>` | string | what choosing the best job of an ended batch is worth, once somebody has asked (JSON) |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
@@ -147,6 +152,31 @@ impl Keys {
         format!("{}:lanes", self.prefix)
     }
 
+    /// The trials of a campaign.
+    pub(crate) fn tried(&self, tenant: &str, campaign: &str) -> String {
+        format!("{}:tried:{tenant}:{campaign}", self.prefix)
+    }
+
+    /// What is known of a campaign beside its trials.
+    pub(crate) fn campaign(&self, tenant: &str, campaign: &str) -> String {
+        format!("{}:campaign:{tenant}:{campaign}", self.prefix)
+    }
+
+    /// What choosing the best job of a batch is worth.
+    pub(crate) fn selection(&self, batch: &str) -> String {
+        format!("{}:selection:{batch}", self.prefix)
+    }
+
+    /// A tenant's campaigns.
+    pub(crate) fn campaigns(&self, tenant: &str) -> String {
+        format!("{}:campaigns:{tenant}", self.prefix)
+    }
+
+    /// The returns of one result.
+    pub(crate) fn trial(&self, result: &str) -> String {
+        format!("{}:trial:{result}", self.prefix)
+    }
+
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
     }
@@ -237,6 +267,9 @@ fn constants(version: u32) -> String {
         ("WALK_EVERY_MS", 1_800_000),
         // How many invalidations are carried out at once, and remembered for runs that began before them.
         ("PURGES_MOST", 100),
+        // How many trials of a campaign are known one by one, and how many campaigns of a tenant are listed.
+        ("TRIALS_MOST", 20_000),
+        ("CAMPAIGNS_MOST", 1_000),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -249,13 +282,14 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 11] = [
     ("base", include_str!("base.lua")),
     ("ring", include_str!("ring.lua")),
     ("places", include_str!("places.lua")),
     ("charges", include_str!("charges.lua")),
     ("jobs", include_str!("jobs.lua")),
     ("results", include_str!("results.lua")),
+    ("trials", include_str!("trials.lua")),
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
@@ -304,9 +338,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [base ring jobs results] seldom [places join];
+    submit: [base ring jobs results trials] seldom [places join];
     commit: [base jobs];
-    open: [base ring places charges jobs results batches];
+    open: [base ring places charges jobs results trials batches];
     close: [base ring places charges jobs batches runs];
     claim: [base ring places charges jobs results batches join];
     renew: [base ring places charges jobs batches runs];

@@ -7,6 +7,7 @@ mod cache;
 mod connections;
 mod fairness;
 mod jobs;
+mod ledger;
 mod listing;
 mod parents;
 mod s3_server;
