@@ -376,7 +376,8 @@ impl Handler {
         // No progress is told here: a call that ends in a task must not.
         let view = self.until_gone(context, self.service.job(&tenant, job, wait, |_| {})).await?;
         if !view.state.is_terminal() {
-            return Ok(CreateTaskResult::new(tasks::task(&view, self.kept(), now_ms())).into());
+            let task = tasks::created(&view, self.kept(), now_ms(), &notes);
+            return Ok(CreateTaskResult::new(task).into());
         }
         Ok(noted(self.answer(&tenant, view).await?, notes).into())
     }
