@@ -143,7 +143,7 @@ pub(super) async fn read(
     tenant: &TenantId,
     uri: &str,
 ) -> Result<ReadResourceResult, ErrorData> {
-    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| protocol_error(&error))?;
+    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| told_of(uri, &error))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime)]))
 }
 
@@ -230,6 +230,15 @@ async fn page_of(
 
 fn text(value: &impl serde::Serialize) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a resource cannot be shown", &error))
+}
+
+/// What a client is told of a resource; it is to know which, since it may have asked for several.
+fn told_of(uri: &str, error: &ServiceError) -> ErrorData {
+    let mut told = protocol_error(error);
+    if let Some(Value::Object(data)) = &mut told.data {
+        data.insert("uri".to_owned(), uri.into());
+    }
+    told
 }
 
 /// What a client of resources is told.
