@@ -44,7 +44,8 @@ async fn a_campaign_is_told_what_luck_would_give_wherever_it_is_read() {
         (1.0..24.0).contains(&effective),
         "averages that are nearly the same trade nearly the same: {figures}"
     );
-    // Not whether there is an edge: one draw of candles is luck itself. Calibration is the business of `risk`.
+    // The candles are a random walk, so there is none to be found, and these draws are the same every time.
+    assert!(figures["advice"].as_str().unwrap().contains("no edge is shown"), "{figures}");
     assert!(figures["noise_best"].as_f64().unwrap() > 0.0, "{figures}");
     assert!((0.0..=1.0).contains(&figures["deflated_sharpe"].as_f64().unwrap()), "{figures}");
     let advice = figures["advice"].as_str().unwrap();
