@@ -30,19 +30,23 @@ test: ## Run all tests, on a real Redis and a real Jesse
 	@if [ -x $(OLDEST_REDIS) ]; then JOBS_TEST_REDIS=$(OLDEST_REDIS) cargo test --workspace --test queue; \
 	else echo 'there is no Redis 6.2 for this machine: not tested on it'; fi
 	$(JESSE_PYTHON) -m pytest workers/runner/tests -q
+	JESSE_JOBS_BINARY=$${CARGO_TARGET_DIR:-target}/debug/jesse-jobs $(JESSE_PYTHON) -m pytest deploy/tests -q
 
 bench: build ## Measure backtests and searches against Jesse, and the queue against others (needs scripts, see bench/)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/against_jesse.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/streams.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
-soak: build ## Run a thousand backtests, then ten thousand jobs while workers and Redis are killed (ten minutes)
+soak: build ## Run a thousand backtests, ten thousand jobs while things are killed, and restart everything under load (fifteen minutes)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --kill-redis
+	$(JESSE_PYTHON) bench/scaling.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
+	$(JESSE_PYTHON) bench/rolling.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/webhooks.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs $${CARGO_TARGET_DIR:-target}/release/queue-bench
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
@@ -50,11 +54,11 @@ lint: setup ## Check formatting, lints and docs, and licences and scripts where 
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo 'cargo-deny is not installed: licences not checked'; fi
-	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo 'shellcheck is not installed: scripts not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x $(SCRIPTS); else echo 'shellcheck is not installed: scripts not checked'; fi
 
 clean: ## Remove what was built, .venv and the demo's data
 	cargo clean
 	rm -rf .venv data/demo
 
 OLDEST_REDIS = $(CURDIR)/.venv/bin/redis-server
-SCRIPTS = $(shell grep -d skip -lE '^\#!.*\bbash' scripts/* demo/* .ci/*)
+SCRIPTS = $(shell grep -d skip -lE '^\#!.*\bbash' scripts/* demo/* .ci/* deploy/* deploy/haproxy/* deploy/backup/*)

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
+    client::ClientCommand,
     roles::{
         cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings,
         strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand, worker::WorkerSettings,
@@ -45,6 +46,14 @@ pub enum Role {
     /// Receive webhooks, for development
     #[command(subcommand)]
     Webhooks(Box<WebhooksCommand>),
+    /// Print what lets a shell complete commands and flags
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// See the struct.
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //! users, `docs/ARCHITECTURE.md` for those who change it.
 //!
 //! [`api`] (HTTP) and [`mcp`] are two doors to one [`service`]: validate, plan, submit, wait, read. Both tell errors by the one table in
-//! [`errors`]. [`roles`] put the parts together: `up`, `serve`, `worker`, `candles`.
+//! [`errors`]. [`roles`] put the parts together: `up`, `serve`, `worker`, `candles`. [`client`] is the command line for those who submit jobs;
+//! it comes through the same door as everybody.
 
 pub mod api;
 mod chart;
 pub mod cli;
+pub mod client;
 pub mod errors;
 pub mod mcp;
 pub mod metrics;
@@ -15,4 +17,5 @@ mod reference;
 pub mod roles;
 pub mod service;
 pub mod settings;
+mod sse;
 mod views;

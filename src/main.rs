@@ -5,9 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use jesse_jobs::{
     cli::{Cli, Role},
+    client::{self, ClientCommand},
     roles::{self, RoleError},
     settings::{LogFormat, LogSettings},
 };
@@ -29,32 +30,41 @@ fn main() -> ExitCode {
         Err(error) => return fail(&format!("the runtime cannot be started: {error}")),
     };
     match runtime.block_on(become_role(cli.role)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&jobs::chain(&error)),
     }
 }
 
-async fn become_role(role: Role) -> Result<(), RoleError> {
+async fn become_role(role: Role) -> Result<ExitCode, RoleError> {
     jobs::choose_tls();
-    if let Role::Candles(command) = role {
-        return roles::candles::run(*command).await;
-    }
-    if let Role::Cache(command) = role {
-        return roles::cache::run(*command).await;
-    }
-    if let Role::Strategies(command) = role {
-        return roles::strategies::run(*command).await;
-    }
-    let stop = roles::on_signal().map_err(RoleError::Serve)?;
+    // What is not here ends at once on a signal.
+    let stop = || roles::on_signal().map_err(RoleError::Serve);
     match role {
-        Role::Up(settings) => roles::up::run(*settings, stop).await,
-        Role::Serve(settings) => roles::serve::run(*settings, stop).await,
-        Role::Worker(settings) => Box::pin(roles::worker::run(*settings, stop)).await,
-        Role::Webhooks(command) => roles::webhooks::run(*command, stop).await,
-        Role::Mcp(settings) => roles::mcp::run(*settings, stop).await,
-        Role::Candles(command) => roles::candles::run(*command).await,
-        Role::Cache(command) => roles::cache::run(*command).await,
-        Role::Strategies(command) => roles::strategies::run(*command).await,
+        Role::Up(settings) => roles::up::run(*settings, stop()?).await?,
+        Role::Serve(settings) => roles::serve::run(*settings, stop()?).await?,
+        Role::Worker(settings) => Box::pin(roles::worker::run(*settings, stop()?)).await?,
+        Role::Webhooks(command) => roles::webhooks::run(*command, stop()?).await?,
+        Role::Mcp(settings) => roles::mcp::run(*settings, stop()?).await?,
+        Role::Candles(command) => roles::candles::run(*command).await?,
+        Role::Cache(command) => roles::cache::run(*command).await?,
+        Role::Strategies(command) => roles::strategies::run(*command).await?,
+        Role::Client(command) => return Ok(ask(command).await),
+        Role::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "jesse-jobs", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a client asks of a server, with exit codes of its own.
+async fn ask(command: ClientCommand) -> ExitCode {
+    match client::run(command).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            fail(&jobs::chain(&error));
+            error.exit_code().into()
+        }
     }
 }
 

@@ -90,6 +90,11 @@ pub struct DataSettings {
     /// Days that a finished job and a result are kept
     #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub retention_days: u64,
+
+    /// Days that the ledger of a campaign is kept after its last trial: what was tried, and its daily returns (about 2 KB for a
+    /// year of one), in Redis
+    #[arg(long, env = "JESSE_JOBS_LEDGER_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    pub ledger_days: u64,
 }
 
 impl DataSettings {
@@ -104,7 +109,8 @@ impl DataSettings {
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
         let kept = Duration::from_hours(24 * self.retention_days);
-        jobs::Retention { jobs: kept, results: kept }
+        let trials = Duration::from_hours(24 * self.ledger_days);
+        jobs::Retention { jobs: kept, results: kept, trials }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use analysis::ledger::Figures;
 use jobs::{CacheMode, Counts, JobError, JobView, Kind, Priority, Progress};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -51,7 +52,7 @@ pub(crate) struct JobAnswer {
     pub batch_id: Option<String>,
     /// The campaign it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub campaign: Option<String>,
+    pub campaign: Option<CampaignAnswer>,
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -64,6 +65,14 @@ pub(crate) struct JobAnswer {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// A campaign by its name, or with what its trials amount to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum CampaignAnswer {
+    Name(String),
+    Figures(Box<Figures>),
 }
 
 /// How the jobs of a batch stand.
@@ -116,7 +125,7 @@ impl JobAnswer {
             jobs: view.counts.map(|counts| BatchCounts { open: counts.open(), counts }),
             awaits: view.awaits.map(|batch| batch.to_string()),
             batch_id: view.batch.map(|batch| batch.to_string()),
-            campaign: view.tags.campaign().map(str::to_owned),
+            campaign: view.tags.campaign().map(|name| CampaignAnswer::Name(name.to_owned())),
             labels: view.tags.labels().clone(),
             requeued_as: view.requeued_as.map(|job| job.to_string()),
             treatment: Some(Treated {
@@ -133,6 +142,14 @@ impl JobAnswer {
             }),
             next: None,
         }
+    }
+
+    /// The same with what the trials of its campaign amount to.
+    pub(crate) fn in_campaign(mut self, figures: Option<Figures>) -> Self {
+        if let Some(figures) = figures {
+            self.campaign = Some(CampaignAnswer::Figures(Box::new(figures)));
+        }
+        self
     }
 
     /// The same in a list, without what was asked for: that is read one by one.

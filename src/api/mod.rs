@@ -5,6 +5,7 @@
 
 mod batches;
 mod cache;
+mod campaigns;
 mod events;
 mod health;
 mod jobs;
@@ -92,6 +93,8 @@ impl Api {
             .route("/v1/batches/{id}/cancel", post(batches::cancel))
             .route("/v1/cache", get(cache::get))
             .route("/v1/cache/invalidate", post(cache::invalidate))
+            .route("/v1/campaigns", get(campaigns::list))
+            .route("/v1/campaigns/{name}", get(campaigns::get))
             .route("/v1/queue", get(queue::get))
             .route("/v1/queue/pause", post(queue::pause))
             .route("/v1/queue/resume", post(queue::resume))

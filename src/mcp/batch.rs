@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
+use analysis::{ledger::Figures, selection::Selection};
 use jesse::grid::Grid;
 use jobs::{Counts, JobId, JobState, JobView, OnFailure, TenantId};
 use schemars::JsonSchema;
@@ -186,6 +187,14 @@ pub(super) struct BatchAnswer {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(skip)]
     failures: Vec<[String; 3]>,
+    /// What the trials of its campaign amount to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    campaign: Option<Figures>,
+    /// What choosing the best of them is worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    selection: Option<Selection>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     next: Option<String>,
@@ -218,11 +227,26 @@ pub(super) async fn answer(
             }
         }
     }
+    let campaign = service.campaign_of_job(tenant, batch).await?;
+    let selection = service.selection(tenant, batch).await?;
     let table = ranked(succeeded, rank_by);
     let left_out = counts.succeeded.saturating_sub(table.rows.len() as u64);
     let next = next(batch, counts, total > MOST_RANKED);
     let (batch_id, state) = (batch.job_id.to_string(), batch.state.as_str().to_owned());
-    Ok(BatchAnswer { batch_id, state, open: counts.open(), counts, rank_by, table, left_out, failures, next })
+    let open = counts.open();
+    Ok(BatchAnswer {
+        batch_id,
+        state,
+        counts,
+        open,
+        rank_by,
+        table,
+        left_out,
+        failures,
+        campaign,
+        selection,
+        next,
+    })
 }
 
 fn next(batch: &JobView, counts: Counts, unread: bool) -> Option<String> {

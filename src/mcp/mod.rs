@@ -23,6 +23,7 @@ mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
+use analysis::ledger::Figures;
 use axum::{Router, middleware};
 use jiff::Timestamp;
 use jobs::{Accepted, JobId, JobView, Kind, TenantId};
@@ -131,7 +132,10 @@ impl ServerHandler for Handler {
         _context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
         let view = self.task(&request.task_id).await?;
-        let task = tasks::detailed(view, self.kept(), now_ms(), answer).map_err(tasks::protocol_error)?;
+        let campaign = self.service.campaign_of_job(&TenantId::default_tenant(), &view).await;
+        let campaign = campaign.map_err(tasks::protocol_error)?;
+        let task = tasks::detailed(view, self.kept(), now_ms(), |view| answer(view, campaign))
+            .map_err(tasks::protocol_error)?;
         Ok(GetTaskResult::new(task))
     }
 
@@ -266,9 +270,9 @@ fn now_ms() -> i64 {
 }
 
 /// What a job's state means for the call: a job that did not succeed is the tool's error.
-fn answer(view: JobView) -> Result<CallToolResult, ServiceError> {
+fn answer(view: JobView, campaign: Option<Figures>) -> Result<CallToolResult, ServiceError> {
     let (failed, kind) = (view.error.is_some(), view.kind);
-    let mut value = serde_json::to_value(JobAnswer::brief(view))
+    let mut value = serde_json::to_value(JobAnswer::brief(view).in_campaign(campaign))
         .map_err(|error| ServiceError::internal("a job cannot be shown", &error))?;
     if risk::KINDS.contains(&kind) {
         risk::brief(&mut value);
@@ -319,7 +323,7 @@ impl Handler {
             tools::BACKTEST_BATCH => self.submit_batch(&tenant, arguments, context).await,
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
-                answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?)
+                answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?, None)
             }
             tools::CACHE_INVALIDATE => {
                 let which: Invalidate = arguments::parse(arguments)?;
@@ -395,20 +399,16 @@ impl Handler {
         let tenant = TenantId::default_tenant();
         if !tasks::are_understood(context) {
             let view = self.wait(&tenant, job, wait, context).await?;
-            return Ok(noted(answer(view)?, notes).into());
+            return Ok(noted(self.answer(&tenant, view).await?, notes).into());
         }
         // No progress is told here: a call that ends in a task must not.
-        let waiting = self.service.job(&tenant, job, wait.min(tasks::GRACE), |_| {});
-        let view = self.until_gone(context, waiting).await?;
-        if view.state.is_terminal() {
-            return Ok(noted(answer(view)?, notes).into());
+        let view =
+            self.until_gone(context, self.service.job(&tenant, job, wait.min(tasks::GRACE), |_| {})).await?;
+        if !view.state.is_terminal() {
+            let task = tasks::created(&view, self.kept(), now_ms(), &notes);
+            return Ok(CreateTaskResult::new(task).into());
         }
-        let mut task = tasks::task(&view, self.kept(), now_ms());
-        // A task's result is the job's, which may be somebody else's too: what is said of this call is said here.
-        if !notes.is_empty() {
-            task = task.with_status_message(format!("{} ({})", tasks::message(&view), notes.join("; ")));
-        }
-        Ok(CreateTaskResult::new(task).into())
+        Ok(noted(self.answer(&tenant, view).await?, notes).into())
     }
 
     /// Submits a batch and waits a little for its table.
@@ -442,12 +442,19 @@ impl Handler {
         };
         let view = self.wait(tenant, job, wait, context).await?;
         if get.detail {
-            return structured(&lookup::detailed(view));
+            let campaign = self.service.campaign_of_job(tenant, &view).await?;
+            return structured(&lookup::detailed(view).in_campaign(campaign));
         }
         if lookup::is_batch(&view) {
             return structured(&batch::answer(&self.service, tenant, &view, get.rank_by).await?);
         }
-        answer(view)
+        self.answer(tenant, view).await
+    }
+
+    /// A job, and what the trials of its campaign leave of what it found.
+    async fn answer(&self, tenant: &TenantId, view: JobView) -> Result<CallToolResult, ServiceError> {
+        let campaign = self.service.campaign_of_job(tenant, &view).await?;
+        answer(view, campaign)
     }
 
     /// Waits for a job; tells the client how far it is, if it gave a token for that.

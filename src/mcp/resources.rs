@@ -3,6 +3,7 @@
 //! `job://{id}` and its parts, `batch://{id}`, `strategy://{name}`, and the guide for agents. Long lists come in pages, so
 //! that no read fills a context: the end of each page names the URI of the next.
 
+use analysis::ledger::Figures;
 use jobs::{JobId, TenantId};
 use rmcp::{
     ErrorData,
@@ -13,7 +14,7 @@ use rmcp::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{MOST_SOURCE, arguments, batch, lookup, tasks};
+use super::{MOST_SOURCE, arguments, batch, lookup};
 use crate::{
     chart,
     errors::{Code, ServiceError},
@@ -29,7 +30,7 @@ const JSON: &str = "application/json";
 const PAGE: (usize, usize) = (50, 500);
 
 /// URI template, name, MIME type, description.
-const TEMPLATES: [(&str, &str, &str, &str); 8] = [
+const TEMPLATES: [(&str, &str, &str, &str); 9] = [
     ("job://{id}", "job", JSON, "A job with all that it was asked for"),
     ("job://{id}/result", "job_result", JSON, "All metrics, and what the result was computed from"),
     ("job://{id}/trades{?cursor,limit}", "job_trades", JSON, "Closed trades, 50 a page (limit up to 500)"),
@@ -42,6 +43,7 @@ const TEMPLATES: [(&str, &str, &str, &str); 8] = [
     ("job://{id}/logs", "job_logs", "text/plain", "What the strategy logged and printed"),
     ("job://{id}/chart.svg", "job_chart", "image/svg+xml", "Equity with the drawdown below it"),
     ("batch://{id}", "batch", JSON, "The table of a batch"),
+    ("campaign://{name}", "campaign", JSON, "How many trials an idea took, and what luck alone would give"),
     ("strategy://{name}", "strategy", JSON, "The source of a strategy and of all that it imports"),
 ];
 
@@ -73,6 +75,7 @@ enum Named {
     Logs(JobId),
     Chart(JobId),
     Batch(JobId),
+    Campaign(String),
     Strategy(String),
 }
 
@@ -94,6 +97,10 @@ impl Named {
             ServiceError::new(Code::NotFound, message)
         };
         let (scheme, rest) = uri.split_once("://").ok_or_else(unknown)?;
+        if scheme == "campaign" && !rest.is_empty() {
+            // A name may have any character, as it is or percent-encoded.
+            return Ok(Self::Campaign(rest.to_owned()));
+        }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (name, part) = path.split_once('/').unwrap_or((path, ""));
         let named = match (scheme, part) {
@@ -136,7 +143,7 @@ pub(super) async fn read(
     tenant: &TenantId,
     uri: &str,
 ) -> Result<ReadResourceResult, ErrorData> {
-    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| protocol_error(&error, uri))?;
+    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| told_of(uri, &error))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime)]))
 }
 
@@ -171,8 +178,31 @@ async fn contents(
             let view = service.batch(tenant, batch).await?;
             (JSON, text(&batch::answer(service, tenant, &view, batch::RankBy::default()).await?)?)
         }
+        Named::Campaign(name) => (JSON, text(&campaign(service, tenant, &name).await?)?),
         Named::Strategy(name) => (JSON, text(&service.strategy(&name, None, MOST_SOURCE).await?)?),
     })
+}
+
+/// A campaign by the name as it stands in the URI, or decoded.
+async fn campaign(service: &Service, tenant: &TenantId, name: &str) -> Result<Figures, ServiceError> {
+    match service.campaign(tenant, name).await {
+        Err(error) if error.code == Code::NotFound && name.contains('%') => {
+            service.campaign(tenant, &decoded(name)).await
+        }
+        found => found,
+    }
+}
+
+/// Without percent-encoding; what is none stays as it is.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let [first, others @ ..] = rest {
+        let pair = others.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        let byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &others[2..] } else { others };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A page of a list that a result has.
@@ -202,11 +232,20 @@ fn text(value: &impl serde::Serialize) -> Result<String, ServiceError> {
     serde_json::to_string(value).map_err(|error| ServiceError::internal("a resource cannot be shown", &error))
 }
 
-/// What a client of resources is told of the one that it named.
-fn protocol_error(error: &ServiceError, uri: &str) -> ErrorData {
+/// What a client is told of a resource; it is to know which, since it may have asked for several.
+fn told_of(uri: &str, error: &ServiceError) -> ErrorData {
+    let mut told = protocol_error(error);
+    if let Some(Value::Object(data)) = &mut told.data {
+        data.insert("uri".to_owned(), uri.into());
+    }
+    told
+}
+
+/// What a client of resources is told.
+fn protocol_error(error: &ServiceError) -> ErrorData {
     let status = error.code.status();
     let message = error.message.clone();
-    let data = Some(json!({ "error": error, "uri": uri }));
+    let data = Some(json!({ "error": error }));
     match status {
         404 | 409 | 410 => ErrorData::resource_not_found(message, data),
         500.. => ErrorData::internal_error(message, data),
@@ -230,7 +269,7 @@ pub(super) async fn complete(
         _ => Ok(Vec::new()),
     };
     let begin = argument.value.to_lowercase();
-    let mut found = known.map_err(tasks::protocol_error)?;
+    let mut found = known.map_err(|error| protocol_error(&error))?;
     found.retain(|value| value.to_lowercase().starts_with(&begin));
     let total = u32::try_from(found.len()).ok();
     let has_more = found.len() > CompletionInfo::MAX_VALUES;
@@ -263,6 +302,15 @@ mod tests {
     const ID: &str = "01981c2e-6f1c-7000-8000-000000000000";
 
     #[test]
+    fn names_are_decoded_where_they_are_encoded() {
+        for (given, expected) in
+            [("mean%20reversion", "mean reversion"), ("50% up", "50% up"), ("%", "%"), ("%c3%a4%zz", "ä%zz")]
+        {
+            assert_eq!(decoded(given), expected);
+        }
+    }
+
+    #[test]
     fn uris_name_what_the_templates_say_and_nothing_else() {
         let id: JobId = ID.parse().unwrap();
         let page = Page { first: 100, most: 20 };
@@ -272,6 +320,7 @@ mod tests {
             (format!("job://{ID}/trades?cursor=100&limit=20"), Named::Page(id, "trades", page)),
             (format!("batch://{ID}"), Named::Batch(id)),
             ("strategy://SmaCross".to_owned(), Named::Strategy("SmaCross".into())),
+            ("campaign://strategy:A?b".to_owned(), Named::Campaign("strategy:A?b".into())),
         ] {
             assert_eq!(Named::parse(&uri).unwrap(), named, "{uri}");
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::tools::{Effect, job_output};
 
 /// What the answers of these tools have, of all that a job has.
-const ANSWERED: [&str; 7] = ["job_id", "state", "cached", "progress", "summary", "error", "next"];
+const ANSWERED: [&str; 8] = ["job_id", "state", "cached", "progress", "summary", "error", "campaign", "next"];
 
 /// A tool, the kind of job that it submits, what it is for, and its own arguments.
 struct Described {
@@ -123,14 +123,20 @@ fn described() -> Vec<Described> {
 
 fn tool(Described { kind, title, description, sourced, own }: Described) -> Tool {
     let mut properties = JsonObject::new();
+    // What is analysed is described once, by the first tool of the list.
+    let said = |of_type: &str, description: &str| match kind {
+        Kind::RiskReport => json!({"type": of_type, "description": description}),
+        _ => json!({"type": of_type}),
+    };
     if sourced {
-        properties.insert("job_id".into(), json!({"type": "string", "description": "A succeeded backtest"}));
+        properties.insert("job_id".into(), said("string", "A succeeded backtest"));
         if !matches!(kind, Kind::StressTest | Kind::AnalyzeResults) {
-            let returns = json!({"type": "array", "items": {"type": "number"}, "description": "Or fractions, with period"});
+            let mut returns = said("array", "Or fractions, with period");
+            returns["items"] = json!({"type": "number"});
             properties.insert("returns".into(), returns);
             properties.insert("period".into(), json!({"type": "string"}));
-            let jobs =
-                json!({"type": "array", "items": {"type": "object"}, "description": "Or [{job_id, weight}]"});
+            let mut jobs = said("array", "Or [{job_id, weight}]");
+            jobs["items"] = json!({"type": "object"});
             properties.insert("jobs".into(), jobs);
         }
     }

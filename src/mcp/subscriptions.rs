@@ -92,12 +92,12 @@ mod tests {
         let mut requested = SubscriptionFilter::new();
         requested.tools_list_changed = Some(true);
         requested.resource_subscriptions = Some([&known[..], &others[..]].concat());
-        let accepted = super::accepted(&requested);
-        assert_eq!(accepted.resource_subscriptions, Some(known.to_vec()));
-        assert_eq!(accepted.tools_list_changed, None);
+        let listened = accepted(&requested);
+        assert_eq!(listened.resource_subscriptions, Some(known.to_vec()));
+        assert_eq!(listened.tools_list_changed, None);
 
         requested.resource_subscriptions = Some(vec![format!("job://{id}"); 2 * MOST_JOBS]);
-        let accepted = super::accepted(&requested);
-        assert_eq!(accepted.resource_subscriptions.map(|uris| uris.len()), Some(MOST_JOBS));
+        let listened = accepted(&requested);
+        assert_eq!(listened.resource_subscriptions.map(|uris| uris.len()), Some(MOST_JOBS));
     }
 }

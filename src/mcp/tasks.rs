@@ -36,7 +36,7 @@ pub(super) fn are_understood(context: &RequestContext<RoleServer>) -> bool {
 }
 
 /// A job as a task. `kept` is how long a record stays after its job has ended; `now_ms` is in milliseconds since 1970.
-pub(super) fn task(view: &JobView, kept: Duration, now_ms: i64) -> Task {
+fn task(view: &JobView, kept: Duration, now_ms: i64) -> Task {
     let updated = view.finished_ms.or(view.started_ms).unwrap_or(view.created_ms);
     // A job that has not ended is kept for longer than this, since it will end later than now.
     let end = view.finished_ms.unwrap_or(now_ms);
@@ -46,6 +46,12 @@ pub(super) fn task(view: &JobView, kept: Duration, now_ms: i64) -> Task {
         .with_status_message(message(view))
         .with_ttl_ms(ttl_ms)
         .with_poll_interval_ms(milliseconds(poll_interval(view, now_ms)))
+}
+
+/// The task that answers a call. What the call's arguments are called here is told now: later answers know the job alone.
+pub(super) fn created(view: &JobView, kept: Duration, now_ms: i64, notes: &[String]) -> Task {
+    let told: Vec<_> = std::iter::once(message(view)).chain(notes.iter().cloned()).collect();
+    task(view, kept, now_ms).with_status_message(told.join("; "))
 }
 
 /// A job as a task with its outcome, which is what the call would have answered had it waited.
@@ -99,7 +105,7 @@ fn outcome(result: &CallToolResult) -> Result<JsonObject, ServiceError> {
 }
 
 /// What people read while they wait.
-pub(super) fn message(view: &JobView) -> String {
+fn message(view: &JobView) -> String {
     let state = view.state.as_str();
     if let Some(progress) = &view.progress {
         return format!("{state}: {} ({:.0} %)", progress.message, progress.fraction * 100.0);

@@ -120,11 +120,23 @@ fn webhooks_tool() -> Tool {
 }
 
 fn always() -> Vec<Tool> {
-    let backtest = merged(&[
+    let mut backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
+    // The fields of routes are those of the backtest itself.
+    for route in backtest
+        .get_mut("$defs")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flat_map(|defs| defs.values_mut())
+    {
+        if let Value::Object(route) = route {
+            route.remove("description");
+            undescribed(route);
+        }
+    }
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -146,7 +158,7 @@ fn always() -> Vec<Tool> {
             "Check a strategy without storing it: its syntax and, where writing is allowed, by importing it, its methods and \
              hyperparameters. Tells file and line \
              of each mistake. Files that are not given are those of the strategy of that name.",
-            &merged(&[schema_for_type::<DraftRequest>(), schema_for_type::<Wait>()]),
+            &merged(&[schema_for_type::<DraftRequest>(), wait()]),
             Effect::Submits,
         ),
         tool::<Candles>(
@@ -215,6 +227,8 @@ fn searches() -> Vec<Tool> {
 }
 
 fn jobs() -> Vec<Tool> {
+    let mut which = (*schema_for_type::<Invalidate>()).clone();
+    undescribed(&mut which);
     vec![
         job_get(),
         job_list(),
@@ -228,9 +242,9 @@ fn jobs() -> Vec<Tool> {
         tool::<Invalidated>(
             CACHE_INVALIDATE,
             "Invalidate results",
-            "Remove stored results that have all that is named. Seldom needed: edits, new candles and upgrades miss by \
-             themselves, and cache \"refresh\" recomputes one.",
-            &schema_for_type::<Invalidate>(),
+            "Remove stored results that have all that is named (key: provenance.cache_key; all: true for every one). Seldom needed: \
+             edits, new candles and upgrades miss by themselves; cache \"refresh\" recomputes one.",
+            &which,
             Effect::Cancels,
         ),
         webhooks_tool(),
@@ -243,7 +257,7 @@ fn backtest_batch() -> Tool {
         "Run many backtests",
         "Run a list or a grid of backtests in one call; answers with one table: the best rows first, then the worst, and how \
              many are in each state. All are accepted or none. backtest's options (cache, priority, campaign, ...) hold for all.",
-        &open(merged(&[schema_for_type::<Batch>(), schema_for_type::<Wait>()])),
+        &open(merged(&[schema_for_type::<Batch>(), wait()])),
         Effect::Submits,
     )
 }
@@ -283,6 +297,13 @@ fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
     let mut all = merged(&[request.into(), schema_for_type::<More>()]);
     all.remove("additionalProperties");
     all
+}
+
+/// How long a call waits, which `backtest` describes for all.
+fn wait() -> Arc<JsonObject> {
+    let mut wait = (*schema_for_type::<Wait>()).clone();
+    undescribed(&mut wait);
+    Arc::new(wait)
 }
 
 /// Without what another tool says of the same arguments.
@@ -390,9 +411,13 @@ fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
                     fields.remove("format");
                     fields.remove("minimum");
                 }
-                // `default: null` stands for "may be left out", which `required` says already.
-                if fields.get("default").is_some_and(Value::is_null) {
+                // That an argument may be left out, `required` says already, and descriptions say what it then is.
+                if fields.get("default").is_some_and(|default| !default.is_object() || described) {
                     fields.remove("default");
+                }
+                // An object may hold anything unless it says otherwise.
+                if described && fields.get("additionalProperties") == Some(&Value::Bool(true)) {
+                    fields.remove("additionalProperties");
                 }
                 if !described {
                     if fields.get("description").is_some_and(Value::is_string) {
@@ -435,8 +460,15 @@ mod tests {
             );
         }
         // 6,000 tokens; about four bytes make one. Writing is off by default.
-        let json = serde_json::to_string(&all(false)).unwrap();
-        assert!(json.len() <= 25_500, "{} bytes: {json}", json.len());
+        let mut tools = all(false);
+        let json = serde_json::to_string(&tools).unwrap();
+        assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
+        // What clients that drop output schemas show to their models. 16,000 bytes are the goal.
+        for tool in &mut tools {
+            tool.output_schema = None;
+        }
+        let json = serde_json::to_string(&tools).unwrap();
+        assert!(json.len() <= 19_000, "{} bytes: {json}", json.len());
     }
 
     #[test]

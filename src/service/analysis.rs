@@ -48,7 +48,14 @@ impl Service {
         };
         pinned.cache_key = Some(cache_key.to_string());
         let (request, plan) = (json_text(&analysis)?, json_text(&pinned)?);
-        Ok(Prepared { kind: analysis.kind(), request, plan, cache_key, memory_mb: ANALYSIS_MB })
+        Ok(Prepared {
+            kind: analysis.kind(),
+            request,
+            plan,
+            cache_key,
+            memory_mb: ANALYSIS_MB,
+            trial_of: None,
+        })
     }
 
     /// The page of a risk report, with the hash of the figures that it shows.

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod cache;
+mod campaigns;
 mod engines;
 mod filter;
 mod strategies;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 pub use cache::{CacheView, Invalidate, Invalidated};
+pub use campaigns::CampaignView;
 pub use engines::PlannedEngines;
 pub(crate) use filter::{job_filter, parts};
 pub use strategies::{StrategySource, StrategyView, Validation};
@@ -75,6 +77,7 @@ struct Inner {
     limits: Limits,
     scope: CacheScope,
     webhooks: Webhooks,
+    ledgers: campaigns::Ledgers,
 }
 
 impl Service {
@@ -101,6 +104,7 @@ impl Service {
             engines,
             limits,
             scope,
+            ledgers: campaigns::Ledgers::default(),
         };
         Self { inner: Arc::new(inner), writable: false, receivers: Arc::default() }
     }

@@ -339,6 +339,7 @@ impl Service {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
+            trial_of: None,
         };
         Ok(self.inner.queue.submit(&submission).await?)
     }

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{
     Service,
+    campaigns::campaign_of,
     engines::Runnable,
     wanted::{Checked, Prepared, Wanted},
 };
@@ -130,7 +131,7 @@ impl Service {
         self.check_webhook(options)?;
         let limits = self.limits(options)?;
         let mut treatment = treatment(options, Priority::Normal, limits)?;
-        let Prepared { kind, request, plan, cache_key, memory_mb } =
+        let Prepared { kind, request, plan, cache_key, memory_mb, trial_of } =
             self.prepare(tenant, checked, runnable, options, limits).await?;
         treatment.memory_mb = memory_mb;
         let submission = Submission {
@@ -144,6 +145,7 @@ impl Service {
             deadline_ms: deadline.map(Timestamp::as_millisecond),
             idempotency,
             instead_of,
+            trial_of,
         };
         Ok(self.inner.queue.submit(&submission).await?)
     }
@@ -187,7 +189,8 @@ impl Service {
                     if index == plans.len() {
                         plans.push(plan);
                     }
-                    children.push(Child { cache_key, request: json_text(&spec)?, plan: index });
+                    let trial_of = Some(campaign_of(options.campaign.as_deref(), &spec));
+                    children.push(Child { cache_key, request: json_text(&spec)?, plan: index, trial_of });
                 }
                 Some(Err(message)) => mistakes.note(number, &message),
                 None => mistakes.note(number, "was not planned"),

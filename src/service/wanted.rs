@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::{
     Service,
+    campaigns::campaign_of,
     engines::Runnable,
     submit::{MAX_ATTEMPTS, SubmitOptions, is_shared, json_text},
 };
@@ -49,6 +50,8 @@ pub(super) struct Prepared {
     pub(super) cache_key: CacheKey,
     /// Megabytes that a run of it takes.
     pub(super) memory_mb: u32,
+    /// The campaign whose trial it is.
+    pub(super) trial_of: Option<String>,
 }
 
 /// A step of a parent only submits other jobs.
@@ -186,19 +189,32 @@ impl Service {
                 let planned = self.plan(runnable, &request, limits).await?;
                 let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
                 plan.shared = is_shared(&plan, options.cache);
+                let trial_of = Some(campaign_of(options.campaign.as_deref(), &spec));
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared { kind: Kind::Backtest, request, plan, cache_key, memory_mb: limits.memory_mb })
+                let (kind, memory_mb) = (Kind::Backtest, limits.memory_mb);
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of })
             }
             Checked::Optimize(spec) => {
                 let catalogue = runnable.runners()?;
-                let plan = self.plan_search(&spec, catalogue, limits, for_children(tenant, options)).await?;
+                let plan =
+                    self.plan_search(&spec, catalogue, limits, trials_of(tenant, options, &spec)).await?;
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared { kind: Kind::Optimize, request, plan, cache_key, memory_mb: STEP_MB })
+                Ok(Prepared {
+                    kind: Kind::Optimize,
+                    request,
+                    plan,
+                    cache_key,
+                    memory_mb: STEP_MB,
+                    trial_of: None,
+                })
             }
             Checked::WalkForward(spec) => {
                 let catalogue = runnable.runners()?;
-                let children = for_children(tenant, options);
+                let children = match spec.windows.first() {
+                    Some(first) => trials_of(tenant, options, first),
+                    None => for_children(tenant, options),
+                };
                 let mut windows = Vec::with_capacity(spec.windows.len());
                 for window in &spec.windows {
                     windows.push(self.plan_search(window, catalogue, limits, children.clone()).await?);
@@ -206,7 +222,14 @@ impl Service {
                 let plan = WalkForwardPlan { windows, children, submitted: None };
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared { kind: Kind::WalkForward, request, plan, cache_key, memory_mb: STEP_MB })
+                Ok(Prepared {
+                    kind: Kind::WalkForward,
+                    request,
+                    plan,
+                    cache_key,
+                    memory_mb: STEP_MB,
+                    trial_of: None,
+                })
             }
             Checked::MonteCarlo(spec) => {
                 let catalogue = runnable.runners()?;
@@ -215,7 +238,14 @@ impl Service {
                 let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
                 let cache_key = plan.cache_key(&spec);
                 let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared { kind: Kind::MonteCarlo, request, plan, cache_key, memory_mb: STEP_MB })
+                Ok(Prepared {
+                    kind: Kind::MonteCarlo,
+                    request,
+                    plan,
+                    cache_key,
+                    memory_mb: STEP_MB,
+                    trial_of: None,
+                })
             }
             Checked::SignificanceTest(spec) => {
                 let catalogue = runnable.runners()?;
@@ -224,7 +254,7 @@ impl Service {
                 let cache_key = spec.cache_key(&planned.plan, &planned.plan.engine);
                 let (kind, memory_mb) = (Kind::SignificanceTest, limits.memory_mb);
                 let (request, plan) = (json_text(&spec)?, json_text(&planned.plan)?);
-                Ok(Prepared { kind, request, plan, cache_key, memory_mb })
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of: None })
             }
             Checked::Analysis(checked) => self.prepare_analysis(tenant, *checked, shared).await,
         }
@@ -269,5 +299,12 @@ fn for_children(tenant: &TenantId, options: &SubmitOptions) -> ForChildren {
         cache: options.cache,
         max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
         campaign: options.campaign.clone(),
+        trial_of: None,
     }
+}
+
+/// The same for children that are trials: each counts in the ledger.
+fn trials_of(tenant: &TenantId, options: &SubmitOptions, search: &OptimizeSpec) -> ForChildren {
+    let trial_of = Some(campaign_of(options.campaign.as_deref(), &search.train));
+    ForChildren { trial_of, ..for_children(tenant, options) }
 }

@@ -155,26 +155,26 @@ async fn behind_a_balancer_any_instance_serves_any_task_and_a_killed_one_is_not_
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let through = |url: &str, follows| Caller { follows, client: client.clone(), url: url.to_owned() };
-    let (balanced, alone) = (through(&balancer.url, true), through(&second.url, true));
+    let (either, alone) = (through(&balancer.url, true), through(&second.url, true));
 
     // One instance makes the task, the other knows it, and it is polled and cancelled through both.
     let (status, task) = through(&first.url, true).backtest(61_000, 0).await;
     let id = task["taskId"].as_str().unwrap_or_else(|| panic!("{status}: {task}"));
     assert_eq!(alone.task(id).await, (200, json!("working")));
     for _both in 0..4 {
-        assert_eq!(balanced.task(id).await, (200, json!("working")));
+        assert_eq!(either.task(id).await, (200, json!("working")));
     }
     let (status, _) = alone.ask("tasks/cancel", id, json!({"taskId": id})).await;
     assert_eq!(status, 200);
-    until_cancelled(&balanced, id).await;
+    until_cancelled(&either, id).await;
 
     // Killed in the middle of polls and of two calls that wait, one at each instance: no poll fails, one call does.
-    let (_, task) = balanced.backtest(61_001, 0).await;
+    let (_, task) = either.backtest(61_001, 0).await;
     let id = task["taskId"].as_str().unwrap().to_owned();
     let waiting = through(&balancer.url, false);
-    let balances = [61_002, 61_003];
+    let funds = [61_002, 61_003];
     let (mut calls, mut of) = (Vec::new(), Vec::new());
-    for balance in balances {
+    for balance in funds {
         let waiting = waiting.clone();
         calls.push(tokio::spawn(async move { waiting.backtest(balance, 50).await }));
         // Nothing else goes through the balancer meanwhile: the next call is the other instance's.
@@ -187,7 +187,7 @@ async fn behind_a_balancer_any_instance_serves_any_task_and_a_killed_one_is_not_
     let polls = async {
         let (mut polls, end) = (Vec::new(), Instant::now() + Duration::from_secs(3));
         while Instant::now() < end {
-            polls.push(balanced.task(&id).await);
+            polls.push(either.task(&id).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         polls
@@ -204,18 +204,18 @@ async fn behind_a_balancer_any_instance_serves_any_task_and_a_killed_one_is_not_
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     // The other goes on until its job ends.
-    balanced.ask("tasks/cancel", &of[1 - cut_off], json!({"taskId": of[1 - cut_off]})).await;
+    either.ask("tasks/cancel", &of[1 - cut_off], json!({"taskId": of[1 - cut_off]})).await;
     let mut told = Vec::new();
     for call in calls {
         told.push(call.await.unwrap().0);
     }
     assert_eq!((told[cut_off], told[1 - cut_off]), (502, 200));
     // The call that was cut off, again: the same job.
-    let (status, again) = waiting.backtest(balances[cut_off], 0).await;
+    let (status, again) = waiting.backtest(funds[cut_off], 0).await;
     assert_eq!((status, &again["structuredContent"]["job_id"]), (200, &json!(of[cut_off])), "{again}");
     for id in of.iter().chain([&id]) {
-        balanced.ask("tasks/cancel", id, json!({"taskId": id})).await;
-        until_cancelled(&balanced, id).await;
+        either.ask("tasks/cancel", id, json!({"taskId": id})).await;
+        until_cancelled(&either, id).await;
     }
     assert!(worker.stop().await);
     drop((first, second, balancer));

@@ -35,7 +35,7 @@ impl Stream {
     /// `None` once the server has ended it.
     async fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
+            if let Some((event, _)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
                     let line = event.lines().find_map(|line| line.strip_prefix(name));
                     line.map(|value| value.trim_start().to_owned())
@@ -45,7 +45,7 @@ impl Stream {
                     id: field("id:").unwrap(),
                     job: serde_json::from_str(&data).unwrap(),
                 });
-                self.text = rest.to_owned();
+                self.text.drain(..event.len() + 2);
                 if told.is_some() {
                     return told;
                 }

@@ -107,14 +107,11 @@ async fn a_task_is_the_job_and_ends_with_what_the_call_would_have_answered() {
 async fn a_task_is_cancelled_and_one_whose_job_fails_completes_with_an_error() {
     let deployment = Deployment::shared();
     let client = connect(&deployment).await;
-    let mut theirs = with(month("LoopsForever"), &json!({"starting_balance": 31_001}));
-    let finish = theirs.as_object_mut().unwrap().remove("finish_date").unwrap();
-    theirs["end_date"] = finish;
-    let task = created(&client, &theirs).await.task;
+    let arguments = with(month("LoopsForever"), &json!({"starting_balance": 31_001}));
+    let task = created(&client, &arguments).await.task;
     assert_eq!(task.status, TaskStatus::Working);
-    // What is called by names of others is told here too.
     let told = task.status_message.unwrap();
-    assert!(told.contains("end_date is called finish_date here"), "{told}");
+    assert!(told.contains("starting_balance is called balance here"), "{told}");
     // Nothing is ever asked of the client; an answer to nothing is taken for what it is.
     client.peer().update_task(UpdateTaskParams::new(&task.task_id, BTreeMap::default())).await.unwrap();
     client.peer().cancel_task(CancelTaskParams::new(&task.task_id)).await.unwrap();

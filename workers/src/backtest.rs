@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use analysis::ledger::trial_of;
 use bytes::Bytes;
 use jesse::{
     candles::{Source, store::ChunkFiles},
     plan::{BacktestPlan, cache_key, facets},
-    rest::RestEngine,
+    rest::{self, RestEngine},
     runner::{Runner, TaskError, TaskResult},
     spec::{BacktestSpec, DEFAULT_WARM_UP_CANDLES},
     strategies::publish,
@@ -19,6 +20,7 @@ use jobs::{
     backend::{Assignment, Handled},
     blobs::Blobs,
     chain,
+    ledger::TrialRecord,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -142,9 +144,22 @@ impl Backtests {
     ) -> Result<StoredResult, TaskError> {
         let Found { body, cache_key, provenance, summary } = found;
         let (key, facets) = (plan.shared.then(|| cache_key.to_string()), facets(spec));
-        let new = New { body, summary, provenance, key, facets };
+        let trial = TrialRecord { names: names(spec, plan, &cache_key), trial: trial_of(&body) };
+        let trial = Some(Box::new(trial));
+        let new = New { body, summary, provenance, key, facets, trial };
         Ok(stored::store(&self.blobs.results, claim, new).await?)
     }
+}
+
+/// What the ledger knows the result by: the key that was asked for, and that of what was really run.
+fn names(spec: &BacktestSpec, plan: &BacktestPlan, run: &CacheKey) -> Vec<String> {
+    let asked = match &plan.server {
+        Some(server) => plan.scoped(rest::cache_key(spec, &plan.bundles, server, &plan.engine)),
+        None => plan.scoped(cache_key(spec, &plan.bundles, &plan.series, &plan.engine)),
+    };
+    let mut names = vec![asked.to_string(), run.to_string()];
+    names.dedup();
+    names
 }
 
 /// What a backtest found, on whichever engine.

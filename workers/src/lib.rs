@@ -12,6 +12,7 @@ mod run_folder;
 mod runner_files;
 mod significance;
 mod stored;
+mod unused;
 mod validate;
 pub mod webhooks;
 
@@ -34,7 +35,7 @@ use jesse::{
     strategies::publish::Publisher,
 };
 use jobs::{
-    ErrorCode, JobError, Kind, Outage, Outcome, Queue, QueueError, WorkerId,
+    Collected, ErrorCode, JobError, Kind, Outage, Outcome, Queue, QueueError, WorkerId,
     backend::{Assignment, Capacity, Handled, LeaseBackend},
     blobs::Blobs,
     chain, collect_garbage,
@@ -305,9 +306,25 @@ impl Worker {
                     Ok(removed) => tracing::info!(removed, "expired results were removed"),
                     Err(error) => tracing::warn!(error = chain(&error), "expired results cannot be removed"),
                 }
+                self.remove_unused_inputs().await;
                 self.trim().await;
             }
             let _stopped = tokio::time::timeout(EVICT_EVERY, stop.cancelled()).await;
+        }
+    }
+
+    async fn remove_unused_inputs(&self) {
+        match unused::remove_unused_inputs(&self.queue, &self.handlers.backtests.blobs.inputs).await {
+            Ok(Some(Collected { removed, waiting })) if removed > 0 => {
+                tracing::info!(removed, waiting, "candles and code that nothing refers to were removed");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "candles and code that nothing refers to cannot be removed"
+                );
+            }
         }
     }
 

@@ -147,6 +147,7 @@ impl Analyses {
             provenance,
             key: pinned.cache_key.clone().filter(|_| pinned.shared),
             facets: analysis.facets(pinned),
+            trial: None,
         };
         stored::store(&self.blobs.results, claim, new).await
     }

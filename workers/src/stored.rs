@@ -1,7 +1,9 @@
 //! What every handler does with what it found: the body goes to the blob store, and the record says where it is.
 
 use bytes::Bytes;
-use jobs::{Claim, ErrorCode, Facets, JobError, Receipt, Stored, StoredResult, blobs::BlobStore};
+use jobs::{
+    Claim, ErrorCode, Facets, JobError, Receipt, Stored, StoredResult, blobs::BlobStore, ledger::TrialRecord,
+};
 use serde_json::{Value, value::RawValue};
 
 use crate::attend::unavailable;
@@ -15,11 +17,13 @@ pub(crate) struct New {
     pub(crate) key: Option<String>,
     /// By what invalidations find it.
     pub(crate) facets: Facets,
+    /// What the ledger keeps of it.
+    pub(crate) trial: Option<Box<TrialRecord>>,
 }
 
 /// Stores the body, and says what the record is to hold.
 pub(crate) async fn store(results: &BlobStore, claim: &Claim, new: New) -> Result<StoredResult, JobError> {
-    let New { body, summary, provenance, key, facets } = new;
+    let New { body, summary, provenance, key, facets, trial } = new;
     let bytes = body.len() as u64;
     // A name that nobody else has: the body can be deleted whoever else found the same.
     let file = claim.fence.to_string();
@@ -33,5 +37,6 @@ pub(crate) async fn store(results: &BlobStore, claim: &Claim, new: New) -> Resul
         summary: summary.to_string(),
         receipt: Receipt { blob, file: Some(file), bytes, provenance },
         stored: Some(Stored { bytes: stored_bytes, facets }),
+        trial,
     })
 }

@@ -80,6 +80,7 @@ impl Validations {
         let provenance = json!({"draft": spec.draft, "engine": engine}).to_string();
         let provenance = RawValue::from_string(provenance).map_err(|error| unreadable(claim, &error))?;
         Ok(StoredResult {
+            trial: None,
             id: spec.cache_key(&engine).to_string(),
             summary: summary(&report).to_string(),
             receipt: Receipt { blob, file: Some(file), bytes, provenance },

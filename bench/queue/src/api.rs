@@ -83,6 +83,7 @@ impl Bench {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
+            trial_of: None,
         }
     }
 
@@ -101,8 +102,12 @@ impl Bench {
         numbers: std::ops::Range<usize>,
         payload: &Payload,
     ) -> Result<JobId, QueueError> {
-        let child =
-            |number| Child { cache_key: self.cache_key(number), request: payload.request.clone(), plan: 0 };
+        let child = |number| Child {
+            cache_key: self.cache_key(number),
+            request: payload.request.clone(),
+            plan: 0,
+            trial_of: None,
+        };
         let batch = BatchSubmission {
             tenant: self.tenant.clone(),
             kind: Kind::Backtest,
@@ -175,5 +180,5 @@ fn success(claim: &Claim, summary: String) -> Outcome {
     let receipt =
         Receipt { blob: BlobId::of(b"nothing"), file: None, bytes: 0, provenance: RawValue::NULL.to_owned() };
     let stored = Stored { bytes: 20_000, facets: Facets::new("Binance", ["BTC-USDT"], ["Sma"]) };
-    Outcome::Succeeded(StoredResult { id, summary, receipt, stored: Some(stored) })
+    Outcome::Succeeded(StoredResult { id, summary, receipt, stored: Some(stored), trial: None })
 }

@@ -10,6 +10,7 @@ pub mod optimize;
 pub mod parent;
 pub mod plan;
 pub mod published;
+pub mod references;
 pub mod rest;
 pub mod runner;
 pub mod significance;

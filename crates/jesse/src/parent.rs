@@ -17,6 +17,9 @@ pub struct ForChildren {
     pub max_attempts: u32,
     /// What they are grouped under.
     pub campaign: Option<String>,
+    /// The campaign in whose ledger they count, if they are trials of an idea.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_of: Option<String>,
 }
 
 /// The hash of a canonical form.

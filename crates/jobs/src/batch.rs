@@ -40,6 +40,8 @@ pub struct Child {
     pub request: String,
     /// Which of the batch's plans it uses.
     pub plan: usize,
+    /// The campaign in whose ledger it counts, if it is a trial of an idea.
+    pub trial_of: Option<String>,
 }
 
 /// A batch about to be accepted.
@@ -91,8 +93,10 @@ impl Queue {
         for chunk in batch.children.chunks(STAGED_AT_ONCE) {
             let staged: Vec<_> = chunk
                 .iter()
-                .map(|Child { cache_key, request, plan }| {
-                    format!("{} {} {cache_key} {plan}\n{request}", JobId::generate(), RunId::generate())
+                .map(|Child { cache_key, request, plan, trial_of }| {
+                    let (id, run) = (JobId::generate(), RunId::generate());
+                    let campaign = trial_of.as_deref().unwrap_or_default();
+                    format!("{id} {run} {cache_key} {plan} {campaign}\n{request}")
                 })
                 .collect();
             let mut stage = redis::pipe();

@@ -27,12 +27,14 @@ pub struct Retention {
     pub jobs: Duration,
     /// A result, after it was computed.
     pub results: Duration,
+    /// What the ledger knows of a campaign, after its last trial.
+    pub trials: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         let week = Duration::from_hours(7 * 24);
-        Self { jobs: week, results: week }
+        Self { jobs: week, results: week, trials: Duration::from_hours(365 * 24) }
     }
 }
 
@@ -133,7 +135,12 @@ impl Queue {
     #[doc(hidden)]
     pub fn of_version(redis: Redis, retention: Retention, version: u32) -> Self {
         let scripts = Arc::new(Scripts::new(version));
-        let kept = format!("{} {}", retention.jobs.as_secs(), retention.results.as_secs());
+        let kept = format!(
+            "{} {} {}",
+            retention.jobs.as_secs(),
+            retention.results.as_secs(),
+            retention.trials.as_secs()
+        );
         let together = |script| Together::new(redis.clone(), scripts.clone(), script, kept.clone());
         let (submitting, finishing) =
             (together(|scripts: &Scripts| &scripts.submit), together(|scripts: &Scripts| &scripts.finish));
@@ -202,6 +209,7 @@ impl Queue {
             deadline_ms,
             idempotency,
             instead_of,
+            trial_of,
         } = submission;
         let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } =
             treatment;
@@ -238,6 +246,7 @@ impl Queue {
             &format!("{slots} {memory_mb}"),
             &format!("{max_attempts} {timeout_s}"),
             &self.max_open.to_string(),
+            trial_of.as_deref().unwrap_or_default(),
         ];
         let arguments = vec![
             format!("{} {details}\n{request}", self.version),

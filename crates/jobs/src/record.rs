@@ -11,6 +11,7 @@ use crate::{
     cache::Facets,
     error::{JobError, QueueError},
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
+    ledger::TrialRecord,
     state::{JobState, RunState},
     tags::Tags,
 };
@@ -208,6 +209,8 @@ pub struct Submission {
     pub idempotency: Option<Idempotency>,
     /// An ended job that this one runs once more: its record then names this one.
     pub instead_of: Option<JobId>,
+    /// The campaign in whose ledger it counts, if it is a trial of an idea: its name without control characters.
+    pub trial_of: Option<String>,
 }
 
 /// What of a job's treatment is shown with it.
@@ -340,6 +343,8 @@ pub struct StoredResult {
     /// What else an invalidation may name it by; `None` when the body is not in a file of its own, which is then never
     /// deleted before its time.
     pub stored: Option<Stored>,
+    /// What the ledger keeps of it, if it is a backtest.
+    pub trial: Option<Box<TrialRecord>>,
 }
 
 /// A result's body in the blob store, in a file that has the name of the claim's fence: nobody else ever writes to it, so

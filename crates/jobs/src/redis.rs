@@ -106,7 +106,7 @@ impl Redis {
     }
 
     /// What in Redis's settings puts jobs at risk, in words for an operator. Nothing, where Redis does not let us ask.
-    pub async fn dangers(&self) -> Vec<&'static str> {
+    pub async fn dangers(&self) -> Vec<String> {
         let setting = async |name: &str| {
             let mut ask = redis::cmd("CONFIG");
             ask.arg("GET").arg(name);
@@ -115,16 +115,37 @@ impl Redis {
         };
         let mut dangers = Vec::new();
         if setting("maxmemory-policy").await.is_some_and(|policy| policy != "noeviction") {
-            dangers.push("it may evict keys when its memory is full, and jobs with them: set maxmemory-policy to noeviction");
+            dangers.push("it may evict keys when its memory is full, and jobs with them: set maxmemory-policy to noeviction".to_owned());
         }
         let appends = setting("appendonly").await;
         if appends.is_some_and(|appends| appends == "no") {
             let snapshots = setting("save").await.is_some_and(|save| !save.is_empty());
-            dangers.push(if snapshots {
+            let danger = if snapshots {
                 "it writes snapshots only, so a crash loses the jobs since the last: set appendonly to yes"
             } else {
                 "it keeps nothing on disk, so a restart loses all jobs: set appendonly to yes"
-            });
+            };
+            dangers.push(danger.to_owned());
+        }
+        let info: String = self.query(&redis::cmd("INFO")).await.unwrap_or_default();
+        let told = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(str::trim).unwrap_or_default()
+        };
+        let version = told("redis_version");
+        let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+        if let (Some(major), Some(minor)) = (parts.next(), parts.next())
+            && (major, minor) < OLDEST
+        {
+            dangers.push(format!("it is version {version}, too old to work: 6.2 or newer is needed"));
+        }
+        let bytes = |name: &str| told(name).parse::<u64>().unwrap_or_default();
+        let (used, most) = (bytes("used_memory"), bytes("maxmemory"));
+        if most > 0 && used > most / 10 * 9 {
+            dangers.push(format!(
+                "its memory is nearly full ({used} of {most} bytes), and then it takes no more jobs: raise maxmemory, or keep \
+                 records for a shorter time"
+            ));
         }
         dangers
     }
@@ -137,6 +158,9 @@ impl Redis {
         self.query::<i64>(&ask).await.map(|_| ())
     }
 }
+
+/// The oldest Redis whose commands are enough.
+const OLDEST: (u32, u32) = (6, 2);
 
 /// A connection of its own, for commands that block. After an error it should be dropped and made anew.
 pub(crate) struct Blocking(Connection);

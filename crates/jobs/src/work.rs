@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
+    ledger::TrialRecord,
     queue::{Queue, json, parse},
     record::{Claim, Finish, Kind, Outcome, Progress, Stored},
     redis::{Blocking, LONGEST_BLOCK},
@@ -110,6 +111,7 @@ impl Queue {
                     result.summary.clone(),
                     json(&result.receipt)?,
                     result.stored.as_ref().map(Stored::to_text).unwrap_or_default(),
+                    result.trial.as_deref().map(TrialRecord::to_text).unwrap_or_default(),
                 ],
             ),
             Outcome::Failed(error) => (
@@ -119,13 +121,14 @@ impl Queue {
                     u8::from(error.retryable).to_string(),
                     milliseconds(back_off(claim.attempt)).to_string(),
                     u8::from(error.code == ErrorCode::Timeout).to_string(),
+                    String::new(),
                 ],
             ),
             Outcome::Awaits { batch, plan } => {
                 let next = format!("{plan}\n{}", claim.request);
-                ("awaits", [batch.to_string(), next, String::new(), String::new()])
+                ("awaits", [batch.to_string(), next, String::new(), String::new(), String::new()])
             }
-            Outcome::Cancelled => ("cancelled", [const { String::new() }; 4]),
+            Outcome::Cancelled => ("cancelled", [const { String::new() }; 5]),
         };
         let mut arguments = vec![claim.run.to_string(), claim.fence.to_string(), outcome.to_owned()];
         arguments.extend(details);

@@ -213,6 +213,7 @@ impl Fixtures {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
+            trial_of: None,
         };
         let (job, _) = self.queue.submit(&submission).await.map_err(|error| internal(&error))?;
         let followed = self.product.follow(job, Duration::from_secs(25), Vec::new(), context).await;

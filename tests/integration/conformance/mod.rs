@@ -46,7 +46,7 @@ async fn instance(redis: &PrivateRedis, folder: &Path, stop: CancellationToken) 
     let answers = Arc::new(Documents::new(store, ANSWERS));
     let metrics = Arc::new(Metrics::new().unwrap());
     let product = Handler::new(service.clone(), metrics.clone());
-    let api = Api::new(service, metrics, Duration::from_secs(60), Vec::new(), stop);
+    let api = Api::new(service, metrics, Duration::from_mins(1), Vec::new(), stop);
     let router = api.router_with(Fixtures { product, queue, answers });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -75,7 +75,7 @@ fn failed_checks(out: &Path) -> String {
         let bad =
             checks.iter().filter(|check| matches!(check["status"].as_str(), Some("FAILURE" | "WARNING")));
         failed.extend(bad.map(|check| {
-            format!("FAILED {:?} {}: {}", folder.file_name(), check["id"], check["errorMessage"])
+            format!("FAILED {} {}: {}", folder.file_name().display(), check["id"], check["errorMessage"])
         }));
     }
     failed.join("\n")

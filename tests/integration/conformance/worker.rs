@@ -56,5 +56,11 @@ fn ended(work: &Work, claim: &Claim) -> Outcome {
     let receipt =
         Receipt { blob: BlobId::of(b"{}"), file: None, bytes: 2, provenance: RawValue::NULL.to_owned() };
     let summary = json!({"done": work.tool, "arguments": work.arguments}).to_string();
-    Outcome::Succeeded(StoredResult { id: claim.run.to_string(), summary, receipt, stored: None })
+    Outcome::Succeeded(StoredResult {
+        id: claim.run.to_string(),
+        summary,
+        receipt,
+        stored: None,
+        trial: None,
+    })
 }

@@ -157,11 +157,13 @@ fn submission(number: usize, hook: Option<&str>) -> Submission {
         deadline_ms: None,
         idempotency: None,
         instead_of: None,
+        trial_of: None,
     }
 }
 
 fn success(id: &str) -> Outcome {
     Outcome::Succeeded(StoredResult {
+        trial: None,
         stored: Some(Stored { bytes: 10, facets: Facets::new("Binance", ["BTC-USDT"], ["SmaCross"]) }),
         id: id.into(),
         summary: r#"{"metrics":{"total":3}}"#.into(),

@@ -153,6 +153,7 @@ impl Parents {
         let provenance = RawValue::from_string(provenance.to_string())
             .map_err(|error| broken(claim, &format!("the receipt cannot be written: {error}")))?;
         Ok(Outcome::Succeeded(StoredResult {
+            trial: None,
             id: key.unwrap_or_else(|| claim.run.to_string()),
             summary: summary.to_string(),
             receipt: Receipt { blob, file: Some(file), bytes: bytes as u64, provenance },

@@ -55,10 +55,10 @@ impl Parents {
     ) -> Result<JobId, JobError> {
         let own: &BacktestPlan =
             plan.of(stage.period).ok_or_else(|| broken(claim, "a period without a plan"))?;
-        let children = plan
-            .wanted(spec, stage)
-            .into_iter()
-            .map(|wanted| Ok(Child { cache_key: wanted.cache_key, request: text(&wanted.spec)?, plan: 0 }));
+        let children = plan.wanted(spec, stage).into_iter().map(|wanted| {
+            let trial_of = plan.children.trial_of.clone();
+            Ok(Child { cache_key: wanted.cache_key, request: text(&wanted.spec)?, plan: 0, trial_of })
+        });
         let period = match stage.period {
             Period::TrialRun => "trial_run",
             Period::Train => "train",

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use analysis::selection::of_batch;
 use jobs::{
     JobView, Outage, QueueError, chain,
     webhooks::{Attempt, AttemptOutcome, ClaimedDelivery, DisablePolicy, EventType, Webhooks},
@@ -162,7 +163,15 @@ impl WebhookWorker {
             let since = now.as_millisecond() - delivery.at_ms;
             self.metrics.lag(Duration::from_millis(u64::try_from(since).unwrap_or_default()));
         }
-        let body = payload::payload(&delivery, job);
+        let selection = match &job {
+            // A payload without it is better than none.
+            Some(job) => of_batch(self.webhooks.queue(), &delivery.tenant, job).await.unwrap_or_else(|error| {
+                tracing::debug!(delivery.id = %delivery.id, error = chain(&error), "the jobs of a batch are not compared");
+                None
+            }),
+            None => None,
+        };
+        let body = payload::payload(&delivery, job, selection);
         let (id, seconds) = (format!("msg_{}", delivery.message), now.as_second());
         let signatures: Vec<_> =
             delivery.secrets.iter().map(|secret| secret.sign(&id, seconds, body.as_bytes())).collect();

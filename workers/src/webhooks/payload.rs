@@ -1,5 +1,6 @@
 //! What a receiver is sent: `{type, timestamp, data}` as Standard Webhooks has it, small. Who needs more asks for the job.
 
+use analysis::selection::Selection;
 use jobs::{JobError, JobView, webhooks::ClaimedDelivery};
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
@@ -18,7 +19,11 @@ struct Payload<'a> {
 
 /// The payload of a delivery about this job, or about one whose record has expired. The same whenever it is made, as long as
 /// the record is there.
-pub(crate) fn payload(delivery: &ClaimedDelivery, job: Option<JobView>) -> String {
+pub(crate) fn payload(
+    delivery: &ClaimedDelivery,
+    job: Option<JobView>,
+    selection: Option<Selection>,
+) -> String {
     let mut data = Map::new();
     if delivery.event == "webhook.test" {
         data.insert("endpoint".into(), delivery.endpoint.to_string().into());
@@ -28,6 +33,9 @@ pub(crate) fn payload(delivery: &ClaimedDelivery, job: Option<JobView>) -> Strin
     let mut summary = None;
     if let Some(view) = job {
         summary = describe(&mut data, view);
+    }
+    if let Some(selection) = selection {
+        data.insert("selection".into(), json!(selection));
     }
     let head = Payload { r#type: &delivery.event, timestamp: time(delivery.at_ms), data };
     with_summary(head, summary)

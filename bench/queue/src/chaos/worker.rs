@@ -144,6 +144,7 @@ fn outcome(claim: &Claim, task: &Task) -> Outcome {
             };
             let stored = Stored { bytes: 0, facets: Facets::default() };
             Outcome::Succeeded(StoredResult {
+                trial: None,
                 id: task.key.clone(),
                 summary: summary.to_string(),
                 receipt,

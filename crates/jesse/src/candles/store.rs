@@ -130,6 +130,7 @@ impl CandleStore {
                 if month.stored == Some(&chunk) {
                     continue;
                 }
+                // Even if it is there: what is about to be referred to must be young, or it may go as unused.
                 self.blobs.put(bytes.into()).await?;
                 written.push(chunk);
             }

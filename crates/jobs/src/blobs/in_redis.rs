@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     error::QueueError,
     redis::Redis,
-    scripts::{BLOB_PUT, BLOB_REMOVE, BLOBS_EXPIRE},
+    scripts::{BLOB_EXPIRE, BLOB_PUT, BLOB_REMOVE, BLOBS_EXPIRE},
 };
 
 /// How many blobs one call removes at most.
@@ -33,6 +33,26 @@ impl InRedis {
     pub(super) async fn remove(&self, part: &str, name: &str) -> Result<(), QueueError> {
         let mut call = BLOB_REMOVE.prepare_invoke();
         call.key(self.0.keys().blob(part, name)).key(self.0.keys().blobs(part)).arg(name);
+        self.0.invoke(&call).await
+    }
+
+    /// Some of the names in a part, and where to go on; 0 at the begin and after the end. A name may come twice.
+    pub(super) async fn names(&self, part: &str, from: u64) -> Result<(u64, Vec<String>), QueueError> {
+        let mut scan = redis::cmd("ZSCAN");
+        scan.arg(self.0.keys().blobs(part)).arg(from).arg("COUNT").arg(AT_ONCE);
+        let (next, found): (u64, Vec<(String, f64)>) = self.0.query(&scan).await?;
+        Ok((next, found.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    pub(super) async fn remove_if_older(
+        &self,
+        part: &str,
+        name: &str,
+        age: Duration,
+    ) -> Result<bool, QueueError> {
+        let mut call = BLOB_EXPIRE.prepare_invoke();
+        call.key(self.0.keys().blob(part, name)).key(self.0.keys().blobs(part));
+        call.arg(name).arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         self.0.invoke(&call).await
     }
 

@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 
 pub use error::BlobError;
@@ -126,9 +126,7 @@ impl BlobStore {
             Backend::Objects { store, root } => (store, root),
             Backend::Redis(redis) => return Ok(redis.remove_older_than(self.part, age).await?),
         };
-        let old = |blob: &ObjectMeta| {
-            SystemTime::from(blob.last_modified).elapsed().is_ok_and(|elapsed| elapsed > age)
-        };
+        let old = |blob: &ObjectMeta| is_older(blob, age);
         let part = root.clone().join(self.part);
         let mut found = store.list(Some(&part));
         let mut removed = 0;
@@ -148,6 +146,51 @@ impl BlobStore {
         }
         Ok(removed)
     }
+
+    /// Removes what is stored under this name if that was last stored longer ago than `age`. Answers whether it is gone, as
+    /// it also is when it was not there.
+    pub async fn remove_if_older(&self, name: &str, age: Duration) -> Result<bool, BlobError> {
+        let (store, root) = match &self.backend {
+            Backend::Objects { store, root } => (store, root),
+            Backend::Redis(redis) => return Ok(redis.remove_if_older(self.part, name, age).await?),
+        };
+        let path = self.path(root, name);
+        match store.head(&path).await {
+            Ok(blob) if is_older(&blob, age) => remove(store, &path).await.map(|()| true),
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The ids of all that was stored by its hash, a few at a time, in no order. What is stored meanwhile may be missing;
+    /// an id may come twice.
+    pub fn ids(&self) -> BoxStream<'_, Result<BlobId, BlobError>> {
+        let names = match &self.backend {
+            Backend::Objects { store, root } => {
+                let found = store.list(Some(&root.clone().join(self.part)));
+                let name = |blob: ObjectMeta| {
+                    blob.location.filename().and_then(|name| name.strip_suffix(".zst")).map(str::to_owned)
+                };
+                found.map(move |blob| Ok(name(blob?).unwrap_or_default())).boxed()
+            }
+            Backend::Redis(redis) => {
+                let page = move |from: Option<u64>| async move {
+                    let Some(from) = from else { return Ok::<_, BlobError>(None) };
+                    let (next, names) = redis.names(self.part, from).await?;
+                    let names = futures::stream::iter(names.into_iter().map(Ok));
+                    Ok(Some((names, Some(next).filter(|next| *next != 0))))
+                };
+                futures::stream::try_unfold(Some(0), page).try_flatten().boxed()
+            }
+        };
+        // Others have names of somebody's own choice.
+        names.try_filter_map(async |name: String| Ok(name.parse().ok())).boxed()
+    }
+}
+
+fn is_older(blob: &ObjectMeta, age: Duration) -> bool {
+    SystemTime::from(blob.last_modified).elapsed().is_ok_and(|elapsed| elapsed > age)
 }
 
 /// The hash of the bytes, and the bytes compressed.

@@ -1,7 +1,8 @@
 -- In front of every script, after the constants that Rust defines (ALLOWED, VERSION, LEASE_MS, ...).
 -- KEYS[1] is any key under the deployment's hash tag. All other keys are derived from the prefix in ARGV[1], which has
 -- the same tag, so that every script stays on one node of a Redis Cluster. Times are Redis's own clock, in milliseconds.
--- ARGV[2] says how long jobs and results are kept after their end, in seconds: '<jobs> <results>'.
+-- ARGV[2] says how long jobs and results are kept after their end, and trials after the last one of their campaign, in
+-- seconds: '<jobs> <results> <trials>'.
 -- All of this text runs at every call: what costs time here costs it everywhere.
 local P, call = ARGV[1], redis.call
 local clock = call('TIME')
@@ -20,7 +21,7 @@ local function split3(text, by)
 end
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
-local kept_jobs, kept_results = string.match(ARGV[2], '^(%d+) (%d+)$')
+local kept_jobs, kept_results, kept_trials = string.match(ARGV[2], '^(%d+) (%d+) (%d+)$')
 
 -- Wakes the idle worker that was heard of last: one that was heard of long ago may be dead. Answers whether there is one.
 local function wake()

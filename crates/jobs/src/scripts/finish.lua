@@ -1,10 +1,11 @@
 -- Takes the outcomes of runs from the worker that holds them, and settles the first of their jobs.
--- ARGV: prefix, keep, and for each run 7 of: run, fence, then
+-- ARGV: prefix, keep, and for each run 8 of: run, fence, then
 --       'succeeded', result id, summary (JSON), receipt (JSON, one line), '<bytes of the stored body>\31<facet>\31...\31'; the
---           body is in the file that has the fence's name ('' from an older worker, whose body has another)
---       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out
---       'awaits', a batch, '<plan>\n<request>' of the next step, '', ''
---       'cancelled', '', '', '', ''
+--           body is in the file that has the fence's name ('' from an older worker, whose body has another),
+--           '<names of the result, with spaces>\n<its returns>' or ''
+--       'failed', error (JSON), '1' if worth another attempt, back-off in ms, '1' on a time-out, ''
+--       'awaits', a batch, '<plan>\n<request>' of the next step, '', '', ''
+--       'cancelled', '', '', '', '', ''
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
 -- Fences whose outcome was accepted are kept for this hour and the next, but for those that a stored result names.
 local done, ended_now = {}, {}
@@ -55,8 +56,20 @@ local function store(run, record, fence, id, summary, receipt, about)
   return id
 end
 
+-- The returns outlive the result and the jobs: the ledger's figures are made of them. They stand under the key that was asked
+-- for and the one that was really run, and for the time of the jobs under a result of the run's own.
+local function keep_trial(id, trial)
+  local names, returns = string.match(trial, '^([^\n]*)\n(.*)$')
+  local own = true
+  for name in string.gmatch(names, '%S+') do
+    call('SET', key('trial', name), returns, 'EX', kept_trials)
+    own = own and name ~= id
+  end
+  if own then call('SET', key('trial', id), returns, 'EX', kept_jobs) end
+end
+
 local function finish(at)
-  local run, fence, outcome, what, second, third, timed_out = unpack(ARGV, at, at + 6)
+  local run, fence, outcome, what, second, third, timed_out, trial = unpack(ARGV, at, at + 7)
   local record = not ended_now[run] and held_run(run, fence)
   if not record then
     -- The answer to the caller's own earlier try was lost.
@@ -111,6 +124,7 @@ local function finish(at)
     return { 'accepted', 0 }
   elseif outcome == 'succeeded' then
     local id = store(run, record, fence, what, second, third, timed_out)
+    if trial ~= '' then keep_trial(id, trial) end
     return { 'accepted', conclude(run, record, 'succeeded', id, second) }
   elseif outcome == 'cancelled' then
     return { 'accepted', conclude(run, record, 'cancelled') }
@@ -119,7 +133,7 @@ local function finish(at)
 end
 
 local answers = {}
-for at = 3, #ARGV, 7 do answers[#answers + 1] = isolated(finish, at) end
+for at = 3, #ARGV, 8 do answers[#answers + 1] = isolated(finish, at) end
 if #done > 0 then
   local hour = key('done', text(math.floor(now / 1000 / DONE_KEPT_S)))
   call('HSET', hour, unpack(done))

@@ -43,10 +43,16 @@
 //! | `:due:<lane>`, `:flying:<lane>` | sorted set | deliveries to one receiver by when they are due; those being attempted, by the end of their lease |
 //! | `:lane:<lane>` | hash | how a receiver is doing: failures in a row, since when, until when it wants to be left alone |
 //! | `:lanes` | sorted set | receivers by when something is to be done for them |
+//! | `:tried:<tenant>:<campaign>` | sorted set | cache keys of the last 20,000 trials of a campaign, by when they were first asked for |
+//! | `:campaign:<tenant>:<campaign>` | hash | how many came before those (`beyond`) |
+//! | `:campaigns:<tenant>` | sorted set | campaigns by their last trial, at most 1,000 |
+//! | `:trial:<result>` | string | the daily returns of a backtest and their moments ([`crate::ledger`]) |
+//! | `:selection:<batch>` | string | what choosing the best job of an ended batch is worth, once somebody has asked (JSON) |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //! | `{name}:blob:<part>/<id>`, `{name}:blobs:<part>` | string, sorted set | with `redis:` as the blob store: a blob, compressed; the ids of a part by when they were last stored |
+//! | `{name}:unused:inputs`, `{name}:unused:turn` | sorted set, string | candles and code that nothing refers to, by when that was first seen; there while somebody has looked within the hour |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
 //! that wrote them: scripts of two versions live side by side in Redis (they are found by their hash), an older worker
@@ -146,6 +152,31 @@ impl Keys {
         format!("{}:lanes", self.prefix)
     }
 
+    /// The trials of a campaign.
+    pub(crate) fn tried(&self, tenant: &str, campaign: &str) -> String {
+        format!("{}:tried:{tenant}:{campaign}", self.prefix)
+    }
+
+    /// What is known of a campaign beside its trials.
+    pub(crate) fn campaign(&self, tenant: &str, campaign: &str) -> String {
+        format!("{}:campaign:{tenant}:{campaign}", self.prefix)
+    }
+
+    /// What choosing the best job of a batch is worth.
+    pub(crate) fn selection(&self, batch: &str) -> String {
+        format!("{}:selection:{batch}", self.prefix)
+    }
+
+    /// A tenant's campaigns.
+    pub(crate) fn campaigns(&self, tenant: &str) -> String {
+        format!("{}:campaigns:{tenant}", self.prefix)
+    }
+
+    /// The returns of one result.
+    pub(crate) fn trial(&self, result: &str) -> String {
+        format!("{}:trial:{result}", self.prefix)
+    }
+
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
     }
@@ -197,6 +228,16 @@ impl Keys {
     pub(crate) fn blobs(&self, part: &str) -> String {
         format!("{}:blobs:{part}", self.name)
     }
+
+    /// Inputs that nothing refers to, by when that was first seen (see [`crate::collect_unused`]).
+    pub(crate) fn unused_inputs(&self) -> String {
+        format!("{}:unused:inputs", self.name)
+    }
+
+    /// There while somebody has looked for unused inputs a short while ago.
+    pub(crate) fn unused_turn(&self) -> String {
+        format!("{}:unused:turn", self.name)
+    }
 }
 
 /// About how many entries the stream of events keeps. One call of a script makes an entry for all that it brought to the same
@@ -226,6 +267,9 @@ fn constants(version: u32) -> String {
         ("WALK_EVERY_MS", 1_800_000),
         // How many invalidations are carried out at once, and remembered for runs that began before them.
         ("PURGES_MOST", 100),
+        // How many trials of a campaign are known one by one, and how many campaigns of a tenant are listed.
+        ("TRIALS_MOST", 20_000),
+        ("CAMPAIGNS_MOST", 1_000),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -238,13 +282,14 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 10] = [
+const PARTS: [(&str, &str); 11] = [
     ("base", include_str!("base.lua")),
     ("ring", include_str!("ring.lua")),
     ("places", include_str!("places.lua")),
     ("charges", include_str!("charges.lua")),
     ("jobs", include_str!("jobs.lua")),
     ("results", include_str!("results.lua")),
+    ("trials", include_str!("trials.lua")),
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
@@ -293,9 +338,9 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [base ring jobs results] seldom [places join];
+    submit: [base ring jobs results trials] seldom [places join];
     commit: [base jobs];
-    open: [base ring places charges jobs results batches];
+    open: [base ring places charges jobs results trials batches];
     close: [base ring places charges jobs batches runs];
     claim: [base ring places charges jobs results batches join];
     renew: [base ring places charges jobs batches runs];
@@ -306,6 +351,7 @@ scripts! {
     cancel: [base ring places charges jobs batches runs];
     reap: [base ring places charges jobs batches runs];
     sweep: [base];
+    oldest: [base jobs];
     read: [base jobs view];
     list: [base jobs view];
     children: [base jobs view];
@@ -323,5 +369,11 @@ pub(crate) static DOCUMENT: LazyLock<Script> = LazyLock::new(|| Script::new(incl
 pub(crate) static BLOB_PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("blob_put.lua")));
 pub(crate) static BLOB_REMOVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blob_remove.lua")));
+pub(crate) static BLOB_EXPIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("blob_expire.lua")));
 pub(crate) static BLOBS_EXPIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blobs_expire.lua")));
+
+/// The script of [`crate::collect_unused`] that notes what is not used.
+pub(crate) static INPUTS_SEEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("inputs_seen.lua")));

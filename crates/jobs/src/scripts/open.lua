@@ -13,7 +13,8 @@ local items = call('LPOP', key('items', batch), CHUNK) or {}
 local seq = call('INCRBY', P .. ':seq', #items) - #items
 for _, item in ipairs(items) do
   local head, request = string.match(item, '^([^\n]*)\n(.*)$')
-  local id, _, cache_key = string.match(head, '^(%S+) (%S+) (%S+) (%S+)')
+  local id, run, cache_key, plan, campaign = string.match(head, '^(%S+) (%S+) (%S+) (%S+) ?(.*)$')
+  if campaign ~= '' then try(tenant, campaign, cache_key) end
   seq = seq + 1
   create(id, 'queued', list, data .. request, text(seq), '-', tail)
   if about[5] ~= '' then tag(id, index, about[5], seq) end
@@ -23,8 +24,9 @@ for _, item in ipairs(items) do
   local summary = found and use(cache_key, found)
   if summary then
     answer_from_cache(id, cache_key, summary, batch)
+    if campaign ~= '' then call('EXPIRE', key('trial', cache_key), kept_trials) end
   elseif call('HGET', key('batch', batch), 'state') == 'open' then
-    call('RPUSH', key('pend', batch), head)
+    call('RPUSH', key('pend', batch), table.concat({ id, run, cache_key, plan }, ' '))
     pending = pending + 1
   end
 end
@@ -35,6 +37,7 @@ if pending > 0 then
     if not wake() then break end
   end
 end
+flush_trials()
 flush_batches()
 flush()
 local more = call('LLEN', key('items', batch))

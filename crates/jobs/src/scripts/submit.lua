@@ -5,7 +5,8 @@
 --       fingerprint of what the client sent (of), ended job that this one runs once more (instead_of). The record is
 --       '<version> <details>\n<request>', the plan '<plan>\n<request>', where details, request and plan are JSON.
 -- A profile is what many jobs have in common, separated by the byte 31: tenant, kind, priority, mode (use|refresh|off),
---       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant
+--       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant, campaign whose
+--       trial it is or ''
 -- Returns {job id, what} for each, and for a job of its own id `what` alone: 'known' | 'repeated' | 'cached' | 'joined' |
 -- 'queued' | 'conflict' | 'full'; 'known' when this very job id was accepted before (the answer to an earlier try was lost),
 -- 'conflict' when the idempotency key came with something else, 'full' when the tenant has too many jobs open.
@@ -14,10 +15,10 @@ local queued = {} -- new entries of each place
 local nothing, profiles, misses = {}, {}, 0
 local first = 4 + ARGV[3]
 for i = 4, first - 1 do
-  local tenant, kind, prio, mode, size, limits, most =
-    string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
+  local tenant, kind, prio, mode, size, limits, most, campaign =
+    string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
   profiles[i - 3] = {
-    tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, place = prio .. ':' .. tenant,
+    tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, campaign = campaign, place = prio .. ':' .. tenant,
     index = tenant .. ':' .. kind, list = key('list', tenant .. ':' .. kind .. ':queued'), about = VERSION .. ' ' .. kind .. ' ' .. size .. '\n',
     wants = '\n' .. limits .. '\n' .. prio .. ':' .. tenant, tail = now_text .. ' ' .. tenant .. ':' .. kind,
   }
@@ -107,8 +108,10 @@ local function submit(at)
   end
   if t.open == 0 then opened(tenant, 0, 0) end
   t.new = t.new + 1
+  if profile.campaign ~= '' then try(tenant, profile.campaign, cache_key) end
   if found then
     answer_from_cache(id, cache_key, found)
+    if profile.campaign ~= '' then call('EXPIRE', key('trial', cache_key), kept_trials) end
     return answer(id, 'cached')
   end
 
@@ -151,6 +154,7 @@ for tenant, t in pairs(tenants) do
   count('submitted', t.new)
 end
 count('cache_misses', misses)
+flush_trials()
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)

@@ -96,7 +96,9 @@ pub fn check_url(text: &str) -> Result<(), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return wrong("is neither http nor https");
     }
-    if url.host_str().is_none_or(str::is_empty) {
+    // The parser takes any number of slashes, of both kinds, for two.
+    let named = text.split_once("://").is_some_and(|(_, rest)| !rest.starts_with(['/', '\\']));
+    if !named || url.host_str().is_none_or(str::is_empty) {
         return wrong("names no host");
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -358,6 +360,9 @@ mod tests {
             "file:///etc/passwd",
             "https://",
             "https:///x",
+            "https:/x",
+            "https:x",
+            "https:\\\\x",
             "http://user@example.com",
             "http://user:pass@example.com",
             "http://example.com/#x",

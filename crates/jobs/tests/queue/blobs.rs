@@ -2,6 +2,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use jobs::{
     Redis,
     blobs::{BlobError, BlobId, BlobLocation, BlobStore, Blobs},
@@ -83,6 +84,7 @@ async fn keeps_the_contract(place: &Place) {
     let Blobs { inputs, results } = &place.blobs;
     put_get_remove(results).await;
     names_of_their_own(results).await;
+    all_are_listed_and_the_young_stay(inputs).await;
     parts_expire_apart(inputs, results).await;
     many_writers(results).await;
     damage_is_noticed(place).await;
@@ -114,6 +116,35 @@ async fn names_of_their_own(store: &BlobStore) {
     assert_eq!(store.get_as("two", &id).await.unwrap(), Some(bytes));
     assert_eq!(store.get(&id).await.unwrap(), None, "what has a name is not found by its hash");
     store.delete("two").await.unwrap();
+}
+
+async fn all_are_listed_and_the_young_stay(store: &BlobStore) {
+    let mut stored = std::collections::BTreeSet::new();
+    // More than one page.
+    for number in 0..250 {
+        stored.insert(store.put(format!("listed {number}").into()).await.unwrap());
+    }
+    store.put_as("by-another-name", Bytes::from_static(b"not by its hash")).await.unwrap();
+    let ids = || async { store.ids().try_collect::<std::collections::BTreeSet<_>>().await.unwrap() };
+    assert!(ids().await == stored);
+    let hour = Duration::from_hours(1);
+    for id in &stored {
+        assert!(!store.remove_if_older(id.as_str(), hour).await.unwrap());
+    }
+    assert!(ids().await == stored);
+    assert!(store.remove_if_older(BlobId::of(b"nowhere").as_str(), hour).await.unwrap());
+    // Stores tell time in seconds.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let again = store.put("listed 0".into()).await.unwrap();
+    let old = BlobId::of(b"listed 1");
+    let seconds = Duration::from_secs(2);
+    assert!(!store.remove_if_older(again.as_str(), seconds).await.unwrap());
+    assert!(store.remove_if_older(old.as_str(), seconds).await.unwrap());
+    assert!(store.get(&again).await.unwrap().is_some() && store.get(&old).await.unwrap().is_none());
+    for id in stored {
+        store.delete(id.as_str()).await.unwrap();
+    }
+    store.delete("by-another-name").await.unwrap();
 }
 
 async fn parts_expire_apart(inputs: &BlobStore, results: &BlobStore) {

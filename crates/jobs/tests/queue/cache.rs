@@ -385,7 +385,10 @@ async fn too_many_invalidations_at_once_are_refused() {
 async fn what_has_expired_is_taken_out_of_the_index_and_of_the_sum() {
     let bench = Bench::new().await;
     let second = std::time::Duration::from_secs(1);
-    let short = Queue::new(bench.redis_again(), Retention { jobs: second * 60, results: second });
+    let short = Queue::new(
+        bench.redis_again(),
+        Retention { jobs: second * 60, results: second, trials: second * 60 },
+    );
     for n in 0..5 {
         bench.submit(&format!("k{n}")).await;
         let claim = bench.claim().await;

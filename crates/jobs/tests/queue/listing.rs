@@ -83,7 +83,11 @@ async fn jobs_are_listed_by_campaign_and_labels() {
 #[tokio::test]
 async fn what_has_expired_is_taken_out_of_the_listings() {
     let bench = Bench::new().await;
-    let short = Retention { jobs: Duration::from_secs(1), results: Duration::from_secs(1) };
+    let short = Retention {
+        jobs: Duration::from_secs(1),
+        results: Duration::from_secs(1),
+        trials: Duration::from_mins(1),
+    };
     let redis = bench.redis_again();
     let queue = Queue::new(redis, short);
     let mut jobs = Vec::new();

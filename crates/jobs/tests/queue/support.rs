@@ -52,6 +52,7 @@ impl Bench {
             request: format!(r#"{{"of":"{key}"}}"#),
             cache_key: CacheKey::new(key),
             plan: 0,
+            trial_of: None,
         };
         BatchSubmission {
             tenant: self.tenant.clone(),
@@ -167,8 +168,29 @@ impl Bench {
     pub(crate) async fn assert_nothing_left(&self) {
         let mut keys = self.server.keys().await;
         let kept = [
-            "job:", "result:", "done:", "inbox:", "idem:", "tenant:", "list:", "batch:", "kids:", "lists",
-            "events", "outbox", "stats", "seq", "sched", "idle", "beat", "cache", "garbage", "purges",
+            "job:",
+            "result:",
+            "done:",
+            "inbox:",
+            "idem:",
+            "tenant:",
+            "list:",
+            "batch:",
+            "kids:",
+            "lists",
+            "events",
+            "outbox",
+            "stats",
+            "seq",
+            "sched",
+            "idle",
+            "beat",
+            "cache",
+            "garbage",
+            "purges",
+            "tried:",
+            "campaigns:",
+            "trial:",
         ];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
@@ -195,6 +217,7 @@ pub(crate) fn submission(key: &str) -> Submission {
         deadline_ms: None,
         idempotency: None,
         instead_of: None,
+        trial_of: None,
     }
 }
 
@@ -205,6 +228,7 @@ pub(crate) fn success(id: &str) -> Outcome {
 /// A result whose body takes up this much.
 pub(crate) fn success_about(id: &str, bytes: u64, facets: Facets) -> Outcome {
     Outcome::Succeeded(StoredResult {
+        trial: None,
         stored: Some(Stored { bytes, facets }),
         id: id.into(),
         summary: r#"{"total":3}"#.into(),

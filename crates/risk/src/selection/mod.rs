@@ -2,9 +2,11 @@
 //! choice was overfitted.
 
 mod overfitting;
+mod running;
 mod superior;
 mod trials;
 
 pub use overfitting::{Overfitting, probability_of_overfitting};
+pub use running::{RunningTrials, TrialSums};
 pub use superior::{SuperiorAbility, superior_predictive_ability};
 pub use trials::{TrialSummary, effective_trials, summarise_trials};

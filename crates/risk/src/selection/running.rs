@@ -1,0 +1,199 @@
+//! The figures of [`super::summarise_trials`] for trials that come one by one and are not kept.
+
+use crate::error::RiskError;
+use crate::number::{count, ratio};
+use crate::performance::{deflated_sharpe_ratio, expected_maximum_sharpe};
+use crate::sample;
+
+use super::effective_trials;
+
+/// What the figures of one trial are made of. Per period; kurtosis is raw (3 for the normal distribution).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrialSums {
+    /// How many returns.
+    pub periods: usize,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation (divisor n - 1).
+    pub deviation: f64,
+    /// Their skewness.
+    pub skewness: f64,
+    /// Their raw kurtosis.
+    pub kurtosis: f64,
+}
+
+impl TrialSums {
+    /// Of these returns; `None` for fewer than 4, for returns that do not vary, and for what is not finite: such a trial has no
+    /// Sharpe ratio.
+    pub fn of(returns: &[f64]) -> Option<Self> {
+        if returns.len() < 4 || returns.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let shape = sample::shape(returns)?;
+        let (mean, deviation) = (sample::mean(returns), sample::deviation(returns));
+        ratio(mean, deviation)?;
+        Some(Self {
+            periods: returns.len(),
+            mean,
+            deviation,
+            skewness: shape.skewness,
+            kurtosis: shape.kurtosis,
+        })
+    }
+
+    /// Mean over standard deviation.
+    pub fn sharpe(&self) -> f64 {
+        self.mean / self.deviation
+    }
+}
+
+/// Trials over the same periods. What is kept is as long as one of them, however many are added.
+#[derive(Debug, Clone, Default)]
+pub struct RunningTrials {
+    trials: usize,
+    /// The sum of all, each standardised to length 1: its own length says how they correlate on average.
+    direction: Vec<f64>,
+    mean: f64,
+    squares: f64,
+    best: Option<TrialSums>,
+}
+
+impl RunningTrials {
+    /// Adds the returns of a trial; answers its sums, or `None` if it has no Sharpe ratio or is of another length, and then it is
+    /// not in the figures.
+    pub fn add(&mut self, returns: &[f64]) -> Option<TrialSums> {
+        let sums = TrialSums::of(returns)?;
+        if self.trials == 0 {
+            self.direction = vec![0.0; sums.periods];
+        }
+        if self.direction.len() != sums.periods {
+            return None;
+        }
+        let length = sums.deviation * count(sums.periods - 1).sqrt();
+        for (total, value) in self.direction.iter_mut().zip(returns) {
+            *total += (value - sums.mean) / length;
+        }
+        self.trials += 1;
+        // Welford's recurrence: no square of a large mean is taken from another.
+        let distance = sums.sharpe() - self.mean;
+        self.mean += distance / count(self.trials);
+        self.squares += distance * (sums.sharpe() - self.mean);
+        if self.best.is_none_or(|best| sums.sharpe() > best.sharpe()) {
+            self.best = Some(sums);
+        }
+        Some(sums)
+    }
+
+    /// How many are in the figures.
+    pub fn trials(&self) -> usize {
+        self.trials
+    }
+
+    /// The one with the highest Sharpe ratio, the first of equals.
+    pub fn best(&self) -> Option<TrialSums> {
+        self.best
+    }
+
+    /// How many independent ones they amount to (see [`effective_trials`]); 0 of none.
+    pub fn effective(&self) -> f64 {
+        if self.trials < 2 {
+            return count(self.trials);
+        }
+        let n = count(self.trials);
+        let squared = sample::dot(&self.direction, &self.direction);
+        let correlation = ((squared - n) / (n * (n - 1.0))).clamp(-1.0, 1.0);
+        effective_trials(self.trials, correlation).unwrap_or(n)
+    }
+
+    /// Variance of their Sharpe ratios (divisor N - 1); that of one alone is 0.
+    pub fn variance(&self) -> f64 {
+        if self.trials < 2 { 0.0 } else { self.squares / count(self.trials - 1) }
+    }
+
+    /// By how much the Sharpe ratios of independent trials without any edge scatter over these periods: not less than the
+    /// sampling variance of one such ratio, `1 / (n - 1)` (Lo, 2002). Trials over one path of prices share its luck, so that they
+    /// scatter less around each other than around 0; and [`RunningTrials::effective`] has taken their correlation into account
+    /// already, so that a smaller variance would count it twice.
+    pub fn noise_variance(&self) -> f64 {
+        self.variance().max(1.0 / count(self.direction.len().max(2) - 1))
+    }
+
+    /// The Sharpe ratio of a period that the best of `effective` trials without any edge is expected to have over these periods;
+    /// `effective` is that of all that were tried, here and elsewhere, at least 1.
+    pub fn expected_maximum(&self, effective: f64) -> Result<f64, RiskError> {
+        expected_maximum_sharpe(self.noise_variance(), effective)
+    }
+
+    /// The deflated Sharpe ratio of a trial among so many; `None` where undefined.
+    pub fn deflated(&self, trial: &TrialSums, effective: f64) -> Result<Option<f64>, RiskError> {
+        let TrialSums { periods, skewness, kurtosis, .. } = *trial;
+        deflated_sharpe_ratio(trial.sharpe(), periods, skewness, kurtosis, self.noise_variance(), effective)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::selection::summarise_trials;
+
+    #[test]
+    fn figures_are_those_of_all_trials_at_once() {
+        let series = |trial: usize| -> Vec<f64> {
+            let shared = |t: f64| 0.01 * (0.9 * t).sin();
+            (0..90)
+                .map(|t| {
+                    let (t, trial) = (count(t), count(trial));
+                    shared(t) + 0.01 * (t * (1.3 + trial)).cos() + 0.0002 * trial
+                })
+                .collect()
+        };
+        let trials: Vec<_> = (0..25).map(series).collect();
+        let mut running = RunningTrials::default();
+        for trial in &trials {
+            running.add(trial).unwrap();
+        }
+        let all = summarise_trials(&trials).unwrap();
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * b.abs().max(1e-3), "{a} {b}");
+        near(running.effective(), all.effective);
+        near(running.variance(), all.variance);
+        near(running.best().unwrap().sharpe(), all.best_sharpe);
+        // The bounds differ by the variance that noise is taken to have.
+        let noise = running.noise_variance();
+        assert!(noise >= running.variance() && noise >= 1.0 / 89.0, "{noise}");
+        let scaled = all.expected_maximum * (noise / all.variance).sqrt();
+        near(running.expected_maximum(all.effective).unwrap(), scaled);
+    }
+
+    #[test]
+    fn trials_that_share_the_luck_of_one_path_are_not_convincing_by_it() {
+        // A path that went well for all, by three of its own standard errors; what the trials add to it is small.
+        let shared: Vec<f64> = (0..90).map(|t| 0.01 * (2.3 * count(t)).sin() + 0.0022).collect();
+        let trial = |trial: usize| -> Vec<f64> {
+            let own = |t: usize| 0.003 * (count(t) * (0.7 + count(trial))).cos();
+            shared.iter().enumerate().map(|(t, value)| value + own(t)).collect()
+        };
+        let mut running = RunningTrials::default();
+        for number in 0..40 {
+            running.add(&trial(number)).unwrap();
+        }
+        let best = running.best().unwrap();
+        let among_others = expected_maximum_sharpe(running.variance(), running.effective()).unwrap();
+        let of_noise = running.expected_maximum(running.effective()).unwrap();
+        assert!(running.variance() < 1.0 / 89.0 && of_noise > among_others, "{of_noise} {among_others}");
+        assert!(best.sharpe() > 2.0 / 89.0_f64.sqrt(), "it looks good: {}", best.sharpe());
+    }
+
+    #[test]
+    fn what_has_no_ratio_or_another_length_is_left_out() {
+        let mut running = RunningTrials::default();
+        assert!(running.add(&[0.0; 30]).is_none() && running.add(&[f64::NAN, 0.1, 0.2, 0.3]).is_none());
+        assert!(
+            running.add(&[0.1, 0.2, -0.1, 0.3]).is_some()
+                && running.add(&[0.1, 0.2, 0.3, 0.1, 0.2]).is_none()
+        );
+        assert_eq!(running.trials(), 1);
+        assert!((running.effective() - 1.0).abs() < 1e-12);
+        assert!(running.expected_maximum(1.0).unwrap().abs() < 1e-12);
+    }
+}

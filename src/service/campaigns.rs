@@ -1,0 +1,189 @@
+//! Campaigns: what was tried for one idea, and what that leaves of the best of it. Figures are worked out when they are read; each
+//! process keeps the sums of the campaigns that were read last, so that only what is new is read from Redis.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use analysis::{
+    ledger::{Figures, Ledger},
+    selection::{self, Selection},
+};
+use jesse::spec::{BacktestSpec, Route};
+use jobs::{JobId, JobState, JobView, Kind, TenantId, ledger::Campaign};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Service;
+use crate::errors::{Code, ServiceError};
+
+/// Of how many campaigns a process keeps the sums.
+const KEPT: usize = 64;
+/// The longest name that is made of strategies, in characters.
+const LONGEST_NAME: usize = 200;
+
+/// The sums of campaigns, by tenant and name.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers(Mutex<HashMap<(String, String), Shared>>);
+
+type Shared = Arc<tokio::sync::Mutex<Ledger>>;
+
+impl Ledgers {
+    fn of(&self, tenant: &TenantId, campaign: &str) -> Shared {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.to_string(), campaign.to_owned());
+        if kept.len() >= KEPT && !kept.contains_key(&key) {
+            let any = kept.keys().next().cloned();
+            any.and_then(|any| kept.remove(&any));
+        }
+        kept.entry(key).or_default().clone()
+    }
+}
+
+/// A campaign in a list.
+#[derive(Debug, Serialize)]
+pub struct CampaignView {
+    /// Its name.
+    pub name: String,
+    /// How many different backtests it has asked for.
+    pub trials: u64,
+    /// When the last of them was asked for (UTC).
+    pub last_trial_at: String,
+}
+
+impl From<Campaign> for CampaignView {
+    fn from(campaign: Campaign) -> Self {
+        let Campaign { name, last_ms, trials } = campaign;
+        Self { name, trials, last_trial_at: crate::views::time(last_ms) }
+    }
+}
+
+/// The campaign that a backtest belongs to: the one that is named, or that of its strategies.
+pub(super) fn campaign_of(named: Option<&str>, spec: &BacktestSpec) -> String {
+    named.map_or_else(|| family(&spec.routes), str::to_owned)
+}
+
+fn family(routes: &[Route]) -> String {
+    let names: BTreeSet<_> = routes.iter().map(|route| route.strategy.as_str()).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join("+");
+    format!("strategy:{names}").chars().filter(|letter| !letter.is_control()).take(LONGEST_NAME).collect()
+}
+
+/// The campaign in whose ledger a job's trials count, if it has any.
+fn campaign_of_job(view: &JobView) -> Option<String> {
+    let places: &[&str] = match view.kind {
+        Kind::Backtest => &["/routes"],
+        Kind::Optimize => &["/train/routes"],
+        Kind::WalkForward => &["/windows/0/train/routes"],
+        Kind::Batch => &["/base/routes", "/base/strategy"],
+        _ => return None,
+    };
+    if let Some(named) = view.tags.campaign() {
+        return Some(named.to_owned());
+    }
+    let request: Value = serde_json::from_str(view.request.get()).ok()?;
+    let found = places.iter().find_map(|place| request.pointer(place))?;
+    if let Some(strategy) = found.as_str() {
+        return Some(format!("strategy:{strategy}"));
+    }
+    Some(family(&Vec::<Route>::deserialize(found).ok()?))
+}
+
+impl Service {
+    /// A tenant's campaigns, the one with the latest trial first; at most 100.
+    pub async fn campaigns(&self, tenant: &TenantId) -> Result<Vec<CampaignView>, ServiceError> {
+        Ok(self.inner.queue.campaigns(tenant).await?.into_iter().map(CampaignView::from).collect())
+    }
+
+    /// What a campaign's trials amount to.
+    pub async fn campaign(&self, tenant: &TenantId, name: &str) -> Result<Figures, ServiceError> {
+        let figures = self.figures(tenant, name, None).await?;
+        if figures.trials == 0 {
+            let message =
+                "no campaign of this name has tried anything; GET /v1/campaigns lists those that have";
+            return Err(ServiceError::new(Code::NotFound, message));
+        }
+        Ok(figures)
+    }
+
+    /// What the trials of a job's campaign leave of what it found; `None` for a job that is not about trials, or that has not
+    /// ended.
+    pub async fn campaign_of_job(
+        &self,
+        tenant: &TenantId,
+        view: &JobView,
+    ) -> Result<Option<Figures>, ServiceError> {
+        if !view.state.is_terminal() {
+            return Ok(None);
+        }
+        if view.kind == Kind::RiskReport {
+            return self.campaign_of_report(tenant, view).await;
+        }
+        let Some(name) = campaign_of_job(view) else { return Ok(None) };
+        let result = view.result.as_ref().filter(|_| view.kind == Kind::Backtest);
+        let result = result.filter(|_| view.state == JobState::Succeeded);
+        Ok(Some(self.figures(tenant, &name, result.map(String::as_str)).await?))
+    }
+
+    /// What choosing the best job of an ended batch of backtests is worth.
+    pub async fn selection(
+        &self,
+        tenant: &TenantId,
+        batch: &JobView,
+    ) -> Result<Option<Selection>, ServiceError> {
+        Ok(selection::of_batch(&self.inner.queue, tenant, batch).await?)
+    }
+
+    /// A report is about a backtest, whose record may have expired.
+    async fn campaign_of_report(
+        &self,
+        tenant: &TenantId,
+        report: &JobView,
+    ) -> Result<Option<Figures>, ServiceError> {
+        let request: Value = serde_json::from_str(report.request.get()).unwrap_or_default();
+        let parts = request.pointer("/source/results/parts").and_then(Value::as_array);
+        let [part] = parts.map(Vec::as_slice).unwrap_or_default() else { return Ok(None) };
+        let Some(job) = part["job_id"].as_str().and_then(|job| job.parse::<JobId>().ok()) else {
+            return Ok(None);
+        };
+        let view = match self.inner.queue.get(job, tenant).await {
+            Ok(view) => view,
+            Err(jobs::QueueError::JobNotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(name) = campaign_of_job(&view) else { return Ok(None) };
+        Ok(Some(self.figures(tenant, &name, view.result.as_deref()).await?))
+    }
+
+    async fn figures(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        result: Option<&str>,
+    ) -> Result<Figures, ServiceError> {
+        let queue = &self.inner.queue;
+        let shared = self.inner.ledgers.of(tenant, name);
+        let mut ledger = shared.lock().await;
+        let since = ledger.since_ms();
+        if !ledger.meet(queue.tried(tenant, name, since).await?) {
+            *ledger = Ledger::default();
+            // What was added meanwhile is met the next time.
+            let _fits = ledger.meet(queue.tried(tenant, name, 0).await?);
+        }
+        let open = ledger.open();
+        for (name, trial) in open.iter().zip(queue.trials(&open).await?) {
+            if let Some(trial) = trial {
+                ledger.found(name, &trial);
+            }
+        }
+        let about = match result {
+            Some(result) => queue.trials(&[result.to_owned()]).await?.into_iter().next().flatten(),
+            None => None,
+        };
+        Ok(ledger.figures(name, about.as_ref().or(result.map(|_| &NOTHING))))
+    }
+}
+
+/// Of a result that the ledger knows nothing of, nothing is said.
+static NOTHING: jobs::ledger::Trial = jobs::ledger::Trial { first_day: 0, returns: Vec::new() };
