@@ -18,8 +18,14 @@ struct Point {
     value: f64,
 }
 
-/// Draws an equity curve as the result has it: `[{"time": seconds, "value": balance}, ...]`.
-pub(crate) fn equity(curve: &RawValue) -> Result<String, ServiceError> {
+/// Draws an equity curve as the result has it: `[{"time": seconds, "value": balance}, ...]`. Results of other kinds than
+/// backtests have none.
+pub(crate) fn equity(curve: Option<&RawValue>) -> Result<String, ServiceError> {
+    let Some(curve) = curve else {
+        let message =
+            "only the result of a backtest has an equity curve to draw; this job is of another kind";
+        return Err(ServiceError::new(Code::InvalidRequest, message));
+    };
     // A strategy without a trade may have no curve at all; one that cannot be read is another matter.
     let points: Option<Vec<Point>> = serde_json::from_str(curve.get())
         .map_err(|error| ServiceError::internal("a stored equity curve cannot be read", &error))?;
@@ -92,22 +98,25 @@ mod tests {
 
     #[test]
     fn draws_a_curve_and_refuses_what_is_none() {
-        let svg =
-            equity(&raw(r#"[{"time":0,"value":100},{"time":86400,"value":90},{"time":172800,"value":120}]"#))
-                .unwrap();
+        let svg = equity(Some(&raw(
+            r#"[{"time":0,"value":100},{"time":86400,"value":90},{"time":172800,"value":120}]"#,
+        )))
+        .unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("Drawdown") && svg.contains("1970-01-02"), "{svg}");
         for none in ["[]", "null", r#"[{"time":0,"value":1}]"#] {
-            assert_eq!(equity(&raw(none)).unwrap_err().code, Code::ResultNotReady, "{none}");
+            assert_eq!(equity(Some(&raw(none))).unwrap_err().code, Code::ResultNotReady, "{none}");
         }
         for unreadable in [r#"{"a":1}"#, r#"[{"time":0}]"#] {
-            assert_eq!(equity(&raw(unreadable)).unwrap_err().code, Code::Internal, "{unreadable}");
+            assert_eq!(equity(Some(&raw(unreadable))).unwrap_err().code, Code::Internal, "{unreadable}");
         }
+        let other = equity(None).unwrap_err();
+        assert!(other.code == Code::InvalidRequest && other.message.contains("another kind"), "{other}");
         // A flat curve, and one that loses everything, are curves too.
         for odd in [
             r#"[{"time":0,"value":1},{"time":1,"value":1}]"#,
             r#"[{"time":0,"value":1},{"time":0,"value":-5}]"#,
         ] {
-            assert!(equity(&raw(odd)).is_ok(), "{odd}");
+            assert!(equity(Some(&raw(odd))).is_ok(), "{odd}");
         }
     }
 }

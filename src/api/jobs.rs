@@ -11,7 +11,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{
     Api, Problem,
@@ -229,11 +229,13 @@ pub(super) async fn chart(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let ResultBody { blob, fields } = api.service.result(&TenantId::default_tenant(), parse_id(&id)?).await?;
-    let empty = RawValue::NULL.to_owned();
-    let curve = fields.get("equity_curve").unwrap_or(&empty);
-    let svg = chart::equity(curve)?;
     let tag = etag(blob.as_str(), "chart");
-    Ok(unless_unchanged(&headers, &tag, || ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()))
+    // Drawn only for those who do not have it.
+    let drawn = || match chart::equity(fields.get("equity_curve").map(AsRef::as_ref)) {
+        Ok(svg) => ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response(),
+        Err(error) => Problem::from(error).into_response(),
+    };
+    Ok(unless_unchanged(&headers, &tag, drawn))
 }
 
 /// Names a part of an immutable blob.
@@ -246,6 +248,9 @@ pub(super) fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce
     let unchanged =
         known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
     let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { body() };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        return response;
+    }
     if let Ok(tag) = HeaderValue::from_str(tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }

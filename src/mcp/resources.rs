@@ -171,8 +171,7 @@ async fn contents(
         Named::Logs(job) => ("text/plain", service.logs(tenant, job).await?),
         Named::Chart(job) => {
             let fields = service.result(tenant, job).await?.fields;
-            let none = RawValue::NULL.to_owned();
-            ("image/svg+xml", chart::equity(fields.get("equity_curve").unwrap_or(&none))?)
+            ("image/svg+xml", chart::equity(fields.get("equity_curve").map(AsRef::as_ref))?)
         }
         Named::Batch(batch) => {
             let view = service.batch(tenant, batch).await?;

@@ -71,7 +71,10 @@ async fn the_result_has_everything_and_an_etag_and_can_be_asked_for_in_parts() {
     let chart =
         deployment.client.get(deployment.url(&path.replace("/result", "/chart.svg"))).send().await.unwrap();
     assert_eq!(chart.headers()["content-type"], "image/svg+xml");
+    let tag = chart.headers()["etag"].to_str().unwrap().to_owned();
     assert!(chart.text().await.unwrap().contains("Drawdown"));
+    let again = deployment.client.get(deployment.url(&path.replace("/result", "/chart.svg")));
+    assert_eq!(again.header("if-none-match", tag).send().await.unwrap().status(), 304);
 }
 
 #[tokio::test]
