@@ -78,7 +78,7 @@ impl Redis {
     }
 
     /// Calls a script, and loads it first where Redis does not know it (any more).
-    pub(crate) async fn invoke<T: FromRedisValue>(
+    pub async fn invoke<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, QueueError> {
@@ -86,7 +86,7 @@ impl Redis {
     }
 
     /// Runs a command that answers at once.
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
         self.shared.send(Request::Command(command)).await
     }
 
@@ -99,6 +99,11 @@ impl Redis {
     /// A connection for commands that block.
     pub(crate) async fn blocking(&self) -> Result<Blocking, QueueError> {
         self.shared.server.connect(Use::Blocking).await.map(Blocking).map_err(unavailable)
+    }
+
+    /// What the names of all keys of the deployment begin with: its hash tag, so that one node of a cluster has them all.
+    pub fn tag(&self) -> &str {
+        self.keys.name()
     }
 
     pub(crate) fn keys(&self) -> &Keys {
