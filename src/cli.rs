@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     roles::{
-        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings,
-        strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand, worker::WorkerSettings,
+        cache::CacheCommand, candles::CandlesCommand, keys::KeysCommand, mcp::McpSettings,
+        serve::ServeSettings, strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand,
+        worker::WorkerSettings,
     },
     settings::LogSettings,
 };
@@ -36,6 +37,9 @@ pub enum Role {
     /// Import, export, make and list candles
     #[command(subcommand)]
     Candles(Box<CandlesCommand>),
+    /// API keys: make, list, revoke and rotate them
+    #[command(subcommand)]
+    Keys(Box<KeysCommand>),
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(Box<CacheCommand>),

@@ -5,6 +5,7 @@
 //! [`errors`]. [`roles`] put the parts together: `up`, `serve`, `worker`, `candles`.
 
 pub mod api;
+mod callers;
 mod chart;
 pub mod cli;
 pub mod errors;

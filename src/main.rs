@@ -42,6 +42,9 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
     if let Role::Cache(command) = role {
         return roles::cache::run(*command).await;
     }
+    if let Role::Keys(command) = role {
+        return roles::keys::run(*command).await;
+    }
     if let Role::Strategies(command) = role {
         return roles::strategies::run(*command).await;
     }
@@ -53,6 +56,7 @@ async fn become_role(role: Role) -> Result<(), RoleError> {
         Role::Webhooks(command) => roles::webhooks::run(*command, stop).await,
         Role::Mcp(settings) => roles::mcp::run(*settings, stop).await,
         Role::Candles(command) => roles::candles::run(*command).await,
+        Role::Keys(command) => roles::keys::run(*command).await,
         Role::Cache(command) => roles::cache::run(*command).await,
         Role::Strategies(command) => roles::strategies::run(*command).await,
     }

@@ -78,10 +78,7 @@ impl Redis {
     }
 
     /// Calls a script, and loads it first where Redis does not know it (any more).
-    pub async fn invoke<T: FromRedisValue>(
-        &self,
-        call: &ScriptInvocation<'_>,
-    ) -> Result<T, QueueError> {
+    pub async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, QueueError> {
         self.shared.send(Request::Script(call)).await
     }
 
