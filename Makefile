@@ -35,6 +35,7 @@ bench: build ## Measure backtests and searches against Jesse, and the queue agai
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/against_jesse.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/streams.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 

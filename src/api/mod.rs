@@ -7,6 +7,7 @@
 mod audit;
 mod batches;
 mod cache;
+mod events;
 mod guard;
 mod health;
 mod jobs;

@@ -11,7 +11,7 @@ use axum::{
 };
 
 use super::{
-    Api, BATCHES, MAX_BATCH_BODY, audit, batches, cache,
+    Api, BATCHES, MAX_BATCH_BODY, audit, batches, cache, events,
     guard::{Guard, Needs, guard},
     health, jobs, listing, lists, queue, report, strategies, webhooks,
 };
@@ -88,6 +88,7 @@ fn of_jobs() -> Vec<Route> {
         POST "/v1/jobs", WRITE_JOBS => jobs::submit;
         POST "/v1/jobs/requeue", WRITE_JOBS => listing::requeue_many;
         GET "/v1/jobs/{id}", READ_JOBS => jobs::get;
+        GET "/v1/jobs/{id}/events", READ_JOBS => events::follow;
         POST "/v1/jobs/{id}/requeue", WRITE_JOBS => listing::requeue;
         POST "/v1/jobs/{id}/cancel", WRITE_JOBS => jobs::cancel;
         GET "/v1/jobs/{id}/result", READ_JOBS => jobs::result;

@@ -79,8 +79,8 @@ pub struct New {
     #[arg(long, default_value = "default", value_parser = parse_tenant)]
     tenant: TenantId,
     /// What it is for, in your words
-    #[arg(long, default_value = "", value_parser = name)]
-    name: String,
+    #[arg(long, default_value = "", value_parser = label)]
+    label: String,
     /// What it allows (comma-separated): jobs:read, jobs:write, strategies:read, strategies:write (runs code), webhooks, cache,
     /// admin; none implies another
     #[arg(
@@ -122,7 +122,7 @@ impl ShareOfTenant {
     }
 }
 
-fn name(text: &str) -> Result<String, String> {
+fn label(text: &str) -> Result<String, String> {
     if text.len() <= 200 && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }
@@ -164,10 +164,10 @@ async fn carry_out(command: &KeysCommand, queue: &Queue) -> Result<Value, KeysEr
 }
 
 async fn create(keys: &KeyStore, queue: &Queue, new: &New) -> Result<(Value, AuditEntry), KeysError> {
-    let New { tenant, name, scopes, rate, expires_days, share } = new;
+    let New { tenant, label, scopes, rate, expires_days, share } = new;
     let scopes: Scopes = scopes.iter().copied().collect();
     let terms = KeyTerms {
-        name: name.clone(),
+        label: label.clone(),
         tenant: tenant.clone(),
         scopes,
         rate: *rate,
@@ -220,9 +220,9 @@ fn shown(key: &ApiKey, of: &KeyTerms, expires_ms: Option<i64>) -> Value {
 }
 
 fn terms(terms: &KeyTerms, expires_ms: Option<i64>) -> Value {
-    let KeyTerms { name, tenant, scopes, rate, created_ms } = terms;
+    let KeyTerms { label, tenant, scopes, rate, created_ms } = terms;
     json!({
-        "name": name,
+        "label": label,
         "tenant": tenant,
         "scopes": scopes,
         "rate": rate.map(|rate| rate.to_string()),

@@ -18,7 +18,7 @@ use jesse::{
     rest::Offer,
 };
 use jobs::{
-    Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId,
+    Events, Filter, JobId, JobState, JobView, Kind, Page, Queue, TenantId, Watch,
     blobs::{BlobId, BlobStore, Blobs},
     documents::Documents,
     webhooks::Webhooks,
@@ -138,6 +138,11 @@ impl Service {
     ) -> Result<JobView, ServiceError> {
         // Boxed: what waits is moved around a lot by those who race it against something.
         Ok(Box::pin(self.inner.events.wait(job, tenant, wait, seen)).await?)
+    }
+
+    /// Follows a job until it has ended.
+    pub async fn watch(&self, tenant: &TenantId, job: JobId) -> Result<Watch, ServiceError> {
+        Ok(self.inner.events.watch(job, tenant).await?)
     }
 
     /// Cancels a job; answers how it stands now.

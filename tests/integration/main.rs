@@ -9,6 +9,7 @@ mod bad_input;
 mod batches;
 mod cache;
 mod candles;
+mod events;
 mod exchange;
 mod harness;
 mod lifecycle;

@@ -25,7 +25,7 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("touc
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTerms {
     /// What it is for, in the operator's words.
-    pub name: String,
+    pub label: String,
     /// Who has it.
     pub tenant: TenantId,
     /// What it allows.

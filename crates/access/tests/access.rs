@@ -43,7 +43,7 @@ fn now_ms() -> i64 {
 fn terms(tenant: &str) -> KeyTerms {
     let scopes: Scopes = [Scope::JobsRead].into_iter().collect();
     let rate = Rate::new(60, 10);
-    KeyTerms { name: "test".into(), tenant: TenantId::new(tenant), scopes, rate, created_ms: now_ms() }
+    KeyTerms { label: "test".into(), tenant: TenantId::new(tenant), scopes, rate, created_ms: now_ms() }
 }
 
 #[tokio::test]

@@ -5,12 +5,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use redis::streams::{StreamReadOptions, StreamReadReply};
-use tokio::{sync::Notify, time::Instant};
+use futures::future::select_all;
+use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,12 +26,14 @@ use crate::{
     ids::{JobId, TenantId},
     outage::Outage,
     queue::Queue,
-    record::JobView,
-    redis::LONGEST_BLOCK,
+    record::{JobView, Kind},
+    redis::{Blocking, LONGEST_BLOCK},
 };
 
-/// How often a waiter looks even though nothing was announced.
-const RECHECK: Duration = Duration::from_secs(2);
+/// How often a waiter looks even though nothing was announced. Thousands may wait: each look is a read of Redis.
+const RECHECK: Duration = Duration::from_secs(20);
+/// The same while the stream cannot be read, and for batches: their jobs are announced, the change of their counts is not.
+const RECHECK_UNTOLD: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 type Waiters = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
@@ -33,30 +43,39 @@ type Waiters = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 pub struct Events {
     queue: Queue,
     waiters: Waiters,
+    /// Whether the stream is being read.
+    follows: Arc<AtomicBool>,
 }
 
 impl Events {
     /// Starts following the stream until `stop`.
     pub fn follow(queue: Queue, stop: CancellationToken) -> Self {
-        let events = Self { queue, waiters: Waiters::default() };
+        let events = Self { queue, waiters: Waiters::default(), follows: Arc::default() };
         let follower = events.clone();
         tokio::spawn(async move { stop.run_until_cancelled(follower.read_stream()).await });
         events
     }
 
     async fn read_stream(self) {
-        let mut last = "$".to_owned();
+        let mut last = None;
         let mut outage =
             Outage::new("events cannot be read, calls that wait look every other second instead");
         loop {
             if let Err(error) = self.read_until_error(&mut last, &mut outage).await {
+                self.follows.store(false, Ordering::Relaxed);
+                // They go over to looking more often.
+                self.announce_all();
                 outage.failed(&error);
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 
-    async fn read_until_error(&self, last: &mut String, outage: &mut Outage) -> Result<(), QueueError> {
+    async fn read_until_error(
+        &self,
+        last: &mut Option<String>,
+        outage: &mut Outage,
+    ) -> Result<(), QueueError> {
         let mut connection = self.queue.redis().blocking().await?;
         let key = self.queue.redis().keys().events();
         let options = StreamReadOptions::default()
@@ -64,16 +83,25 @@ impl Events {
             .count(1000);
         loop {
             let mut read = redis::cmd("XREAD");
-            read.arg(&options).arg("STREAMS").arg(&key).arg(&*last);
+            // The first time from the newest on: `$` would skip what comes between two reads.
+            let after = match last.clone() {
+                Some(after) => after,
+                None => newest(&mut connection, &key).await?,
+            };
+            read.arg(&options).arg("STREAMS").arg(&key).arg(&after);
+            *last = Some(after);
             let reply: Option<StreamReadReply> = connection.query(&read).await?;
             outage.over();
+            if !self.follows.swap(true, Ordering::Relaxed) {
+                self.announce_all();
+            }
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
                 for name in ["job", "run"] {
                     for id in entry.get::<String>(name).iter().flat_map(|ids| ids.split(' ')) {
                         self.announce(id);
                     }
                 }
-                *last = entry.id;
+                *last = Some(entry.id);
             }
         }
     }
@@ -85,6 +113,24 @@ impl Events {
         }
     }
 
+    fn announce_all(&self) {
+        for notify in self.waiters.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Follows a job: see [`Watch::next`].
+    pub async fn watch(&self, job: JobId, tenant: &TenantId) -> Result<Watch, QueueError> {
+        Ok(self.watch_from(&self.queue.get(job, tenant).await?, tenant))
+    }
+
+    fn watch_from(&self, view: &JobView, tenant: &TenantId) -> Watch {
+        let ids = [Some(view.job_id.to_string()), view.run.map(|run| run.to_string())];
+        let subscription = Subscription::new(self.waiters.clone(), ids.into_iter().flatten());
+        let (job, tenant) = (view.job_id, tenant.clone());
+        Watch { events: self.clone(), job, tenant, kind: view.kind, subscription, changes: Vec::new() }
+    }
+
     /// Reads a job when it has ended or `limit` is over, calling `seen` with each state or progress on the way.
     pub async fn wait(
         &self,
@@ -94,32 +140,53 @@ impl Events {
         mut seen: impl FnMut(&JobView),
     ) -> Result<JobView, QueueError> {
         let end = Instant::now() + limit;
-        let mut view = self.queue.get(job, tenant).await?;
+        let view = self.queue.get(job, tenant).await?;
         if view.state.is_terminal() || limit.is_zero() {
             return Ok(view);
         }
-        let ids = [Some(job.to_string()), view.run.map(|run| run.to_string())];
-        let subscription = Subscription::new(self.waiters.clone(), ids.into_iter().flatten());
+        let mut watch = self.watch_from(&view, tenant);
         loop {
-            let mut changes: Vec<_> =
-                subscription.ids.iter().map(|(_, id)| Box::pin(id.notified())).collect();
-            // Registered before the job is read again, so that no event falls between the two.
-            for change in &mut changes {
-                change.as_mut().enable();
+            match tokio::time::timeout_at(end, watch.next()).await {
+                Ok(Ok(view)) if !view.state.is_terminal() => seen(&view),
+                Ok(ended) => return ended,
+                Err(_elapsed) => return self.queue.get(job, tenant).await,
             }
-            view = self.queue.get(job, tenant).await?;
-            let left = end.saturating_duration_since(Instant::now());
-            if view.state.is_terminal() || left.is_zero() {
-                return Ok(view);
-            }
-            seen(&view);
-            let _elapsed =
-                tokio::time::timeout(left.min(RECHECK), futures::future::select_all(changes)).await;
         }
+    }
+
+    /// How long nothing that is announced means that nothing has changed.
+    fn patience(&self, kind: Kind) -> Duration {
+        if kind == Kind::Batch || !self.follows.load(Ordering::Relaxed) { RECHECK_UNTOLD } else { RECHECK }
+    }
+}
+
+/// A job that is followed.
+#[derive(Debug)]
+pub struct Watch {
+    events: Events,
+    job: JobId,
+    tenant: TenantId,
+    kind: Kind,
+    subscription: Subscription,
+    /// What was listened for when the job was read last.
+    changes: Vec<Pin<Box<OwnedNotified>>>,
+}
+
+impl Watch {
+    /// The job as it stands: the first time at once, then when something has been announced of it or nothing for a while. So it may
+    /// be the same as the last time.
+    pub async fn next(&mut self) -> Result<JobView, QueueError> {
+        if !self.changes.is_empty() {
+            let announced = select_all(self.changes.drain(..));
+            let _elapsed = tokio::time::timeout(self.events.patience(self.kind), announced).await;
+        }
+        self.changes = self.subscription.listen();
+        self.events.queue.get(self.job, &self.tenant).await
     }
 }
 
 /// Entries of the table of waiters, taken out again when dropped.
+#[derive(Debug)]
 struct Subscription {
     waiters: Waiters,
     ids: Vec<(String, Arc<Notify>)>,
@@ -131,6 +198,16 @@ impl Subscription {
         let ids = ids.map(|id| (id.clone(), table.entry(id).or_default().clone())).collect();
         drop(table);
         Self { waiters, ids }
+    }
+
+    /// Listens from now on, not only once it is awaited: whoever reads the job after this misses nothing.
+    fn listen(&self) -> Vec<Pin<Box<OwnedNotified>>> {
+        let listen = |(_, notify): &(String, Arc<Notify>)| {
+            let mut change = Box::pin(notify.clone().notified_owned());
+            change.as_mut().enable();
+            change
+        };
+        self.ids.iter().map(listen).collect()
     }
 }
 
@@ -145,4 +222,12 @@ impl Drop for Subscription {
             }
         }
     }
+}
+
+/// The id of the last event of the stream.
+async fn newest(connection: &mut Blocking, stream: &str) -> Result<String, QueueError> {
+    let mut read = redis::cmd("XREVRANGE");
+    read.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
+    let reply: StreamRangeReply = connection.query(&read).await?;
+    Ok(reply.ids.into_iter().next().map_or_else(|| "0-0".to_owned(), |entry| entry.id))
 }

@@ -25,7 +25,7 @@ mod work;
 pub use batch::{BatchSubmission, Child, OnFailure};
 pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
 pub use error::{ErrorCode, JobError, QueueError, chain};
-pub use events::Events;
+pub use events::{Events, Watch};
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use outage::Outage;
 pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};

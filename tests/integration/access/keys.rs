@@ -91,7 +91,7 @@ async fn a_key_is_shown_once_rotated_and_revoked() {
     let listed = keys(data, &["list"]);
     let shown = &listed["keys"][0];
     assert_eq!(
-        (&shown["id"], &shown["name"], &shown["rate"]),
+        (&shown["id"], &shown["label"], &shown["rate"]),
         (&made["id"], &json!("ci"), &json!("600/100"))
     );
     assert!(!shown["expires_at"].is_null() && !shown["used_at"].is_null(), "{shown}");
