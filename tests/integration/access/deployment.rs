@@ -74,15 +74,20 @@ impl Client {
         self.call("POST", path, Some(body)).await
     }
 
-    /// A request over MCP, of a version that every client speaks.
+    /// A request over MCP, of the version that its parameters name, or else of one that every client speaks.
     pub async fn mcp(&self, method: &str, params: &Value) -> Answer {
         let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let mut request = self.client.post(format!("{}/mcp", self.url)).json(&message);
         if !self.key.is_empty() {
             request = request.bearer_auth(&self.key);
         }
+        let newest = params["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str();
+        if newest.is_some() {
+            request = request.header("mcp-method", method);
+        }
         let request = request.header("accept", "application/json, text/event-stream");
-        let response = request.header("mcp-protocol-version", "2025-06-18").send().await.unwrap();
+        let version = newest.unwrap_or("2025-06-18");
+        let response = request.header("mcp-protocol-version", version).send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Answer { status, headers, body: response.json().await.unwrap_or(Value::Null) }
     }

@@ -122,14 +122,22 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
         }
     }
     assert!(refused >= 15, "{refused}");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    });
+    let task = json!({"taskId": belongings.job, "_meta": meta});
     for (method, params) in [
         ("resources/read", json!({"uri": format!("job://{}", belongings.job)})),
         ("resources/read", json!({"uri": format!("job://{}/trades", belongings.job)})),
         ("resources/read", json!({"uri": format!("batch://{}", belongings.batch)})),
-        ("tasks/get", json!({"taskId": belongings.job})),
-        ("tasks/cancel", json!({"taskId": belongings.job})),
+        ("tasks/get", task.clone()),
+        ("tasks/cancel", task),
     ] {
         let answer = b.mcp(method, &params).await;
+        let told = answer.body["error"]["message"].as_str().unwrap_or_default();
+        assert!(told.contains("no job") || told.contains("no such task"), "{method}: {}", answer.body);
         assert!(
             answer.body["result"].is_null() && !answer.body["error"].is_null(),
             "{method}: {}",

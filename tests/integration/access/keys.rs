@@ -5,11 +5,12 @@ use std::process::Stdio;
 use serde_json::json;
 
 use super::deployment::{Client, key, keys};
-use crate::harness::{Deployment, LIMIT, binary, month};
+use crate::harness::{DAYS, Deployment, LIMIT, SEED, SYMBOL, binary, generate, month};
 
 #[tokio::test]
 async fn the_operators_key_opens_all_doors_and_stands_in_no_log() {
     let data = tempfile::tempdir().unwrap();
+    generate(data.path(), SYMBOL, DAYS, SEED);
     let file = data.path().join("admin_key");
     let secret = "0123456789abcdef".repeat(4);
     std::fs::write(&file, format!("{secret}\n")).unwrap();
@@ -37,7 +38,9 @@ async fn the_operators_key_opens_all_doors_and_stands_in_no_log() {
     let job = json!({"kind": "backtest", "spec": month("SmaCross")});
     let answer = request.json(&job).send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "my-request.1");
-    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let location = answer.headers().get("location").map(|to| to.to_str().unwrap().to_owned());
+    let location = location.unwrap_or_default();
+    assert!(location.starts_with("/v1/jobs/"), "{}", answer.text().await.unwrap());
     let id = location.rsplit('/').next().unwrap();
     acme.tool("job_cancel", &json!({"job_id": id})).await;
     admin.post("/v1/queue/resume", &json!({})).await;
@@ -74,7 +77,7 @@ async fn a_key_is_shown_once_rotated_and_revoked() {
             "create",
             "--tenant",
             "acme",
-            "--name",
+            "--label",
             "ci",
             "--rate",
             "600/100",
@@ -86,7 +89,8 @@ async fn a_key_is_shown_once_rotated_and_revoked() {
     );
     let secret = made["key"].as_str().unwrap();
     let old = Client::new(&deployment, secret);
-    assert_eq!(old.get("/v1/jobs").await.status, 200);
+    let first = old.get("/v1/jobs").await;
+    assert_eq!(first.status, 200, "{}", first.body);
     assert_eq!(old.get("/v1/jobs").await.header("ratelimit-policy"), r#""calls";q=100;w=10"#);
     let listed = keys(data, &["list"]);
     let shown = &listed["keys"][0];
