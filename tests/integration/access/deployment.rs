@@ -24,7 +24,7 @@ pub fn key(data: &Path, tenant: &str, scopes: &str) -> String {
 
 /// Somebody with a key.
 pub struct Client {
-    pub client: reqwest::Client,
+    pub http: reqwest::Client,
     pub url: String,
     pub key: String,
 }
@@ -48,13 +48,13 @@ impl Answer {
 
 impl Client {
     pub fn new(deployment: &Deployment, key: &str) -> Self {
-        let (client, url) = (deployment.client.clone(), deployment.process.url.clone());
-        Self { client, url, key: key.to_owned() }
+        let (http, url) = (deployment.client.clone(), deployment.process.url.clone());
+        Self { http, url, key: key.to_owned() }
     }
 
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
         if !self.key.is_empty() {
             request = request.bearer_auth(&self.key);
         }
@@ -77,7 +77,7 @@ impl Client {
     /// A request over MCP, of the version that its parameters name, or else of one that every client speaks.
     pub async fn mcp(&self, method: &str, params: &Value) -> Answer {
         let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let mut request = self.client.post(format!("{}/mcp", self.url)).json(&message);
+        let mut request = self.http.post(format!("{}/mcp", self.url)).json(&message);
         if !self.key.is_empty() {
             request = request.bearer_auth(&self.key);
         }

@@ -24,7 +24,7 @@ async fn the_operators_key_opens_all_doors_and_stands_in_no_log() {
     // From this machine metrics are read without a key, unless it is on behalf of somebody else.
     let nobody = Client::new(&deployment, "");
     assert_eq!(nobody.get("/metrics").await.status, 200);
-    let forwarded = nobody.client.get(format!("{}/metrics", nobody.url)).header("x-forwarded-for", "1.2.3.4");
+    let forwarded = nobody.http.get(format!("{}/metrics", nobody.url)).header("x-forwarded-for", "1.2.3.4");
     assert_eq!(forwarded.send().await.unwrap().status(), 401);
     assert_eq!(admin.get("/metrics").await.status, 200);
 
@@ -33,7 +33,7 @@ async fn the_operators_key_opens_all_doors_and_stands_in_no_log() {
     let acme = Client::new(&deployment, made["key"].as_str().unwrap());
     let pause = acme.post("/v1/queue/pause", &json!({})).await;
     assert_eq!(pause.status, 403);
-    let request = acme.client.post(format!("{}/v1/jobs", acme.url)).bearer_auth(&acme.key);
+    let request = acme.http.post(format!("{}/v1/jobs", acme.url)).bearer_auth(&acme.key);
     let request = request.header("x-request-id", "my-request.1");
     let job = json!({"kind": "backtest", "spec": month("SmaCross")});
     let answer = request.json(&job).send().await.unwrap();
