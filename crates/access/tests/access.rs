@@ -171,18 +171,21 @@ async fn three_instances_share_one_limit() {
     for number in 0..1000 {
         let limiter = limiters[number % 3].clone();
         calls.push(tokio::spawn(async move { limiter.take("key", rate).await.unwrap() }));
-        if number % 100 == 99 {
+        if number % 100 == 99 && number < 999 {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
+    let sent = began.elapsed().as_secs_f64();
     let mut verdicts = Vec::new();
     for call in calls {
         verdicts.push(call.await.unwrap());
     }
     let elapsed = began.elapsed().as_secs_f64();
     let admitted = verdicts.iter().filter(|verdict| verdict.admitted).count();
-    let difference = 10.0 + elapsed - f64::from(u32::try_from(admitted).unwrap());
-    assert!(difference.abs() <= 1.0, "{admitted} were admitted in {elapsed} s");
+    let admitted = f64::from(u32::try_from(admitted).unwrap());
+    // The last calls were made at some time between the two.
+    let promised = 10.0 + sent - 1.0..=10.0 + elapsed + 1.0;
+    assert!(promised.contains(&admitted), "{admitted} were admitted in {sent} to {elapsed} s");
     assert!(verdicts.iter().all(|verdict| verdict.remaining < 10 && verdict.reset <= rate.window()));
     let refused = verdicts.iter().filter(|verdict| !verdict.admitted);
     assert!(refused.clone().all(|verdict| verdict.retry_after <= Duration::from_secs(1)));
