@@ -5,8 +5,9 @@ use clap::{Parser, Subcommand};
 use crate::{
     client::ClientCommand,
     roles::{
-        cache::CacheCommand, candles::CandlesCommand, mcp::McpSettings, serve::ServeSettings,
-        strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand, worker::WorkerSettings,
+        cache::CacheCommand, candles::CandlesCommand, keys::KeysCommand, mcp::McpSettings,
+        serve::ServeSettings, strategies::StrategiesCommand, up::UpSettings, webhooks::WebhooksCommand,
+        worker::WorkerSettings,
     },
     settings::LogSettings,
 };
@@ -37,6 +38,9 @@ pub enum Role {
     /// Import, export, make and list candles
     #[command(subcommand)]
     Candles(Box<CandlesCommand>),
+    /// API keys: make, list, revoke and rotate them
+    #[command(subcommand)]
+    Keys(Box<KeysCommand>),
     /// Stored results: how much they take up, and a way to remove some
     #[command(subcommand)]
     Cache(Box<CacheCommand>),

@@ -47,6 +47,14 @@ pub enum Code {
     PayloadTooLarge,
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// A key is needed, and none was shown.
+    Unauthenticated,
+    /// The key is not known, was revoked, or has expired.
+    InvalidKey,
+    /// The key does not allow this.
+    MissingScope,
+    /// The caller calls more often than it may.
+    RateLimited,
     /// The request names a host that this server does not answer for.
     HostNotAllowed,
     /// No worker has published what it can run.
@@ -82,6 +90,10 @@ impl Code {
             Self::MethodNotAllowed,
             Self::PayloadTooLarge,
             Self::UnsupportedMediaType,
+            Self::Unauthenticated,
+            Self::InvalidKey,
+            Self::MissingScope,
+            Self::RateLimited,
             Self::HostNotAllowed,
             Self::EngineStarting,
             Self::Unavailable,
@@ -117,6 +129,14 @@ impl Code {
             Self::NotFound | Self::MethodNotAllowed => "See the routes in the README.",
             Self::PayloadTooLarge => "A body may have 1 MB.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
+            Self::Unauthenticated => {
+                "Send `Authorization: Bearer jj_...`; `jesse-jobs keys create` makes a key."
+            }
+            Self::InvalidKey => {
+                "Ask whoever runs the server for a key; a revoked one is refused within 5 seconds."
+            }
+            Self::MissingScope => "Use a key that has the scope which the text names.",
+            Self::RateLimited => "Wait for `Retry-After`; the headers `RateLimit` say what is left.",
             Self::HostNotAllowed => {
                 "Address the server as localhost, or name the host in JESSE_JOBS_ALLOWED_HOSTS."
             }
@@ -153,7 +173,8 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
-            Self::HostNotAllowed | Self::WritingNotAllowed => 403,
+            Self::Unauthenticated | Self::InvalidKey => 401,
+            Self::HostNotAllowed | Self::WritingNotAllowed | Self::MissingScope => 403,
             Self::JobNotFound | Self::WebhookNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::ResultNotReady
@@ -164,7 +185,7 @@ impl Code {
             Self::ResultEvicted => 410,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::QueueFull | Self::CacheBusy => 429,
+            Self::QueueFull | Self::CacheBusy | Self::RateLimited => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
             Self::IdempotencyConflict | Self::UrlNotAllowed | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
@@ -214,6 +235,10 @@ impl Code {
             Self::MethodNotAllowed => "The route does not have this method",
             Self::PayloadTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body is not JSON",
+            Self::Unauthenticated => "A key is needed",
+            Self::InvalidKey => "This key is not good (any more)",
+            Self::MissingScope => "The key does not allow this",
+            Self::RateLimited => "Too many calls",
             Self::HostNotAllowed => "This host name is not served",
             Self::EngineStarting => "No worker is ready yet",
             Self::Unavailable => "Redis or the blob store is not available",

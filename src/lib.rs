@@ -6,6 +6,7 @@
 //! it comes through the same door as everybody.
 
 pub mod api;
+pub mod callers;
 mod chart;
 pub mod cli;
 pub mod client;

@@ -46,6 +46,7 @@ async fn become_role(role: Role) -> Result<ExitCode, RoleError> {
         Role::Webhooks(command) => roles::webhooks::run(*command, stop()?).await?,
         Role::Mcp(settings) => roles::mcp::run(*settings, stop()?).await?,
         Role::Candles(command) => roles::candles::run(*command).await?,
+        Role::Keys(command) => roles::keys::run(*command).await?,
         Role::Cache(command) => roles::cache::run(*command).await?,
         Role::Strategies(command) => roles::strategies::run(*command).await?,
         Role::Client(command) => return Ok(ask(command).await),

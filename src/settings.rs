@@ -41,12 +41,52 @@ pub struct ApiSettings {
     /// Let clients write strategies, which is running their code on the workers
     #[arg(long, env = "JESSE_JOBS_ALLOW_STRATEGY_WRITE")]
     pub allow_strategy_write: bool,
+
+    /// See the struct.
+    #[command(flatten)]
+    pub access: AccessSettings,
 }
 
 impl ApiSettings {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::new(self.host, self.port))
+    }
+}
+
+/// Who is served, and how often.
+#[derive(Debug, Clone, Args)]
+pub struct AccessSettings {
+    /// File with the operator's own key (32 or more characters in one line), which may do everything; with it every call needs
+    /// a key. It is read at the start
+    #[arg(long, env = "ADMIN_KEY_FILE")]
+    pub admin_key_file: Option<PathBuf>,
+
+    /// Bound how often each caller may call, all API instances together; a key's own rate holds in any case
+    #[arg(long, env = "RATE_LIMIT_ENABLED", value_parser = clap::builder::BoolishValueParser::new())]
+    pub rate_limit_enabled: bool,
+
+    /// Calls a minute that a caller may make whose key does not say
+    #[arg(long, env = "RATE_LIMIT_REQUESTS_PER_MINUTE", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate_limit_requests_per_minute: u32,
+
+    /// Calls that it may make at once; default: a sixth of those a minute
+    #[arg(long, env = "RATE_LIMIT_BURST", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate_limit_burst: Option<u32>,
+}
+
+impl AccessSettings {
+    /// How often those may call whose key does not say; nothing for as often as they like.
+    pub fn rate(&self) -> Option<access::Rate> {
+        let per_minute = self.rate_limit_requests_per_minute;
+        let burst = self.rate_limit_burst.unwrap_or_else(|| (per_minute / 6).clamp(1, 100_000));
+        access::Rate::new(per_minute, burst).filter(|_| self.rate_limit_enabled)
+    }
+
+    /// The operator's own key, if there is one. An error says what is wrong with the file.
+    pub fn admin_key(&self) -> Result<Option<access::AdminKey>, String> {
+        let file = self.admin_key_file.as_deref().filter(|file| !file.as_os_str().is_empty());
+        file.map(crate::callers::read_admin_key).transpose()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ::jobs::TenantId;
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
 use jesse::grid::Grid;
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
+    guard::Tenant,
     jobs::{Wait, accepted_as, idempotency, parse_id, wait_for},
     listing::{page_limit, page_of_batch},
     problem::{Body, InPath, InQuery},
@@ -43,6 +43,7 @@ pub(super) struct NewBatch {
 
 pub(super) async fn submit(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     headers: HeaderMap,
     Body(new): Body<NewBatch>,
 ) -> Result<Response, Problem> {
@@ -51,7 +52,6 @@ pub(super) async fn submit(
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
     let request = BatchRequest { jobs, grid, base, on_failure };
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
-    let tenant = TenantId::default_tenant();
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
     let answer = JobAnswer::new(api.service.batch(&tenant, batch).await?);
     Ok(accepted_as(&format!("/v1/batches/{batch}"), &answer))
@@ -59,13 +59,14 @@ pub(super) async fn submit(
 
 pub(super) async fn get(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(wait): InQuery<Wait>,
 ) -> Result<Json<JobAnswer>, Problem> {
     let (batch, limit) = (parse_id(&id)?, wait.limit(&api)?);
     // Another kind of job is refused before it is waited for.
-    api.service.batch(&TenantId::default_tenant(), batch).await?;
-    Ok(Json(wait_for(&api, batch, limit).await?))
+    api.service.batch(&tenant, batch).await?;
+    Ok(Json(wait_for(&api, &tenant, batch, limit).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,18 +78,20 @@ pub(super) struct Page {
 
 pub(super) async fn jobs(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(Page { cursor, limit }): InQuery<Page>,
 ) -> Result<Json<Value>, Problem> {
     let limit = page_limit(limit, LONGEST_PAGE)?;
-    page_of_batch(&api, &TenantId::default_tenant(), parse_id(&id)?, cursor.as_deref(), limit).await
+    page_of_batch(&api, &tenant, parse_id(&id)?, cursor.as_deref(), limit).await
 }
 
 pub(super) async fn cancel(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
 ) -> Result<Json<JobAnswer>, Problem> {
-    let (batch, tenant) = (parse_id(&id)?, TenantId::default_tenant());
+    let batch = parse_id(&id)?;
     api.service.batch(&tenant, batch).await?;
     Ok(Json(JobAnswer::new(api.service.cancel(&tenant, batch).await?)))
 }

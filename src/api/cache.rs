@@ -1,9 +1,8 @@
 //! `/v1/cache`: how the stored results are doing, and a way to remove some.
 
-use ::jobs::TenantId;
 use axum::{Json, extract::State};
 
-use super::{Api, Problem, problem::Body};
+use super::{Api, Problem, guard::By, problem::Body};
 use crate::service::{CacheView, Invalidate, Invalidated};
 
 pub(super) async fn get(State(api): State<Api>) -> Result<Json<CacheView>, Problem> {
@@ -12,7 +11,8 @@ pub(super) async fn get(State(api): State<Api>) -> Result<Json<CacheView>, Probl
 
 pub(super) async fn invalidate(
     State(api): State<Api>,
+    By(caller): By,
     Body(which): Body<Invalidate>,
 ) -> Result<Json<Invalidated>, Problem> {
-    Ok(Json(api.service.invalidate(&TenantId::default_tenant(), which).await?))
+    Ok(Json(api.service.invalidate(&caller, which).await?))
 }

@@ -1,21 +1,21 @@
 //! `/v1/campaigns`: what was tried for one idea, and what that leaves of the best of it.
 
-use ::jobs::TenantId;
 use analysis::ledger::Figures;
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::{Api, Problem, problem::InPath};
+use super::{Api, Problem, guard::Tenant, problem::InPath};
 
 /// Those with the latest trials first.
-pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "campaigns": api.service.campaigns(&TenantId::default_tenant()).await? })))
+pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "campaigns": api.service.campaigns(&tenant).await? })))
 }
 
 /// The figures of one.
 pub(super) async fn get(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(name): InPath<String>,
 ) -> Result<Json<Figures>, Problem> {
-    Ok(Json(api.service.campaign(&TenantId::default_tenant(), &name).await?))
+    Ok(Json(api.service.campaign(&tenant, &name).await?))
 }

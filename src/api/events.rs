@@ -5,7 +5,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use ::jobs::{JobState, TenantId, Watch};
+use ::jobs::{JobState, Watch};
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -17,7 +17,7 @@ use axum::{
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Api, Problem, jobs::parse_id, problem::InPath};
+use super::{Api, Problem, guard::Tenant, jobs::parse_id, problem::InPath};
 use crate::{errors::ServiceError, views::JobAnswer};
 
 /// How often something is sent where nothing happens, so that no proxy takes the connection for dead.
@@ -27,10 +27,10 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 pub(super) async fn follow(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let tenant = TenantId::default_tenant();
     let mut watch = api.service.watch(&tenant, parse_id(&id)?).await?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let first = Told::of(watch.next().await.map_err(ServiceError::from)?)?;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use jobs::Queue;
 use serde_json::json;
 
-use super::{Api, Problem};
+use super::{Api, Problem, guard::bearer};
 use crate::{errors::ServiceError, metrics::Metrics, settings::EngineChoice};
 
-/// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away.
-pub(super) async fn health(State(api): State<Api>) -> Response {
+/// All that matters, in the form that jesse-mcp gave it: 503 with the same body when Redis or every engine is away. Those who
+/// should have shown a key are told no more than whether it works.
+pub(super) async fn health(State(api): State<Api>, headers: HeaderMap) -> Response {
     let depth = api.service.queue().depth().await;
     let catalogue = match &depth {
         Ok(_) => api.service.published().await.ok().flatten(),
@@ -23,11 +24,12 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
     };
     let engine = depth.is_ok() && api.service.has_engine().await.unwrap_or(false);
     let healthy = depth.is_ok() && engine;
+    let known = api.callers.identify(bearer(&headers)).await.is_ok();
     let queue = depth
         .as_ref()
         .ok()
         .map(|depth| json!({"ready": depth.ready, "running": depth.running, "delayed": depth.delayed}));
-    let body = json!({
+    let mut body = json!({
         "status": if healthy { "healthy" } else { "unhealthy" },
         "jesse_api": match (engine, api.service.plans_for()) {
             (false, _) => "disconnected",
@@ -36,10 +38,12 @@ pub(super) async fn health(State(api): State<Api>) -> Response {
         },
         "timestamp": jiff::Timestamp::now().to_string(),
         "redis": if depth.is_ok() { "connected" } else { "disconnected" },
-        "queue": queue,
-        "sandbox": catalogue.map(|catalogue| catalogue.sandbox.clone()),
-        "version": env!("CARGO_PKG_VERSION"),
     });
+    if known {
+        body["queue"] = json!(queue);
+        body["sandbox"] = json!(catalogue.map(|catalogue| catalogue.sandbox.clone()));
+        body["version"] = env!("CARGO_PKG_VERSION").into();
+    }
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
+    guard::Tenant,
     problem::{Body, InPath, InQuery},
 };
 use crate::{
@@ -114,18 +115,23 @@ pub(super) fn idempotency(
 }
 
 /// Waits for a job, but not into a shutdown.
-pub(super) async fn wait_for(api: &Api, job: JobId, limit: Duration) -> Result<JobAnswer, ServiceError> {
-    let tenant = TenantId::default_tenant();
-    let waited = api.stop.run_until_cancelled(api.service.job(&tenant, job, limit, |_| {})).await;
+pub(super) async fn wait_for(
+    api: &Api,
+    tenant: &TenantId,
+    job: JobId,
+    limit: Duration,
+) -> Result<JobAnswer, ServiceError> {
+    let waited = api.stop.run_until_cancelled(api.service.job(tenant, job, limit, |_| {})).await;
     let view = match waited {
         Some(view) => view?,
-        None => api.service.job(&tenant, job, Duration::ZERO, |_| {}).await?,
+        None => api.service.job(tenant, job, Duration::ZERO, |_| {}).await?,
     };
     Ok(JobAnswer::new(view))
 }
 
 pub(super) async fn submit(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InQuery(wait): InQuery<Wait>,
     headers: HeaderMap,
     Body(new): Body<NewJob>,
@@ -140,10 +146,9 @@ pub(super) async fn submit(
         error
     })?;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
-    let tenant = TenantId::default_tenant();
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
-    let answer = wait_for(&api, job, limit).await?;
+    let answer = wait_for(&api, &tenant, job, limit).await?;
     Ok(accepted_as(&format!("/v1/jobs/{job}"), &answer))
 }
 
@@ -169,18 +174,20 @@ pub(super) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
 
 pub(super) async fn get(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(wait): InQuery<Wait>,
 ) -> Result<Json<JobAnswer>, Problem> {
     let limit = wait.limit(&api)?;
-    Ok(Json(wait_for(&api, parse_id(&id)?, limit).await?))
+    Ok(Json(wait_for(&api, &tenant, parse_id(&id)?, limit).await?))
 }
 
 pub(super) async fn cancel(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
 ) -> Result<Json<JobAnswer>, Problem> {
-    let view = api.service.cancel(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let view = api.service.cancel(&tenant, parse_id(&id)?).await?;
     Ok(Json(JobAnswer::new(view)))
 }
 
@@ -193,12 +200,12 @@ pub(super) struct Fields {
 
 pub(super) async fn result(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(Fields { fields }): InQuery<Fields>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let ResultBody { blob, fields: mut body } =
-        api.service.result(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let ResultBody { blob, fields: mut body } = api.service.result(&tenant, parse_id(&id)?).await?;
     if let Some(wanted) = &fields {
         let wanted: Vec<_> = wanted.split(',').map(str::trim).collect();
         if let Some(unknown) = wanted.iter().find(|name| !body.contains_key(**name)) {
@@ -215,9 +222,10 @@ pub(super) async fn result(
 /// Text that a strategy wrote: nothing that a browser should make anything else of.
 pub(super) async fn logs(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
 ) -> Result<impl IntoResponse, Problem> {
-    let text = api.service.logs(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let text = api.service.logs(&tenant, parse_id(&id)?).await?;
     let headers =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok((headers, text))
@@ -225,10 +233,11 @@ pub(super) async fn logs(
 
 pub(super) async fn chart(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let ResultBody { blob, fields } = api.service.result(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let ResultBody { blob, fields } = api.service.result(&tenant, parse_id(&id)?).await?;
     let tag = etag(blob.as_str(), "chart");
     // Drawn only for those who do not have it.
     let drawn = || match chart::equity(fields.get("equity_curve").map(AsRef::as_ref)) {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, Problem,
+    guard::Tenant,
     jobs::parse_id,
     problem::{Body, InPath, InQuery},
 };
@@ -75,9 +76,9 @@ fn invalid(message: String) -> ServiceError {
 
 pub(super) async fn list(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InQuery(query): InQuery<Query>,
 ) -> Result<Json<Value>, Problem> {
-    let tenant = TenantId::default_tenant();
     let limit = query.limit()?;
     if let Some(batch) = &query.batch {
         let alone = Query { batch: None, cursor: None, limit: None, ..query }.filter()?;
@@ -111,9 +112,9 @@ pub(super) async fn page_of_batch(
 
 pub(super) async fn requeue(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
 ) -> Result<Json<JobAnswer>, Problem> {
-    let tenant = TenantId::default_tenant();
     let again = api.service.requeue(&tenant, parse_id(&id)?).await?;
     Ok(Json(JobAnswer::new(api.service.job(&tenant, again, std::time::Duration::ZERO, |_| {}).await?)))
 }
@@ -121,9 +122,9 @@ pub(super) async fn requeue(
 /// Which ended jobs to run once more: those listed, a page at a time.
 pub(super) async fn requeue_many(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     Body(query): Body<Query>,
 ) -> Result<Json<Value>, Problem> {
-    let tenant = TenantId::default_tenant();
     let mut filter = query.filter()?;
     if query.batch.is_some() {
         return Err(invalid("batch: not here; give the state, campaign and labels of the jobs".into()).into());

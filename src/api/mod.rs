@@ -1,12 +1,15 @@
 //! HTTP: routes, and what holds for all of them.
 //!
-//! While no API keys exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only;
-//! requests that name another host (a web page that had its own name resolve to 127.0.0.1) are refused.
+//! Every route stands in the table of [`routes`], behind a guard that tells who calls and what the key allows. While no API keys
+//! exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only; requests that name
+//! another host (a web page that had its own name resolve to 127.0.0.1) are refused.
 
+mod audit;
 mod batches;
 mod cache;
 mod campaigns;
 mod events;
+mod guard;
 mod health;
 mod jobs;
 mod listing;
@@ -14,6 +17,8 @@ mod lists;
 mod problem;
 mod queue;
 mod report;
+mod request_id;
+mod routes;
 mod strategies;
 mod webhooks;
 
@@ -25,7 +30,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use futures::StreamExt;
 use rmcp::ServerHandler;
@@ -33,9 +38,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use guard::Guard;
+pub use guard::Needs;
 pub use problem::Problem;
+pub use routes::{Route, routes};
 
 use crate::{
+    callers::Callers,
     errors::{Code, ServiceError},
     mcp,
     metrics::Metrics,
@@ -54,6 +63,7 @@ const HEARD_OUT: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Api {
     pub(crate) service: Service,
+    pub(crate) callers: Callers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) longest_wait: Duration,
     pub(crate) stop: CancellationToken,
@@ -64,6 +74,7 @@ impl Api {
     /// An API over this service, which ends waiting calls early once `stop` is cancelled.
     pub fn new(
         service: Service,
+        callers: Callers,
         metrics: Arc<Metrics>,
         longest_wait: Duration,
         allowed_hosts: Vec<String>,
@@ -71,57 +82,27 @@ impl Api {
     ) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
-        Self { service, metrics, longest_wait, stop, allowed_hosts }
+        Self { service, callers, metrics, longest_wait, stop, allowed_hosts }
     }
 
     /// All routes.
     pub fn router(self) -> Router {
-        let handler = mcp::Handler::new(self.service.clone(), self.metrics.clone());
+        let handler = mcp::Handler::new(self.service.clone(), self.callers.clone(), self.metrics.clone());
         self.router_with(handler)
     }
 
     /// All routes, with this handler of MCP: one that has tools of its own, for tests of the protocol.
     pub fn router_with(self, handler: impl ServerHandler + Clone) -> Router {
         let mcp = mcp::routes(handler, self.stop.clone());
-        Router::new()
-            .route("/v1/jobs", get(listing::list).post(jobs::submit))
-            .route("/v1/jobs/requeue", post(listing::requeue_many))
-            .route("/v1/jobs/{id}/requeue", post(listing::requeue))
-            .route(BATCHES, post(batches::submit).layer(DefaultBodyLimit::max(MAX_BATCH_BODY)))
-            .route("/v1/batches/{id}", get(batches::get))
-            .route("/v1/batches/{id}/jobs", get(batches::jobs))
-            .route("/v1/batches/{id}/cancel", post(batches::cancel))
-            .route("/v1/cache", get(cache::get))
-            .route("/v1/cache/invalidate", post(cache::invalidate))
-            .route("/v1/campaigns", get(campaigns::list))
-            .route("/v1/campaigns/{name}", get(campaigns::get))
-            .route("/v1/queue", get(queue::get))
-            .route("/v1/queue/pause", post(queue::pause))
-            .route("/v1/queue/resume", post(queue::resume))
-            .route("/v1/jobs/{id}", get(jobs::get))
-            .route("/v1/jobs/{id}/events", get(events::follow))
-            .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
-            .route("/v1/jobs/{id}/result", get(jobs::result))
-            .route("/v1/jobs/{id}/logs", get(jobs::logs))
-            .route("/v1/jobs/{id}/chart.svg", get(jobs::chart))
-            .route("/v1/jobs/{id}/report.md", get(report::markdown))
-            .route("/v1/jobs/{id}/report.html", get(report::html))
-            .route("/v1/strategies", get(strategies::list).post(strategies::write))
-            .route("/v1/strategies/validate", post(strategies::validate))
-            .route("/v1/strategies/{name}", get(strategies::get).delete(strategies::delete))
-            .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
-            .route("/v1/webhooks/{id}", get(webhooks::get).patch(webhooks::change).delete(webhooks::delete))
-            .route("/v1/webhooks/{id}/secret", get(webhooks::secret))
-            .route("/v1/webhooks/{id}/rotate", post(webhooks::rotate))
-            .route("/v1/webhooks/{id}/test", post(webhooks::test))
-            .route("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries))
-            .route("/v1/webhooks/{id}/deliveries/{delivery}", get(webhooks::delivery))
-            .route("/v1/webhooks/{id}/resend", post(webhooks::resend))
-            .route("/v1/candles", get(lists::candles))
-            .route("/health", get(health::health))
-            .route("/health/live", get(health::live))
-            .route("/health/ready", get(health::ready))
-            .route("/metrics", get(health::metrics))
+        let of_mcp = Guard { api: self.clone(), needs: Needs::Key };
+        let mcp = mcp.route_layer(middleware::from_fn_with_state(of_mcp, guard::guard));
+        let add = |router: Router<Self>, route: Route| {
+            let (path, serves) = route.guarded(&self);
+            router.route(path, serves)
+        };
+        routes()
+            .into_iter()
+            .fold(Router::new(), add)
             .merge(mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
@@ -130,25 +111,31 @@ impl Api {
             .layer(middleware::from_fn_with_state(self.clone(), observe))
             .layer(middleware::from_fn_with_state(self.clone(), check_host))
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn(request_id::identify))
             .with_state(self)
     }
 }
 
-/// Refuses addresses that others can reach, as long as nobody has to say who they are.
+/// Refuses addresses that others can reach.
 pub fn check_address(address: SocketAddr) -> Result<(), String> {
-    if address.ip().is_loopback() {
+    if is_local(address) {
         return Ok(());
     }
     Err(format!(
-        "{address} can be reached from other machines, and there are no API keys yet to tell callers apart; listen on \
-         127.0.0.1 and put a proxy that authenticates in front"
+        "{address} can be reached from other machines, and nobody is asked for a key there; listen on 127.0.0.1"
     ))
+}
+
+/// Whether only this machine can reach an address.
+pub(crate) fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// Serves until `api.stop`.
 pub async fn run(api: Api, listener: TcpListener) -> std::io::Result<()> {
     let stop = api.stop.clone();
-    axum::serve(listener, api.router()).with_graceful_shutdown(stop.cancelled_owned()).await
+    let service = api.router().into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// Serves what a worker has to say: its metrics, and that it runs.

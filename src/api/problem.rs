@@ -11,6 +11,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::request_id;
 use crate::errors::{Code, ServiceError};
 
 /// An error as a response.
@@ -34,6 +35,9 @@ impl IntoResponse for Problem {
             "code": code,
             "detail": message,
         });
+        if let Some(id) = request_id::current() {
+            body["request_id"] = json!(&*id);
+        }
         if let Some(errors) = detail.get("errors") {
             body["errors"] = errors.clone();
         } else if !detail.is_null() {

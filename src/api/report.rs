@@ -1,6 +1,5 @@
 //! A risk report as a page for people, made anew from its stored figures whenever it is read.
 
-use ::jobs::TenantId;
 use analysis::report;
 use axum::{
     extract::State,
@@ -10,6 +9,7 @@ use axum::{
 
 use super::{
     Api, Problem,
+    guard::Tenant,
     jobs::{etag, parse_id, unless_unchanged},
     problem::InPath,
 };
@@ -20,10 +20,11 @@ const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; san
 /// As Markdown.
 pub(super) async fn markdown(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (blob, page) = api.service.risk_report(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let (blob, page) = api.service.risk_report(&tenant, parse_id(&id)?).await?;
     Ok(unless_unchanged(&headers, &tag(blob.as_str(), "markdown"), || {
         let kind = "text/markdown; charset=utf-8";
         ([(header::CONTENT_TYPE, kind), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], report::markdown(&page))
@@ -34,10 +35,11 @@ pub(super) async fn markdown(
 /// As HTML.
 pub(super) async fn html(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (blob, page) = api.service.risk_report(&TenantId::default_tenant(), parse_id(&id)?).await?;
+    let (blob, page) = api.service.risk_report(&tenant, parse_id(&id)?).await?;
     Ok(unless_unchanged(&headers, &tag(blob.as_str(), "html"), || {
         let headers = [
             (header::CONTENT_TYPE, "text/html; charset=utf-8"),

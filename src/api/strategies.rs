@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::jobs::{ErrorCode, TenantId};
+use ::jobs::ErrorCode;
 use axum::{
     Json,
     extract::State,
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, Problem,
+    guard::Tenant,
     jobs::unless_unchanged,
     problem::{Body, InPath, InQuery},
 };
@@ -73,11 +74,12 @@ impl Wait {
 
 pub(super) async fn validate(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InQuery(wait): InQuery<Wait>,
     Body(draft): Body<DraftRequest>,
 ) -> Result<Response, Problem> {
     let limit = wait.limit(&api)?;
-    let validation = api.service.validate(&TenantId::default_tenant(), draft, limit).await?;
+    let validation = api.service.validate(&tenant, draft, limit).await?;
     let status = if validation.valid.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(status, &validation))
 }
@@ -96,13 +98,14 @@ pub(super) struct NewStrategy {
 
 pub(super) async fn write(
     State(api): State<Api>,
+    Tenant(tenant): Tenant,
     InQuery(wait): InQuery<Wait>,
     Body(new): Body<NewStrategy>,
 ) -> Result<Response, Problem> {
     let limit = wait.limit(&api)?;
     let NewStrategy { name, source, files, replace } = new;
     let draft = DraftRequest { name, source, files };
-    let validation = api.service.write(&TenantId::default_tenant(), draft, replace, limit).await?;
+    let validation = api.service.write(&tenant, draft, replace, limit).await?;
     match validation.valid {
         None => Ok(answer(StatusCode::ACCEPTED, &validation)),
         Some(true) => {

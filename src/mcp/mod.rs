@@ -6,11 +6,13 @@
 
 mod aliases;
 mod arguments;
+mod audit;
 mod batch;
 #[cfg(test)]
 mod guide;
 mod headers;
 mod lookup;
+mod permissions;
 mod prompts;
 mod resources;
 mod risk;
@@ -23,6 +25,7 @@ mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
+use access::{Caller, Scope};
 use analysis::ledger::Figures;
 use axum::{Router, middleware};
 use jiff::Timestamp;
@@ -47,6 +50,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    callers::{Callers, require},
     errors::{Code, ServiceError},
     metrics::Metrics,
     service::{Invalidate, Service, Window},
@@ -90,6 +94,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(
 #[derive(Debug, Clone)]
 pub struct Handler {
     service: Service,
+    callers: Callers,
     metrics: Arc<Metrics>,
     tools: Arc<Vec<Tool>>,
 }
@@ -129,10 +134,11 @@ impl ServerHandler for Handler {
     async fn get_task(
         &self,
         request: GetTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        let view = self.task(&request.task_id).await?;
-        let campaign = self.service.campaign_of_job(&TenantId::default_tenant(), &view).await;
+        let view = self.task(&context, &request.task_id).await?;
+        let caller = permissions::caller(&context)?;
+        let campaign = self.service.campaign_of_job(&caller.tenant, &view).await;
         let campaign = campaign.map_err(tasks::protocol_error)?;
         let task = tasks::detailed(view, self.kept(), now_ms(), |view| answer(view, campaign))
             .map_err(tasks::protocol_error)?;
@@ -143,28 +149,36 @@ impl ServerHandler for Handler {
     async fn update_task(
         &self,
         request: UpdateTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.task(&request.task_id).await.map(drop)
+        self.task(&context, &request.task_id).await.map(drop)
     }
 
     async fn cancel_task(
         &self,
         request: CancelTaskParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
+        let caller = permissions::caller(&context)?;
+        require(caller, Scope::JobsWrite).map_err(tasks::protocol_error)?;
         let job = tasks::job(&request.task_id)?;
-        let cancelled = self.service.cancel(&TenantId::default_tenant(), job).await;
+        let cancelled = self.service.cancel(&caller.tenant, job).await;
+        let outcome = cancelled.as_ref().err().map(|error| error.code);
+        audit::note(&self.callers, &context, "tasks/cancel", job.to_string(), outcome).await;
         cancelled.map(drop).map_err(tasks::protocol_error)
     }
 
     async fn list_tools(
         &self,
         _page: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = ListToolsResult::with_all_items(self.tools.to_vec());
-        Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public))
+        let caller = permissions::caller(&context)?;
+        let tools = self.tools.iter().filter(|tool| permissions::may(caller, &tool.name)).cloned();
+        let tools = ListToolsResult::with_all_items(tools.collect());
+        // Whose key allows less sees less.
+        let scope = if caller.with_key { CacheScope::Private } else { CacheScope::Public };
+        Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(scope))
     }
 
     async fn list_resources(
@@ -186,9 +200,10 @@ impl ServerHandler for Handler {
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let read = resources::read(&self.service, &TenantId::default_tenant(), &request.uri).await?;
+        let caller = permissions::caller(&context)?;
+        let read = resources::read(&self.service, caller, &request.uri).await?;
         Ok(read.into())
     }
 
@@ -197,16 +212,19 @@ impl ServerHandler for Handler {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        subscriptions::listen(&self.service, &TenantId::default_tenant(), context).await
+        let caller = permissions::caller(context.request_context())?;
+        require(caller, Scope::JobsRead).map_err(tasks::protocol_error)?;
+        let tenant = caller.tenant.clone();
+        subscriptions::listen(&self.service, &tenant, context).await
     }
 
     async fn complete(
         &self,
         request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let tenant = TenantId::default_tenant();
-        resources::complete(&self.service, &tenant, &request.r#ref, &request.argument).await
+        let caller = permissions::caller(&context)?;
+        resources::complete(&self.service, caller, &request.r#ref, &request.argument).await
     }
 
     async fn list_prompts(
@@ -239,15 +257,19 @@ impl ServerHandler for Handler {
             let name: String = request.name.chars().take(80).collect();
             return Err(ErrorData::invalid_params(format!("unknown tool {name:?}"), None));
         };
+        let caller = permissions::caller(&context)?;
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let answer = match submitted(&tool.name) {
-            Some(kind) => self.submit(kind, arguments, &context).await,
-            None => self.call(&tool.name, arguments, &context).await.map(CallToolResponse::from),
-        };
+        let changes = permissions::changes(&tool.name) && permissions::may(caller, &tool.name);
+        let named = changes.then(|| audit::named(&arguments));
+        let answer = self.allowed(caller, &tool.name, arguments, &context).await;
+        if let Some(named) = named {
+            let target = answer.as_ref().ok().and_then(audit::made).unwrap_or(named);
+            let outcome = answer.as_ref().err().map(|error| error.code);
+            audit::note(&self.callers, &context, &format!("tool {}", tool.name), target, outcome).await;
+        }
         self.metrics.tool(&tool.name, started.elapsed());
         Ok(answer.unwrap_or_else(|error| {
-            let code = serde_json::to_value(error.code).ok();
-            self.metrics.error(code.as_ref().and_then(Value::as_str).unwrap_or("internal"));
+            self.metrics.error(&audit::name_of(error.code));
             CallToolResult::structured_error(json!({ "error": error })).into()
         }))
     }
@@ -302,19 +324,37 @@ fn noted(answer: CallToolResult, notes: Vec<String>) -> CallToolResult {
 }
 
 impl Handler {
-    /// A handler that calls this service.
-    pub fn new(service: Service, metrics: Arc<Metrics>) -> Self {
+    /// A handler that calls this service for these callers.
+    pub fn new(service: Service, callers: Callers, metrics: Arc<Metrics>) -> Self {
         let tools = Arc::new(tools::all(service.strategies_are_writable()));
-        Self { service, metrics, tools }
+        Self { service, callers, metrics, tools }
+    }
+
+    /// Calls a tool, if the caller's key allows it.
+    async fn allowed(
+        &self,
+        caller: &Caller,
+        tool: &str,
+        arguments: Value,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ServiceError> {
+        if let Some(scope) = permissions::scope_of(tool) {
+            require(caller, scope)?;
+        }
+        match submitted(tool) {
+            Some(kind) => self.submit(caller, kind, arguments, context).await,
+            None => self.call(caller, tool, arguments, context).await.map(CallToolResponse::from),
+        }
     }
 
     async fn call(
         &self,
+        caller: &Caller,
         tool: &str,
         arguments: Value,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ServiceError> {
-        let tenant = TenantId::default_tenant();
+        let tenant = caller.tenant.clone();
         match tool {
             tools::JOB_GET => self.get_jobs(&tenant, arguments::parse(arguments)?, context).await,
             tools::JOB_LIST => {
@@ -327,7 +367,7 @@ impl Handler {
             }
             tools::CACHE_INVALIDATE => {
                 let which: Invalidate = arguments::parse(arguments)?;
-                let invalidated = serde_json::to_value(self.service.invalidate(&tenant, which).await?)
+                let invalidated = serde_json::to_value(self.service.invalidate(caller, which).await?)
                     .map_err(|error| ServiceError::internal("an answer cannot be shown", &error))?;
                 Ok(CallToolResult::structured(invalidated))
             }
@@ -366,49 +406,51 @@ impl Handler {
     }
 
     /// The job behind a task, as it stands.
-    async fn task(&self, task_id: &str) -> Result<JobView, ErrorData> {
+    async fn task(&self, context: &RequestContext<RoleServer>, task_id: &str) -> Result<JobView, ErrorData> {
+        let caller = permissions::caller(context)?;
+        require(caller, Scope::JobsRead).map_err(tasks::protocol_error)?;
         let job = tasks::job(task_id)?;
-        let view = self.service.job(&TenantId::default_tenant(), job, Duration::ZERO, |_| {}).await;
+        let view = self.service.job(&caller.tenant, job, Duration::ZERO, |_| {}).await;
         view.map_err(tasks::protocol_error)
     }
 
     /// Submits a job and waits a little for its result; a client that follows tasks gets one if that takes longer.
     async fn submit(
         &self,
+        caller: &Caller,
         kind: Kind,
         arguments: Value,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ServiceError> {
-        let tenant = TenantId::default_tenant();
+        let tenant = caller.tenant.clone();
         let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
-        self.follow(job, wait, notes, context).await
+        self.follow(&tenant, job, wait, notes, context).await
     }
 
-    /// Waits a little for a job of the default tenant and answers it with these notes; a client that follows tasks gets
-    /// one if it takes longer.
+    /// Waits a little for a job and answers it with these notes; a client that follows tasks gets one if it takes longer.
     pub async fn follow(
         &self,
+        tenant: &TenantId,
         job: JobId,
         wait: Duration,
         notes: Vec<String>,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ServiceError> {
-        let tenant = TenantId::default_tenant();
         if !tasks::are_understood(context) {
-            let view = self.wait(&tenant, job, wait, context).await?;
-            return Ok(noted(self.answer(&tenant, view).await?, notes).into());
+            let view = self.wait(tenant, job, wait, context).await?;
+            return Ok(noted(self.answer(tenant, view).await?, notes).into());
         }
         // No progress is told here: a call that ends in a task must not.
         let view =
-            self.until_gone(context, self.service.job(&tenant, job, wait.min(tasks::GRACE), |_| {})).await?;
+            self.until_gone(context, self.service.job(tenant, job, wait.min(tasks::GRACE), |_| {})).await?;
         if !view.state.is_terminal() {
             let task = tasks::created(&view, self.kept(), now_ms(), &notes);
             return Ok(CreateTaskResult::new(task).into());
         }
-        Ok(noted(self.answer(&tenant, view).await?, notes).into())
+        Ok(noted(self.answer(tenant, view).await?, notes).into())
     }
 
     /// Submits a batch and waits a little for its table.

@@ -3,6 +3,7 @@
 //! `job://{id}` and its parts, `batch://{id}`, `strategy://{name}`, and the guide for agents. Long lists come in pages, so
 //! that no read fills a context: the end of each page names the URI of the next.
 
+use access::{Caller, Scope};
 use analysis::ledger::Figures;
 use jobs::{JobId, TenantId};
 use rmcp::{
@@ -16,6 +17,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{MOST_SOURCE, arguments, batch, lookup};
 use crate::{
+    callers::require,
     chart,
     errors::{Code, ServiceError},
     service::Service,
@@ -86,6 +88,21 @@ struct Page {
 }
 
 impl Named {
+    /// What a key must allow.
+    fn needs(&self) -> Option<Scope> {
+        match self {
+            Self::Guide => None,
+            Self::Strategy(_) => Some(Scope::StrategiesRead),
+            Self::Job(_)
+            | Self::Result(_)
+            | Self::Page(..)
+            | Self::Logs(_)
+            | Self::Chart(_)
+            | Self::Batch(_)
+            | Self::Campaign(_) => Some(Scope::JobsRead),
+        }
+    }
+
     fn parse(uri: &str) -> Result<Self, ServiceError> {
         if uri == GUIDE_URI {
             return Ok(Self::Guide);
@@ -140,20 +157,24 @@ fn page(query: &str) -> Result<Page, ServiceError> {
 /// Reads a resource.
 pub(super) async fn read(
     service: &Service,
-    tenant: &TenantId,
+    caller: &Caller,
     uri: &str,
 ) -> Result<ReadResourceResult, ErrorData> {
-    let (mime, text) = contents(service, tenant, uri).await.map_err(|error| told_of(uri, &error))?;
+    let (mime, text) = contents(service, caller, uri).await.map_err(|error| told_of(uri, &error))?;
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime)]))
 }
 
 async fn contents(
     service: &Service,
-    tenant: &TenantId,
+    caller: &Caller,
     uri: &str,
 ) -> Result<(&'static str, String), ServiceError> {
-    let now = std::time::Duration::ZERO;
-    Ok(match Named::parse(uri)? {
+    let (now, tenant) = (std::time::Duration::ZERO, &caller.tenant);
+    let named = Named::parse(uri)?;
+    if let Some(scope) = named.needs() {
+        require(caller, scope)?;
+    }
+    Ok(match named {
         Named::Guide => ("text/markdown", GUIDE.to_owned()),
         Named::Job(job) => {
             let view = service.job(tenant, job, now, |_| {}).await?;
@@ -255,16 +276,18 @@ fn protocol_error(error: &ServiceError) -> ErrorData {
 /// Completes names of strategies and symbols, and ids of the newest jobs.
 pub(super) async fn complete(
     service: &Service,
-    tenant: &TenantId,
+    caller: &Caller,
     reference: &Reference,
     argument: &ArgumentInfo,
 ) -> Result<CompleteResult, ErrorData> {
     let of_strategy =
         matches!(reference, Reference::Resource(resource) if resource.uri.starts_with("strategy:"));
     let known = match argument.name.as_str() {
-        name if name == "strategy" || (name == "name" && of_strategy) => strategies(service).await,
+        name if name == "strategy" || (name == "name" && of_strategy) => {
+            if caller.may(Scope::StrategiesRead) { strategies(service).await } else { Ok(Vec::new()) }
+        }
         "symbol" => symbols(service).await,
-        "id" | "job_id" => newest(service, tenant).await,
+        "id" | "job_id" if caller.may(Scope::JobsRead) => newest(service, &caller.tenant).await,
         _ => Ok(Vec::new()),
     };
     let begin = argument.value.to_lowercase();

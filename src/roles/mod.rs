@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod candles;
 mod data;
+pub mod keys;
 pub mod mcp;
 mod open;
 pub mod serve;
@@ -76,6 +77,9 @@ pub enum RoleError {
     /// Standard output.
     #[error("a delivery cannot be printed")]
     Print(#[source] io::Error),
+    /// Keys.
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
     /// Strategies.
     #[error(transparent)]
     Strategies(#[from] strategies::StrategiesError),

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RoleError, open_blobs, open_shared_queue};
 use crate::{
-    api::{self, Api, check_address},
+    api::{self, Api, check_address, is_local},
+    callers::Callers,
     metrics::Metrics,
     service::{PlannedEngines, Service},
     settings::{ApiSettings, EngineSettings, LimitSettings, ReceiverSettings, StorageSettings},
@@ -36,9 +37,28 @@ pub struct ServeSettings {
     pub receivers: ReceiverSettings,
 }
 
-/// Listens where the settings say.
+/// Listens where the settings say. Whether others may be served there is for [`callers`] to say, before anybody is.
 pub(super) async fn listen(settings: &ApiSettings) -> Result<TcpListener, RoleError> {
-    listen_on(settings.address()).await
+    let address = settings.address();
+    TcpListener::bind(address).await.map_err(|error| RoleError::Listen(address, error))
+}
+
+/// Who may call. Refuses addresses that others can reach, as long as nobody has a key.
+pub(super) async fn callers(
+    queue: &Queue,
+    settings: &ApiSettings,
+    listener: &TcpListener,
+) -> Result<Callers, RoleError> {
+    let address = listener.local_addr().map_err(RoleError::Serve)?;
+    let admin = settings.access.admin_key().map_err(RoleError::Setting)?;
+    let local = is_local(address);
+    if !local && admin.is_none() && !access::KeyStore::new(queue.redis().clone()).is_closed().await? {
+        return Err(RoleError::Setting(format!(
+            "{address} can be reached from other machines, and there are no API keys yet to tell callers apart; make one with \
+             `jesse-jobs keys create`, name a file with --admin-key-file, or listen on 127.0.0.1"
+        )));
+    }
+    Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()))
 }
 
 /// Listens on an address that only this machine can reach.
@@ -49,7 +69,7 @@ pub(super) async fn listen_on(address: SocketAddr) -> Result<TcpListener, RoleEr
 
 /// An API over this queue.
 pub(super) fn api(
-    queue: Queue,
+    (queue, callers): (Queue, Callers),
     blobs: Blobs,
     engines: PlannedEngines,
     (api, limits, receivers): (&ApiSettings, &LimitSettings, &ReceiverSettings),
@@ -65,7 +85,7 @@ pub(super) fn api(
         .with_strategy_writing(api.allow_strategy_write)
         .with_receivers(receivers.filter());
     let longest_wait = Duration::from_secs(api.request_timeout);
-    Api::new(service, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
+    Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
 }
 
 /// Serves until `stop`.
@@ -74,10 +94,11 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let data = &settings.storage.data;
     let blobs = open_blobs(data, &data.data, &queue).await?;
     let listener = listen(&settings.api).await?;
+    let callers = callers(&queue, &settings.api, &listener).await?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
     let parts = (&settings.api, &settings.limits, &settings.receivers);
-    let api = api(queue, blobs, engines, parts, Metrics::new()?, stop);
+    let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

@@ -102,6 +102,7 @@ async fn run_on(
 ) -> Result<(), RoleError> {
     let queue = open_queue(url, &settings.storage)?;
     queue.redis().ping().await?;
+    let callers = serve::callers(&queue, &settings.api, &listener).await?;
     let blobs = open_blobs(&settings.storage.data, data.path(), &queue).await?;
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
@@ -115,7 +116,7 @@ async fn run_on(
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let limits = (&settings.api, &settings.limits, &settings.webhooks.receivers);
     let engines = PlannedEngines { choice: engine, publisher: worker.publisher(), offers: worker.offers() };
-    let api = serve::api(queue, blobs, engines, limits, metrics, stop.clone());
+    let api = serve::api((queue, callers), blobs, engines, limits, metrics, stop.clone());
 
     let starting = async {
         match stop.run_until_cancelled(worker.ready()).await {

@@ -1,11 +1,17 @@
 //! The cache of results: how it is doing, and a way to remove some.
 
+use access::{Caller, Scope};
 use jobs::{CacheKey, CacheStats, Queue, Selector, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Service;
-use crate::errors::{Code, ServiceError};
+use crate::{
+    callers::require,
+    errors::{Code, ServiceError},
+    settings::CacheScope,
+};
 
 /// The longest name that an invalidation may have. Jesse's own names are far shorter.
 const LONGEST_NAME: usize = 200;
@@ -104,6 +110,21 @@ impl Invalidate {
         Ok(Invalidated { invalidated })
     }
 
+    /// The same among what was computed for this tenant.
+    fn of_tenant(self, own: &str) -> Result<Self, ServiceError> {
+        if self.tenant.as_deref().is_some_and(|tenant| tenant != own) {
+            return Err(invalid("tenant: yours alone, which may be left out"));
+        }
+        if self.key.is_some() {
+            return Err(invalid(
+                "key: needs an API key with the scope admin; name strategy, symbol or exchange",
+            ));
+        }
+        self.clone().target()?;
+        // `all` is all of one's own.
+        Ok(Self { tenant: Some(own.to_owned()), all: None, ..self })
+    }
+
     fn target(self) -> Result<Target, ServiceError> {
         let Self { key, strategy, symbol, exchange, tenant, all } = self;
         let named =
@@ -146,15 +167,26 @@ impl Service {
         Ok(self.inner.queue.cache_stats().await?.into())
     }
 
-    /// Invalidates results. While there are no API keys, whoever reaches the server may invalidate those of all tenants.
-    pub async fn invalidate(
-        &self,
-        tenant: &TenantId,
-        which: Invalidate,
-    ) -> Result<Invalidated, ServiceError> {
+    /// Invalidates results. Those that tenants share are for admins; where nothing is shared, others may remove their own.
+    pub async fn invalidate(&self, caller: &Caller, which: Invalidate) -> Result<Invalidated, ServiceError> {
+        require(caller, Scope::Cache)?;
+        let which = if caller.may(Scope::Admin) { which } else { self.among_own(caller, which)? };
         let invalidated = which.clone().run(&self.inner.queue).await?;
-        tracing::info!(tenant.id = %tenant, ?which, results = invalidated.invalidated, "results were invalidated");
+        tracing::info!(tenant.id = %caller.tenant, key.id = %caller.key, ?which, results = invalidated.invalidated, "results were invalidated");
         Ok(invalidated)
+    }
+
+    fn among_own(&self, caller: &Caller, which: Invalidate) -> Result<Invalidate, ServiceError> {
+        if self.inner.scope == CacheScope::Deployment {
+            let mut error = ServiceError::new(
+                Code::MissingScope,
+                "all tenants share the stored results here, so only a key with the scope admin invalidates them; a call with \
+                 cache: refresh computes anew",
+            );
+            error.detail = json!({ "missing_scope": Scope::Admin });
+            return Err(error);
+        }
+        which.of_tenant(caller.tenant.as_str())
     }
 }
 
@@ -164,6 +196,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_tenant_is_kept_to_its_own() {
+        let among = |which| serde_json::from_value::<Invalidate>(which).unwrap().of_tenant("own");
+        let own = Some("own".to_owned());
+        assert_eq!(
+            among(json!({"all": true})).unwrap(),
+            Invalidate { tenant: own.clone(), ..Invalidate::default() }
+        );
+        let some = among(json!({"strategy": "Sma", "tenant": "own"})).unwrap();
+        assert_eq!((some.strategy.as_deref(), some.tenant), (Some("Sma"), own));
+        for wrong in [
+            json!({"tenant": "other"}),
+            json!({"strategy": "Sma", "tenant": "other"}),
+            json!({"key": "0123456789abcdef".repeat(4)}),
+            json!({}),
+        ] {
+            assert!(among(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_is_named_must_make_sense() {

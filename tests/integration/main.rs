@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "says what was skipped, and why")]
 #![expect(unreachable_pub, reason = "nobody depends on a test binary")]
 
+mod access;
 mod backtests;
 mod bad_input;
 mod balanced;

@@ -78,15 +78,12 @@ impl Redis {
     }
 
     /// Calls a script, and loads it first where Redis does not know it (any more).
-    pub(crate) async fn invoke<T: FromRedisValue>(
-        &self,
-        call: &ScriptInvocation<'_>,
-    ) -> Result<T, QueueError> {
+    pub async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, QueueError> {
         self.shared.send(Request::Script(call)).await
     }
 
     /// Runs a command that answers at once.
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
+    pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
         self.shared.send(Request::Command(command)).await
     }
 
@@ -99,6 +96,11 @@ impl Redis {
     /// A connection for commands that block.
     pub(crate) async fn blocking(&self) -> Result<Blocking, QueueError> {
         self.shared.server.connect(Use::Blocking).await.map(Blocking).map_err(unavailable)
+    }
+
+    /// What the names of all keys of the deployment begin with: its hash tag, so that one node of a cluster has them all.
+    pub fn tag(&self) -> &str {
+        self.keys.name()
     }
 
     pub(crate) fn keys(&self) -> &Keys {

@@ -216,7 +216,10 @@ impl Fixtures {
             trial_of: None,
         };
         let (job, _) = self.queue.submit(&submission).await.map_err(|error| internal(&error))?;
-        let followed = self.product.follow(job, Duration::from_secs(25), Vec::new(), context).await;
+        let followed = self
+            .product
+            .follow(&TenantId::default_tenant(), job, Duration::from_secs(25), Vec::new(), context)
+            .await;
         followed.map_err(|error| internal(&error))
     }
 

@@ -16,6 +16,7 @@ use std::{
 use jesse::plan::Limits;
 use jesse_jobs::{
     api::Api,
+    callers::Callers,
     mcp::Handler,
     metrics::Metrics,
     service::{PlannedEngines, Service},
@@ -45,8 +46,9 @@ async fn instance(redis: &PrivateRedis, folder: &Path, stop: CancellationToken) 
     let service = Service::new(queue.clone(), events, blobs, engines, limits, CacheScope::default());
     let answers = Arc::new(Documents::new(store, ANSWERS));
     let metrics = Arc::new(Metrics::new().unwrap());
-    let product = Handler::new(service.clone(), metrics.clone());
-    let api = Api::new(service, metrics, Duration::from_mins(1), Vec::new(), stop);
+    let callers = Callers::new(queue.redis(), None, false, None);
+    let product = Handler::new(service.clone(), callers.clone(), metrics.clone());
+    let api = Api::new(service, callers, metrics, Duration::from_mins(1), Vec::new(), stop);
     let router = api.router_with(Fixtures { product, queue, answers });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,0 +1,42 @@
+//! Why somebody is refused, and why a call about keys failed.
+
+use jobs::QueueError;
+
+use crate::key::{InvalidKey, KeyId, NoRandomness};
+
+/// Why nobody is let in. No text repeats what was shown: it may be a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// A key is needed, and none was shown.
+    #[error("an API key is needed: send Authorization: Bearer jj_...")]
+    NoKey,
+    /// What was shown has not the form of a key.
+    #[error(transparent)]
+    Invalid(#[from] InvalidKey),
+    /// No such key: made up, or revoked.
+    #[error("this API key is not known here, or was revoked")]
+    Unknown,
+    /// The key's time is over.
+    #[error("this API key has expired; ask whoever runs the server for another")]
+    Expired,
+    /// Redis does not say.
+    #[error(transparent)]
+    Unavailable(#[from] QueueError),
+}
+
+/// Why a call about keys failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// No key has this id.
+    #[error("there is no key {0}; `keys list` shows those there are")]
+    NotFound(KeyId),
+    /// There are as many keys as there may be.
+    #[error("there are {} keys already, which is the most; revoke some", crate::MOST_KEYS)]
+    Full,
+    /// No key can be made.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+    /// Redis.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}

@@ -1,0 +1,220 @@
+//! Who a caller is. What was read of a key holds for [`FRESH`], so that a call costs no round trip; that is also how soon a
+//! revocation works at the latest. When Redis does not answer, nobody new is let in.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jobs::Redis;
+
+use crate::{
+    caller::Caller,
+    error::Denied,
+    key::{ApiKey, KeyHash, KeyId},
+    store::{KeyStore, StoredKey, now_ms},
+};
+
+/// How long what was read of a key holds.
+pub const FRESH: Duration = Duration::from_secs(5);
+/// How many keys are kept in memory. Ids that nobody has count too, so there may be attempts to fill it up.
+const MOST_KEPT: usize = 4096;
+/// The time of last use is exact to this many milliseconds.
+const USED_EVERY_MS: i64 = 60_000;
+const SHORTEST_ADMIN_KEY: usize = 32;
+const LONGEST_ADMIN_KEY: usize = 512;
+
+/// The operator's own key, from a file: it may do everything, and is not stored anywhere else.
+#[derive(Clone)]
+pub struct AdminKey(blake3::Hash);
+
+/// A text that is too weak for a key, or none. It is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected one line of {SHORTEST_ADMIN_KEY} to {LONGEST_ADMIN_KEY} visible ASCII characters, e.g. from `openssl rand -hex 32`"
+)]
+pub struct InvalidAdminKey;
+
+impl AdminKey {
+    /// Takes what the file holds; white space around it does not count.
+    pub fn new(text: &str) -> Result<Self, InvalidAdminKey> {
+        let text = text.trim();
+        let fits = (SHORTEST_ADMIN_KEY..=LONGEST_ADMIN_KEY).contains(&text.len());
+        if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Ok(Self(blake3::hash(text.as_bytes())));
+        }
+        Err(InvalidAdminKey)
+    }
+
+    /// In constant time, as hashes of this kind are compared.
+    fn is(&self, shown: &str) -> bool {
+        self.0 == blake3::hash(shown.as_bytes())
+    }
+}
+
+impl fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminKey(..)")
+    }
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+struct Kept {
+    read: Instant,
+    found: Option<Arc<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    hash: KeyHash,
+    expires_ms: Option<i64>,
+    used_ms: AtomicI64,
+    caller: Caller,
+}
+
+/// Whether keys are needed, as far as was heard.
+#[derive(Debug, Default)]
+struct Closed {
+    asked: Option<Instant>,
+    known: Option<bool>,
+}
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: KeyStore,
+    admin: Option<AdminKey>,
+    /// Whether a key is needed whatever Redis says.
+    always: bool,
+    kept: Mutex<HashMap<KeyId, Kept>>,
+    closed: Mutex<Closed>,
+}
+
+impl Gate {
+    /// The gate of a server. `always`: a key is needed even if none was ever made, as where other machines reach the server.
+    /// With an admin key one is needed in any case.
+    pub fn new(redis: Redis, admin: Option<AdminKey>, always: bool) -> Self {
+        let always = always || admin.is_some();
+        let (kept, closed) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { store: KeyStore::new(redis), admin, always, kept, closed }) }
+    }
+
+    /// Who shows this key, or none at all.
+    pub async fn caller(&self, shown: Option<&str>) -> Result<Caller, Denied> {
+        let Some(shown) = shown else {
+            return if self.needs_key().await? { Err(Denied::NoKey) } else { Ok(Caller::local()) };
+        };
+        if self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) {
+            return Ok(Caller::admin());
+        }
+        let key: ApiKey = shown.parse()?;
+        let known = self.known(&key.id()).await?.ok_or(Denied::Unknown)?;
+        if known.hash != key.hash() {
+            return Err(Denied::Unknown);
+        }
+        let now = now_ms();
+        if known.expires_ms.is_some_and(|expires| expires <= now) {
+            return Err(Denied::Expired);
+        }
+        self.note_use(&key.id(), &known, now).await;
+        Ok(known.caller.clone())
+    }
+
+    /// Whether a call needs a key.
+    pub async fn needs_key(&self) -> Result<bool, Denied> {
+        if self.inner.always {
+            return Ok(true);
+        }
+        let known = {
+            let mut closed = lock(&self.inner.closed);
+            // There is no way back from closed, and others need not wait for the answer that this one asks for.
+            let fresh =
+                closed.known == Some(true) || closed.asked.is_some_and(|asked| asked.elapsed() < FRESH);
+            if !fresh {
+                closed.asked = Some(Instant::now());
+            }
+            closed.known.filter(|_| fresh)
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        match self.inner.store.is_closed().await {
+            Ok(is_closed) => {
+                lock(&self.inner.closed).known = Some(is_closed);
+                Ok(is_closed)
+            }
+            // Without Redis the call will come to nothing; only nobody must be let in who was not before.
+            Err(error) => lock(&self.inner.closed).known.ok_or(Denied::Unavailable(error)),
+        }
+    }
+
+    async fn known(&self, id: &KeyId) -> Result<Option<Arc<Known>>, Denied> {
+        let fresh = |kept: &Kept| kept.read.elapsed() < FRESH;
+        if let Some(kept) = lock(&self.inner.kept).get(id).filter(|kept| fresh(kept)) {
+            return Ok(kept.found.clone());
+        }
+        let read = Instant::now();
+        let found = self.inner.store.find(id).await?.map(|stored| Arc::new(Known::new(id, stored)));
+        let mut kept = lock(&self.inner.kept);
+        if kept.len() >= MOST_KEPT {
+            kept.retain(|_, kept| fresh(kept));
+        }
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(id.clone(), Kept { read, found: found.clone() });
+        Ok(found)
+    }
+
+    async fn note_use(&self, id: &KeyId, known: &Known, now: i64) {
+        let used = known.used_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(used) < USED_EVERY_MS {
+            return;
+        }
+        known.used_ms.store(now, Ordering::Relaxed);
+        if let Err(error) = self.inner.store.touch(id, now).await {
+            tracing::debug!(key.id = %id, error = jobs::chain(&error), "the last use was not noted");
+        }
+    }
+}
+
+impl Known {
+    fn new(id: &KeyId, stored: StoredKey) -> Self {
+        let StoredKey { hash, terms, expires_ms, used_ms } = stored;
+        let (tenant, scopes, rate) = (terms.tenant, terms.scopes, terms.rate);
+        let caller = Caller { tenant, scopes, key: id.as_str().into(), rate, with_key: true };
+        Self { hash, expires_ms, used_ms: used_ms.unwrap_or(0).into(), caller }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_admin_key_is_one_long_line() {
+        let key = AdminKey::new(&format!(" {}\n", "a1".repeat(16))).unwrap();
+        assert!(key.is(&"a1".repeat(16)));
+        assert!(!key.is(&"a2".repeat(16)) && !key.is(""));
+        assert!(!format!("{key:?}").contains("a1a1"));
+        for wrong in ["", "short", &"a b".repeat(20), &"é".repeat(40), &"x".repeat(513)] {
+            assert!(AdminKey::new(wrong).is_err());
+        }
+    }
+}

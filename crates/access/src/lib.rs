@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod audit;
+mod caller;
+mod error;
+mod gate;
+mod key;
+mod rate;
+mod scope;
+mod store;
+mod tenant;
+
+pub use audit::{Audit, AuditEntry, AuditPage};
+pub use caller::Caller;
+pub use error::{AccessError, Denied};
+pub use gate::{AdminKey, FRESH, Gate, InvalidAdminKey};
+pub use key::{ApiKey, InvalidKey, InvalidKeyId, KeyHash, KeyId, NoRandomness};
+pub use rate::{InvalidRate, Rate, RateLimiter, Verdict};
+pub use scope::{Scope, Scopes, UnknownScope};
+pub use store::{KeyStore, KeyTerms, KeyView, MOST_KEYS};
+pub use tenant::{InvalidTenant, parse_tenant};

@@ -1,0 +1,249 @@
+//! What stands before every route: who calls, how often, whether the key allows it; and after it: what was changed.
+
+use std::net::SocketAddr;
+
+use ::jobs::TenantId;
+use access::{AuditEntry, Caller, Rate, Scope, Verdict};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{Api, Problem};
+use crate::{
+    callers::{RequestId, require},
+    errors::{Code, ServiceError},
+};
+
+/// What a call of a route needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: it tells nothing about anybody.
+    Nothing,
+    /// A key, if the deployment has keys. What else the call needs depends on what it asks for.
+    Key,
+    /// A key with this scope.
+    Scope(Scope),
+    /// A key with the scope `admin`, unless the call comes from this machine itself.
+    LocalOrAdmin,
+}
+
+/// What the guard of one route knows.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) api: Api,
+    pub(super) needs: Needs,
+}
+
+/// See the module's documentation.
+pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let api = &guard.api;
+    // Not the request, whose body only one may look at, is held while this waits.
+    let (headers, is_local) = (request.headers().clone(), is_local(&request));
+    let caller = match guard.caller(bearer(&headers), is_local).await {
+        Ok(caller) => caller,
+        Err(error) => return refused(error),
+    };
+    let counted = api.callers.count(&caller).await;
+    let is_read = request.method().is_safe();
+    let mut limits = None;
+    match counted {
+        Some((rate, Ok(verdict))) if verdict.admitted => limits = Some((rate, verdict)),
+        Some((rate, Ok(verdict))) => return too_often(rate, verdict),
+        // Nobody can say how often it called: what only reads does no harm.
+        Some((_, Err(error))) if !is_read => return Problem(error.into()).into_response(),
+        Some((_, Err(_))) | None => {}
+    }
+    let mut response = match guard.allows(&caller) {
+        Ok(()) => {
+            let entry = guard.entry(&caller, &request);
+            request.extensions_mut().insert(caller);
+            let response = next.run(request).await;
+            if let Some(entry) = entry.map(|entry| with_outcome(entry, &response)) {
+                api.callers.note(&entry).await;
+            }
+            response
+        }
+        Err(error) => refused(error),
+    };
+    if let Some((rate, verdict)) = limits {
+        tell_limits(response.headers_mut(), rate, verdict);
+    }
+    response
+}
+
+impl Guard {
+    async fn caller(&self, shown: Option<&str>, is_local: bool) -> Result<Caller, ServiceError> {
+        if self.needs == Needs::LocalOrAdmin && shown.is_none() && is_local {
+            return Ok(Caller::local());
+        }
+        self.api.callers.identify(shown).await
+    }
+
+    fn allows(&self, caller: &Caller) -> Result<(), ServiceError> {
+        match self.needs {
+            Needs::Nothing | Needs::Key => Ok(()),
+            Needs::Scope(scope) => require(caller, scope),
+            Needs::LocalOrAdmin => require(caller, Scope::Admin),
+        }
+    }
+
+    /// What the audit log will say, if the call may change something. MCP tells of its calls itself.
+    fn entry(&self, caller: &Caller, request: &Request) -> Option<AuditEntry> {
+        if request.method().is_safe() || matches!(self.needs, Needs::Nothing | Needs::Key) {
+            return None;
+        }
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let mut entry = AuditEntry::of(caller, format!("{} {route}", request.method()));
+        let path = request.uri().path();
+        if path != route {
+            path.clone_into(&mut entry.target);
+        }
+        if let Some(RequestId(id)) = request.extensions().get() {
+            entry.request_id = id.to_string();
+        }
+        Some(entry)
+    }
+}
+
+/// An entry with what became of the call, and what it made.
+fn with_outcome(mut entry: AuditEntry, response: &Response) -> AuditEntry {
+    let made = response.headers().get(header::LOCATION).and_then(|made| made.to_str().ok());
+    if let Some(made) = made {
+        made.clone_into(&mut entry.target);
+    }
+    entry.outcome = response.status().as_u16().to_string();
+    entry
+}
+
+/// The key that a request shows.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    // What is no text is no key either, but something was shown.
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().unwrap_or("Bearer ?");
+    let (scheme, key) = shown.split_once(' ').unwrap_or((shown, ""));
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Whether the call comes from a program on this machine, and not from one that speaks for others.
+fn is_local(request: &Request) -> bool {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+    peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback())
+        && !forwarded.iter().any(|name| request.headers().contains_key(*name))
+}
+
+/// A refusal, with what RFC 6750 wants to be said about keys.
+fn refused(error: ServiceError) -> Response {
+    let challenge = match error.code {
+        Code::Unauthenticated => Some(r#"Bearer realm="jesse-jobs""#.to_owned()),
+        Code::InvalidKey => Some(r#"Bearer realm="jesse-jobs", error="invalid_token""#.to_owned()),
+        Code::MissingScope => {
+            let scope = error.detail.get("missing_scope").and_then(|scope| scope.as_str()).unwrap_or("");
+            Some(format!(r#"Bearer realm="jesse-jobs", error="insufficient_scope", scope="{scope}""#))
+        }
+        _ => None,
+    };
+    let mut response = Problem(error).into_response();
+    if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn too_often(rate: Rate, verdict: Verdict) -> Response {
+    let wait = whole_seconds(verdict.retry_after);
+    let Rate { per_minute, burst } = rate;
+    let message = format!("{per_minute} calls a minute are allowed, {burst} at once; try again in {wait} s");
+    let mut response = Problem(ServiceError::new(Code::RateLimited, message)).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+    tell_limits(response.headers_mut(), rate, verdict);
+    response
+}
+
+/// The headers of draft-ietf-httpapi-ratelimit-headers: the quota is the burst, the window what it takes to come back.
+fn tell_limits(headers: &mut HeaderMap, rate: Rate, verdict: Verdict) {
+    let policy = format!(r#""calls";q={};w={}"#, rate.burst, whole_seconds(rate.window()));
+    let left = format!(r#""calls";r={};t={}"#, verdict.remaining, whole_seconds(verdict.reset));
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+/// Rounded up, so that whoever waits for so long does not come too early.
+fn whole_seconds(time: std::time::Duration) -> u64 {
+    time.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
+}
+
+/// Who calls, for handlers.
+pub(super) struct By(pub(super) Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        // A route without a guard serves nobody.
+        let unguarded = || {
+            tracing::error!(http.path = parts.uri.path(), "a route has no guard");
+            Problem(ServiceError::new(Code::Internal, "something is wrong on our side; it was logged"))
+        };
+        caller.map(Self).ok_or_else(unguarded)
+    }
+}
+
+/// Whose jobs a call is about, for handlers.
+pub(super) struct Tenant(pub(super) TenantId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Tenant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        By::from_request_parts(parts, state).await.map(|By(caller)| Self(caller.tenant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_what_stands_after_bearer() {
+        for (sent, key) in [
+            ("Bearer jj_1", Some("jj_1")),
+            ("bearer  jj_1 ", Some("jj_1")),
+            ("BEARER", Some("")),
+            ("Basic dTpw", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(sent).unwrap());
+            assert_eq!(bearer(&headers), key, "{sent}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_does_not_make_its_clients_local() {
+        let request = |peer: &str, forwarded: Option<&str>| {
+            let mut request = Request::new(Body::empty());
+            let peer: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(name) = forwarded {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                request.headers_mut().insert(name, HeaderValue::from_static("203.0.113.7"));
+            }
+            is_local(&request)
+        };
+        assert!(request("127.0.0.1:1", None) && request("[::ffff:127.0.0.1]:1", None));
+        assert!(!request("10.0.0.1:1", None));
+        assert!(!request("127.0.0.1:1", Some("x-forwarded-for")));
+        assert!(!is_local(&Request::new(Body::empty())));
+    }
+}

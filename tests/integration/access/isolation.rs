@@ -1,0 +1,252 @@
+//! Nobody sees or changes what belongs to another tenant: every route of the table, every tool that is listed.
+
+use jesse_jobs::api::{Needs, routes};
+use serde_json::{Value, json};
+
+use super::deployment::{Answer, Client, TENANTS, key};
+use crate::harness::{Deployment, month};
+
+/// What tenant A has.
+struct Belongings {
+    job: String,
+    batch: String,
+    webhook: String,
+}
+
+/// What A's backtests are tries of.
+const CAMPAIGN: &str = "strategy:SmaCross";
+const NOBODYS_DELIVERY: &str = "00000000000000000000000000000000";
+
+impl Belongings {
+    async fn of(client: &Client) -> Self {
+        let job = json!({"kind": "backtest", "spec": month("SmaCross")});
+        let job = client.post("/v1/jobs?wait=120", &job).await;
+        assert_eq!((job.status, &job.body["state"]), (200, &json!("succeeded")), "{}", job.body);
+        let batch = client.post("/v1/batches", &json!({"jobs": [month("SmaCross")]})).await;
+        assert!(batch.status < 300, "{}", batch.body);
+        let webhook = client.post("/v1/webhooks", &json!({"url": "https://example.com/hook"})).await;
+        assert_eq!(webhook.status, 201, "{}", webhook.body);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Self {
+            job: text(&job.body["job_id"]),
+            batch: text(&batch.body["job_id"]),
+            webhook: text(&webhook.body["id"]),
+        }
+    }
+
+    /// A route's path with what belongs to A, unless it names nothing that belongs to anybody.
+    fn path(&self, route: &str) -> Option<String> {
+        let collection = route.split('/').nth(2).unwrap_or_default();
+        let id = match collection {
+            _ if !route.contains('{') => return None,
+            "jobs" => self.job.as_str(),
+            "batches" => &self.batch,
+            "webhooks" => &self.webhook,
+            // The same name is another campaign for another tenant.
+            "campaigns" => CAMPAIGN,
+            // All tenants of a deployment share its strategies.
+            "strategies" => return None,
+            _ => panic!("{route}: say here whose it is"),
+        };
+        let path = route.replace("{id}", id).replace("{name}", id).replace("{delivery}", NOBODYS_DELIVERY);
+        assert!(!path.contains('{'), "{route}: say here what stands for its parameters");
+        Some(path)
+    }
+
+    /// The arguments of a tool that are about what belongs to A; none for a tool that takes no ids.
+    fn arguments(&self, tool: &str) -> Vec<Value> {
+        let range = json!({"exchange": "Binance Perpetual Futures", "symbols": ["BTC-USDT"]});
+        match tool {
+            "job_get" => vec![
+                json!({"job_id": self.job}),
+                json!({"job_id": self.batch}),
+                json!({"job_id": self.job, "detail": true}),
+            ],
+            "job_cancel" => vec![json!({"job_id": self.job}), json!({"job_id": self.batch})],
+            "risk_report" | "var_calculation" | "stress_test" | "analyze_results" => {
+                vec![json!({"job_id": self.job})]
+            }
+            "monte_carlo" => vec![json!({"job_id": self.job, "method": "returns"})],
+            "factor_analysis" => {
+                vec![json!({"job_id": self.job, "exchange": range["exchange"], "symbols": range["symbols"]})]
+            }
+            "webhooks" => ["update", "delete", "secret", "rotate", "test", "deliveries"]
+                .map(|action| json!({"action": action, "id": self.webhook}))
+                .into_iter()
+                .chain([json!({"action": "resend", "id": self.webhook, "failed": true})])
+                .collect(),
+            "strategy_list" | "strategy_read" | "strategy_validate" | "strategy_write" | "candles_list"
+            | "backtest" | "backtest_batch" | "optimize" | "walk_forward" | "significance_test"
+            | "regime_detector" | "correlation_matrix" | "pairs_backtest" | "job_list"
+            | "cache_invalidate" => Vec::new(),
+            other => panic!("{other}: say here how it names what belongs to somebody"),
+        }
+    }
+}
+
+/// A body that the route takes, so that it looks for what the path names.
+fn body(method: &str, path: &str) -> Option<Value> {
+    match (method, path.rsplit('/').next()) {
+        ("PATCH", _) => Some(json!({"description": "another's"})),
+        (_, Some("resend")) => Some(json!({"failed": true})),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
+    let deployment = Deployment::start(&["--allow-strategy-write"]);
+    let client = |tenant: &str| Client::new(&deployment, &key(deployment.data.path(), tenant, TENANTS));
+    let (a, b) = (client("a"), client("b"));
+    let belongings = Belongings::of(&a).await;
+
+    let mut tried = 0;
+    for route in routes() {
+        let Some(path) = belongings.path(route.path) else { continue };
+        let (method, own) = (route.method.as_str(), route.path.contains("{delivery}"));
+        let body = body(method, &path);
+        let answer = b.call(method, &path, body.as_ref()).await;
+        assert_eq!(answer.status, 404, "{method} {path}: {}", answer.body);
+        tried += 1;
+        // It is there for A, as far as looking goes: what changes it comes last.
+        if method == "GET" && !own {
+            let answer = a.call(method, &path, None).await;
+            assert_ne!(answer.status, 404, "{method} {path}: {}", answer.body);
+        }
+    }
+    assert!(tried >= 20, "{tried}");
+
+    let mut refused = 0;
+    for tool in b.tools().await {
+        for arguments in belongings.arguments(&tool) {
+            let error = b.tool(&tool, &arguments).await["error"]["code"].clone();
+            let expected = if tool == "webhooks" { "webhook_not_found" } else { "job_not_found" };
+            assert_eq!(error, expected, "{tool} {arguments}");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 15, "{refused}");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+    });
+    let task = json!({"taskId": belongings.job, "_meta": meta});
+    for (method, params) in [
+        ("resources/read", json!({"uri": format!("job://{}", belongings.job)})),
+        ("resources/read", json!({"uri": format!("job://{}/trades", belongings.job)})),
+        ("resources/read", json!({"uri": format!("batch://{}", belongings.batch)})),
+        ("resources/read", json!({"uri": format!("campaign://{CAMPAIGN}")})),
+        ("tasks/get", task.clone()),
+        ("tasks/cancel", task),
+    ] {
+        let answer = b.mcp(method, &params).await;
+        let told = answer.body["error"]["message"].as_str().unwrap_or_default();
+        let says_so = ["no job", "no such task", "no campaign"].into_iter().any(|words| told.contains(words));
+        assert!(says_so, "{method}: {}", answer.body);
+        assert!(
+            answer.body["result"].is_null() && !answer.body["error"].is_null(),
+            "{method}: {}",
+            answer.body
+        );
+    }
+    nothing_is_listed_for(&b, &belongings).await;
+
+    // All of it is as it was, and A has it.
+    let job = a.get(&format!("/v1/jobs/{}", belongings.job)).await;
+    assert_eq!(job.body["state"], "succeeded");
+    let webhook = a.get(&format!("/v1/webhooks/{}", belongings.webhook)).await;
+    assert_eq!((webhook.status, &webhook.body["enabled"]), (200, &json!(true)), "{}", webhook.body);
+    assert_ne!(webhook.body["description"], "another's");
+    for (tool, expected) in [("job_get", "succeeded"), ("job_cancel", "succeeded")] {
+        let answer = a.tool(tool, &json!({"job_id": belongings.job})).await;
+        assert_eq!(answer["state"], expected, "{tool}");
+    }
+}
+
+async fn nothing_is_listed_for(client: &Client, belongings: &Belongings) {
+    for path in ["/v1/jobs", "/v1/webhooks", "/v1/campaigns"] {
+        let answer = client.get(path).await;
+        let text = answer.body.to_string();
+        assert_eq!(answer.status, 200);
+        for name in [&belongings.job, &belongings.webhook, CAMPAIGN] {
+            assert!(!text.contains(name), "{text}");
+        }
+    }
+    let completed = json!({"ref": {"type": "ref/resource", "uri": "job://{id}"}, "argument": {"name": "id", "value": ""}});
+    let completed = client.mcp("completion/complete", &completed).await;
+    assert_eq!(completed.body["result"]["completion"]["values"], json!([]), "{}", completed.body);
+    let listed = client.tool("job_list", &json!({})).await;
+    assert!(!listed.to_string().contains(&belongings.job), "{listed}");
+    // The results that tenants share are not theirs to remove.
+    let shared = client.post("/v1/cache/invalidate", &json!({"all": true})).await;
+    assert_eq!((shared.status, shared.code()), (403, "missing_scope"));
+    let shared = client.tool("cache_invalidate", &json!({"strategy": "SmaCross"})).await;
+    assert_eq!(shared["error"]["code"], "missing_scope");
+}
+
+/// Calls every route, whatever comes of it.
+async fn everywhere(client: &Client, check: impl Fn(Needs, &Answer, &str)) {
+    for route in routes() {
+        let id = "01981c2e-6f1c-7000-8000-000000000000";
+        let path = route.path.replace("{id}", id).replace("{delivery}", id).replace("{name}", "Nobodys");
+        let answer = client.call(route.method.as_str(), &path, None).await;
+        check(route.needs, &answer, &format!("{} {path}", route.method));
+    }
+}
+
+#[tokio::test]
+async fn every_route_asks_for_a_key_and_for_its_scope() {
+    let deployment = Deployment::start(&[]);
+    let data = deployment.data.path();
+    // Before the first key it serves whoever is on this machine.
+    assert_eq!(Client::new(&deployment, "").get("/v1/jobs").await.status, 200);
+    let little = Client::new(&deployment, &key(data, "little", "webhooks"));
+    let forged = key(data, "little", "webhooks").replace("jj_", "jj_0")[..53].to_owned();
+    let unknown = "jj_ 0";
+    wait_until_closed(&Client::new(&deployment, "")).await;
+    for (shown, code) in [("", "unauthenticated"), (forged.as_str(), "invalid_key"), (unknown, "invalid_key")]
+    {
+        let client = Client::new(&deployment, shown);
+        everywhere(&client, |needs, answer, call| {
+            let open = needs == Needs::Nothing || (needs == Needs::LocalOrAdmin && shown.is_empty());
+            assert_eq!(answer.status == 401, !open, "{call}: {}", answer.body);
+            assert!(open || answer.code() == code, "{call}: {}", answer.body);
+            assert!(open || answer.header("www-authenticate").starts_with("Bearer realm="), "{call}");
+        })
+        .await;
+        assert_eq!(client.mcp("tools/list", &json!({})).await.status, 401);
+        // Whether it works is everybody's business, and no more.
+        let health = client.get("/health").await;
+        assert_eq!((health.status, &health.body["queue"]), (200, &Value::Null), "{}", health.body);
+    }
+    everywhere(&little, |needs, answer, call| {
+        let lacks = match needs {
+            Needs::Scope(scope) => Some(scope).filter(|scope| *scope != access::Scope::Webhooks),
+            Needs::LocalOrAdmin => Some(access::Scope::Admin),
+            Needs::Nothing | Needs::Key => None,
+        };
+        assert_eq!(answer.status == 403, lacks.is_some(), "{call}: {}", answer.body);
+        if let Some(scope) = lacks {
+            assert_eq!(answer.code(), "missing_scope", "{call}");
+            assert!(answer.body["detail"].as_str().unwrap().contains(scope.name()), "{}", answer.body);
+            let scope = format!("scope=\"{scope}\"");
+            assert!(answer.header("www-authenticate").contains(&scope), "{call}");
+        }
+    })
+    .await;
+    assert_eq!(little.tools().await, ["candles_list", "webhooks"]);
+    let error = little.tool("backtest", &month("SmaCross")).await["error"].clone();
+    assert_eq!(error["code"], "missing_scope", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("jobs:write"), "{error}");
+    assert!(!little.get("/health").await.body["queue"].is_null());
+}
+
+/// A server that had no keys looks for the first one every few seconds.
+async fn wait_until_closed(client: &Client) {
+    let end = std::time::Instant::now() + crate::harness::LIMIT;
+    while client.get("/v1/jobs").await.status != 401 {
+        assert!(std::time::Instant::now() < end, "it goes on to serve without a key");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
