@@ -11,25 +11,21 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-EXCHANGE, SYMBOL, LISTS = "Binance Perpetual Futures", "BTC-USDT", 500
+from deployment import EXCHANGE, SYMBOL, generate, up
+
+LISTS = 500
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
 binary = os.path.abspath(arguments.parse_args().binary)
-project = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "demo", "project"))
 data = tempfile.TemporaryDirectory(prefix="mcp-")
-environment = dict(os.environ, JESSE_PYTHON=sys.executable, LOG_LEVEL="error")
-environment.pop("REDIS_URL", None)
-subprocess.run([binary, "candles", "generate", "--data", data.name, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "120"],
-               check=True, stdout=subprocess.DEVNULL, env=environment)
-server = subprocess.Popen([binary, "up", "--listen", "127.0.0.1:0", "--data", data.name, "--project", project],
-                          stdout=subprocess.PIPE, text=True, env=environment)
-connection = http.client.HTTPConnection(server.stdout.readline().strip().removeprefix("jesse-jobs is ready: http://"))
+generate(binary, data.name, days=120)
+server, address = up(binary, data.name)
+connection = http.client.HTTPConnection(address)
 headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 rows, missed = [], []
 

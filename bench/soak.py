@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 
-EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
+from deployment import EXCHANGE, SYMBOL, generate, up
+
 JOBS, CLIENTS = 200, 32
 GROWTH = 1.2
 
@@ -26,17 +27,8 @@ arguments.add_argument("binary")
 arguments.add_argument("--rounds", type=int, default=5)
 arguments = arguments.parse_args()
 binary = os.path.abspath(arguments.binary)
-project = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "demo", "project"))
 folder = tempfile.TemporaryDirectory(prefix="soak-")
 data = folder.name
-
-
-def start():
-    environment = dict(os.environ, JESSE_PYTHON=sys.executable, LOG_LEVEL="error")
-    environment.pop("REDIS_URL", None)
-    command = [binary, "up", "--listen", "127.0.0.1:0", "--data", data, "--project", project]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    return process, process.stdout.readline().strip().removeprefix("jesse-jobs is ready: http://")
 
 
 def call(address, method, path, body=None):
@@ -68,9 +60,8 @@ def held(process):
     return found, scratch
 
 
-subprocess.run([binary, "candles", "generate", "--data", data, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "60"],
-               check=True, stdout=subprocess.DEVNULL)
-server, address = start()
+generate(binary, data, days=60)
+server, address = up(binary, data)
 try:
     first = None
     for number in range(arguments.rounds):
@@ -89,7 +80,7 @@ try:
     time.sleep(2)
     server.send_signal(signal.SIGKILL)
     server.wait()
-    server, address = start()
+    server, address = up(binary, data)
     states = [call(address, "GET", f"/v1/jobs/{job}?wait=120")["state"] for job in accepted]
     assert set(states) == {"succeeded"}, states
     print(f"killed with {JOBS} jobs accepted and started again: all succeeded")

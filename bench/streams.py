@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 
-EXCHANGE, SYMBOL, CALLS = "Binance Perpetual Futures", "BTC-USDT", 3000
+from deployment import EXCHANGE, SYMBOL, environment, generate, up
+
+CALLS = 3000
 BYTES_EACH, P99_MS = 20 * 1024, 20
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -28,7 +30,6 @@ arguments.add_argument("binary")
 arguments.add_argument("--count", type=int, default=10_000)
 arguments = arguments.parse_args()
 binary = os.path.abspath(arguments.binary)
-project = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "demo", "project"))
 limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 if limit < arguments.count + 200:
     sys.exit(f"{arguments.count} connections need more open files than the {limit} that are allowed here (ulimit -Hn)")
@@ -43,18 +44,13 @@ def free_port():
 
 
 data = tempfile.TemporaryDirectory(prefix="streams-")
-environment = dict(os.environ, JESSE_PYTHON=sys.executable, LOG_LEVEL="error")
-environment.pop("REDIS_URL", None)
-subprocess.run([binary, "candles", "generate", "--data", data.name, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "400"],
-               check=True, stdout=subprocess.DEVNULL, env=environment)
-worker = subprocess.Popen([binary, "up", "--listen", "127.0.0.1:0", "--data", data.name, "--project", project, "--grace", "0"],
-                          stdout=subprocess.PIPE, text=True, env=environment)
-worker.stdout.readline()
+generate(binary, data.name)
+worker, _ = up(binary, data.name, "--grace", "0")
 unix = os.path.join(data.name, "redis", "redis.sock")
 # An instance of its own, which does nothing but answer.
 host, port = "127.0.0.1", free_port()
 address = f"{host}:{port}"
-api = subprocess.Popen([binary, "serve", "--listen", address, "--data", data.name, "--redis-url", f"redis+unix://{unix}"], env=environment)
+api = subprocess.Popen([binary, "serve", "--listen", address, "--data", data.name, "--redis-url", f"redis+unix://{unix}"], env=environment())
 
 
 def redis(*command):

@@ -29,6 +29,18 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1
 /// How much of an answer that is no problem document is shown.
 const SHOWN: usize = 500;
 
+/// The URL of a server as it is given, or why it is none.
+pub(crate) fn server_url(given: &str) -> Result<Url, String> {
+    let wrong = |why: String| {
+        format!("--url (JESSE_JOBS_URL) is {given:?}: {why}; expected e.g. http://127.0.0.1:8100")
+    };
+    let url = Url::parse(given).map_err(|error| wrong(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("neither http nor https".into()));
+    }
+    Ok(url)
+}
+
 /// See [`ServerArgs`]. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
@@ -39,18 +51,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(args: &ServerArgs) -> Result<Self, ClientError> {
-        let wrong = |why: String| {
-            let given = &args.url;
-            ClientError::Input(format!(
-                "--url (JESSE_JOBS_URL) is {given:?}: {why}; expected e.g. http://127.0.0.1:8100"
-            ))
-        };
-        let mut base = Url::parse(&args.url).map_err(|error| wrong(error.to_string()))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(wrong("neither http nor https".into()));
-        }
-        let path = base.path().trim_end_matches('/').to_owned();
-        base.set_path(&path);
+        let base = server_url(&args.url).map_err(ClientError::Input)?;
         let client = Client::builder().connect_timeout(CONNECT).build();
         let client = client.map_err(|error| ClientError::Unreachable(args.url.clone(), error))?;
         Ok(Self { client, base, key: args.key.clone() })

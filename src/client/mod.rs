@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 pub use http::ServerArgs;
+pub(crate) use http::server_url;
 
 use http::Server;
 use submit::{BatchArgs, SubmitArgs};

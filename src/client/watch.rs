@@ -4,7 +4,7 @@ use std::{io::IsTerminal, time::Duration};
 
 use futures::{StreamExt, stream::FuturesOrdered};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::Value;
 
 use super::{ClientError, http::Server, job_path, print, show};
@@ -81,9 +81,6 @@ async fn connection(
     last: &mut Value,
 ) -> Result<bool, ClientError> {
     let mut response = server.send(|| server.request(Method::GET, path, &[])).await?;
-    if response.status() == StatusCode::NO_CONTENT {
-        return Ok(true);
-    }
     let mut events = EventReader::default();
     let broken = |error| ClientError::Unreachable(path.to_owned(), error);
     while let Some(piece) = response.chunk().await.map_err(broken)? {

@@ -16,7 +16,7 @@ use super::{
     RoleError,
     up::{self, UpSettings},
 };
-use crate::mcp::stdio::Proxy;
+use crate::{client::server_url, mcp::stdio::Proxy};
 
 /// The longest message that a client may send, in bytes; the endpoint takes no larger one.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -73,15 +73,7 @@ pub async fn run(settings: McpSettings, stop: CancellationToken) -> Result<(), R
 
 /// The endpoint of a server that is named with or without the endpoint's path.
 fn endpoint(server: &str) -> Result<Url, RoleError> {
-    let wrong = |why: String| {
-        RoleError::Setting(format!(
-            "--url (JESSE_JOBS_URL) is {server:?}: {why}; expected e.g. http://127.0.0.1:8100"
-        ))
-    };
-    let mut url = Url::parse(server).map_err(|error| wrong(error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong("neither http nor https".into()));
-    }
+    let mut url = server_url(server).map_err(RoleError::Setting)?;
     let path = url.path().trim_end_matches('/');
     let path = if path.ends_with("/mcp") { path.to_owned() } else { format!("{path}/mcp") };
     url.set_path(&path);

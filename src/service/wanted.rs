@@ -15,6 +15,7 @@ use jesse::{
     spec::{BacktestRequest, BacktestSpec},
 };
 use jobs::{CacheKey, CacheMode, ErrorCode, Kind, Priority, TenantId};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -52,6 +53,19 @@ pub(super) struct Prepared {
     pub(super) memory_mb: u32,
     /// The campaign whose trial it is.
     pub(super) trial_of: Option<String>,
+}
+
+impl Prepared {
+    /// A parent: its own run is a step that only submits other jobs, and these are the trials.
+    fn parent(
+        kind: Kind,
+        spec: &impl Serialize,
+        plan: &impl Serialize,
+        cache_key: CacheKey,
+    ) -> Result<Self, ServiceError> {
+        let (request, plan) = (json_text(spec)?, json_text(plan)?);
+        Ok(Self { kind, request, plan, cache_key, memory_mb: STEP_MB, trial_of: None })
+    }
 }
 
 /// A step of a parent only submits other jobs.
@@ -199,15 +213,7 @@ impl Service {
                 let plan =
                     self.plan_search(&spec, catalogue, limits, trials_of(tenant, options, &spec)).await?;
                 let cache_key = plan.cache_key(&spec);
-                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared {
-                    kind: Kind::Optimize,
-                    request,
-                    plan,
-                    cache_key,
-                    memory_mb: STEP_MB,
-                    trial_of: None,
-                })
+                Prepared::parent(Kind::Optimize, &spec, &plan, cache_key)
             }
             Checked::WalkForward(spec) => {
                 let catalogue = runnable.runners()?;
@@ -221,15 +227,7 @@ impl Service {
                 }
                 let plan = WalkForwardPlan { windows, children, submitted: None };
                 let cache_key = plan.cache_key(&spec);
-                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared {
-                    kind: Kind::WalkForward,
-                    request,
-                    plan,
-                    cache_key,
-                    memory_mb: STEP_MB,
-                    trial_of: None,
-                })
+                Prepared::parent(Kind::WalkForward, &spec, &plan, cache_key)
             }
             Checked::MonteCarlo(spec) => {
                 let catalogue = runnable.runners()?;
@@ -237,15 +235,7 @@ impl Service {
                     self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?.plan;
                 let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
                 let cache_key = plan.cache_key(&spec);
-                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
-                Ok(Prepared {
-                    kind: Kind::MonteCarlo,
-                    request,
-                    plan,
-                    cache_key,
-                    memory_mb: STEP_MB,
-                    trial_of: None,
-                })
+                Prepared::parent(Kind::MonteCarlo, &spec, &plan, cache_key)
             }
             Checked::SignificanceTest(spec) => {
                 let catalogue = runnable.runners()?;

@@ -9,7 +9,9 @@ use std::{
 use jobs::private_redis::PrivateRedis;
 use serde_json::{Value, json};
 
-use crate::harness::{DAYS, EXCHANGE, LIMIT, Process, SYMBOL, binary, fixtures, month, succeed, with};
+use crate::harness::{
+    DAYS, LIMIT, Process, SEED, SYMBOL, binary, fixtures, free_port, generate_on, month, with,
+};
 
 /// HAProxy in front of two servers of this machine. It is killed with the test.
 pub struct Balancer {
@@ -18,10 +20,6 @@ pub struct Balancer {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn start(ports: [u16; 2], front: u16) -> Child {
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(fixtures().join("haproxy.cfg"));
@@ -127,18 +125,7 @@ impl Caller {
 async fn behind_a_balancer_any_instance_serves_any_task_and_a_killed_one_is_not_missed() {
     let data = tempfile::tempdir().unwrap();
     let redis = PrivateRedis::start(&data.path().join("redis")).await.unwrap();
-    let mut candles = binary();
-    candles.args([
-        "candles",
-        "generate",
-        "--exchange",
-        EXCHANGE,
-        "--symbol",
-        SYMBOL,
-        "--days",
-        &DAYS.to_string(),
-    ]);
-    succeed(candles.args(["--redis-url", redis.url(), "--data"]).arg(data.path()));
+    generate_on(data.path(), SYMBOL, DAYS, SEED, &["--redis-url", redis.url()]);
     let ports = [free_port(), free_port()];
     let [first, second] = ports.map(|port| serve(redis.url(), data.path(), port));
     let balancer = Balancer::start(ports).await;

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, EXCHANGE, SYMBOL, binary, month, python};
+use crate::harness::{Deployment, EXCHANGE, SYMBOL, binary, free_port, month, python};
 
 /// Runs the binary against a deployment. It blocks, so it is done away from the runtime.
 async fn run(deployment: &Deployment, arguments: &[&str], input: &str) -> Output {
@@ -194,7 +194,7 @@ async fn the_doctor_knows_an_empty_deployment_and_a_redis_that_forgets() {
         .spawn()
         .unwrap();
     let url = format!("redis+unix://{}", socket.display());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut server = binary()
         .args(["serve", "--redis-url", &url, "--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(folder.path())

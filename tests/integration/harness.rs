@@ -205,6 +205,11 @@ pub fn generate_on(data: &Path, symbol: &str, days: u32, seed: u64, arguments: &
     succeed(command.args(["--days", &days.to_string(), "--seed", &seed.to_string()]).args(arguments));
 }
 
+/// A port that nobody listened on a moment ago: another process may be faster with it.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 pub fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -5,7 +5,9 @@ use std::{collections::HashSet, process::Stdio};
 use jobs::private_redis::PrivateRedis;
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, EXCHANGE, LIMIT, Process, SYMBOL, binary, fixtures, month, with};
+use crate::harness::{
+    Deployment, LIMIT, Process, SYMBOL, binary, fixtures, free_port, generate_on, month, with,
+};
 
 /// A search that takes some seconds.
 fn search(changes: &Value) -> Value {
@@ -169,26 +171,13 @@ async fn what_cannot_be_searched_is_said_before_anything_is_queued() {
 async fn a_search_survives_the_death_of_a_worker_without_losing_or_repeating_a_trial() {
     let data = tempfile::tempdir().unwrap();
     let redis = PrivateRedis::start(&data.path().join("redis")).await.unwrap();
-    let mut candles = binary();
-    candles.args([
-        "candles",
-        "generate",
-        "--exchange",
-        EXCHANGE,
-        "--symbol",
-        SYMBOL,
-        "--days",
-        "70",
-        "--seed",
-        "7",
-    ]);
-    crate::harness::succeed(candles.args(["--redis-url", redis.url(), "--data"]).arg(data.path()));
+    generate_on(data.path(), SYMBOL, 70, 7, &["--redis-url", redis.url()]);
     let role = |role: &str, arguments: &[&str]| {
         let mut command = binary();
         command.arg(role).args(["--redis-url", redis.url(), "--data"]).arg(data.path()).args(arguments);
         command.stderr(Stdio::null()).spawn().unwrap()
     };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let server = Process::serving(role("serve", &["--listen", &format!("127.0.0.1:{port}")]), port);
     let project = fixtures().join("project");
     let worker =

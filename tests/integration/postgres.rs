@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     candles::{candles, of, printed, refusal},
-    harness::{EXCHANGE, LIMIT, python, succeed},
+    harness::{EXCHANGE, LIMIT, free_port, python, succeed},
 };
 
 const PASSWORD: &str = "pa:ss w@rd/";
@@ -70,7 +70,7 @@ impl Postgres {
         let mut initdb = unprivileged(&programs.join("initdb"));
         initdb.args(["--username", "jesse", "--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8"]);
         succeed(initdb.arg("--pwfile").arg(&password).arg("--pgdata").arg(&data).stderr(Stdio::piped()));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let mut server = unprivileged(&programs.join("postgres"));
         server.arg("-D").arg(&data).args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
         server.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "log_min_messages=fatal"]);

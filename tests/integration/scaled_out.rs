@@ -5,10 +5,7 @@ use std::process::{Child, Stdio};
 use jobs::private_redis::PrivateRedis;
 use serde_json::json;
 
-use crate::{
-    balanced::free_port,
-    harness::{Deployment, EXCHANGE, Process, SYMBOL, binary, fixtures, month, succeed},
-};
+use crate::harness::{Deployment, Process, SEED, SYMBOL, binary, fixtures, free_port, generate_on, month};
 
 fn start(role: &str, url: &str, data: &std::path::Path, arguments: &[&str]) -> Child {
     let mut command = binary();
@@ -20,9 +17,7 @@ fn start(role: &str, url: &str, data: &std::path::Path, arguments: &[&str]) -> C
 async fn two_api_instances_and_a_worker_share_one_redis() {
     let data = tempfile::tempdir().unwrap();
     let redis = PrivateRedis::start(&data.path().join("redis")).await.unwrap();
-    let mut candles = binary();
-    candles.args(["candles", "generate", "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "70"]);
-    succeed(candles.args(["--redis-url", redis.url(), "--data"]).arg(data.path()));
+    generate_on(data.path(), SYMBOL, 70, SEED, &["--redis-url", redis.url()]);
 
     let project = fixtures().join("project");
     let ports = [free_port(), free_port()];

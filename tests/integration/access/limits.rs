@@ -6,14 +6,10 @@ use jobs::private_redis::PrivateRedis;
 use serde_json::json;
 
 use super::deployment::Answer;
-use crate::harness::{LIMIT, Process, binary, succeed};
+use crate::harness::{LIMIT, Process, binary, free_port, succeed};
 
 const CALLS: usize = 1000;
 const INSTANCES: usize = 3;
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// API instances on one Redis, and a key with this rate.
 async fn instances(redis: &PrivateRedis, data: &std::path::Path, rate: &str) -> (Vec<Process>, String) {

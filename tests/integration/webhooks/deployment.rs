@@ -13,7 +13,7 @@ use jobs::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use crate::harness::{LIMIT, Process, binary};
+use crate::harness::{LIMIT, Process, binary, free_port};
 
 pub struct Light {
     pub redis: Option<PrivateRedis>,
@@ -34,10 +34,6 @@ pub const HURRIED: [&str; 6] = [
     "--webhook-allow",
     "127.0.0.1",
 ];
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 impl Light {
     /// With this many delivery workers.
