@@ -40,9 +40,12 @@ pub(super) struct Guard {
 /// See the module's documentation.
 pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let api = &guard.api;
-    // Not the request, whose body only one may look at, is held while this waits.
-    let (headers, is_local) = (request.headers().clone(), is_local(&request));
-    let caller = match guard.caller(bearer(&headers), is_local).await {
+    // A copy of the key alone: the headers are slices of what was read from the connection, which thousands of calls that
+    // wait would hold on to; and of a request, only one may look at the body.
+    let (shown, is_local) = (bearer(request.headers()).map(str::to_owned), is_local(&request));
+    let identified = guard.caller(shown.as_deref(), is_local).await;
+    drop(shown);
+    let caller = match identified {
         Ok(caller) => caller,
         Err(error) => return refused(error),
     };

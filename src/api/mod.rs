@@ -8,6 +8,7 @@ mod audit;
 mod batches;
 mod cache;
 mod campaigns;
+mod connections;
 mod events;
 mod guard;
 mod health;
@@ -132,10 +133,9 @@ pub(crate) fn is_local(address: SocketAddr) -> bool {
 }
 
 /// Serves until `api.stop`.
-pub async fn run(api: Api, listener: TcpListener) -> std::io::Result<()> {
+pub async fn run(api: Api, listener: TcpListener) {
     let stop = api.stop.clone();
-    let service = api.router().into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
+    connections::serve(listener, api.router(), stop).await;
 }
 
 /// Serves what a worker has to say: its metrics, and that it runs.
@@ -144,12 +144,12 @@ pub async fn serve_metrics(
     metrics: Metrics,
     queue: ::jobs::Queue,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/metrics", get(health::worker_metrics))
         .route("/health/live", get(health::live))
         .with_state(Arc::new((metrics, queue)));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    connections::serve(listener, router, stop).await;
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> Problem {

@@ -100,5 +100,6 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
     let parts = (&settings.api, &settings.limits, &settings.receivers);
     let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
-    api::run(api, listener).await.map_err(RoleError::Serve)
+    api::run(api, listener).await;
+    Ok(())
 }

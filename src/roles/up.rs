@@ -144,10 +144,9 @@ async fn run_on(
         Ok(())
     };
     let serving = async {
-        let served = api::run(api, listener).await.map_err(RoleError::Serve);
+        api::run(api, listener).await;
         // One part without the others is of no use.
         stop.cancel();
-        served
     };
     let working = async {
         let outcome = worker.run(stop.clone()).await.map_err(RoleError::from);
@@ -155,8 +154,8 @@ async fn run_on(
         outcome
     };
     let delivering = webhooks::deliver(deliveries, &stop);
-    let (started, served, worker_outcome, ()) = tokio::join!(starting, serving, working, delivering);
-    started.and(served).and(worker_outcome)
+    let (started, (), worker_outcome, ()) = tokio::join!(starting, serving, working, delivering);
+    started.and(worker_outcome)
 }
 
 /// Whether something can be run: with several engines, by one of them.

@@ -69,20 +69,14 @@ pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<()
         done.cancel();
         outcome
     };
-    let (outcome, served) = tokio::join!(busy, serve(listener, metrics, queue.clone(), done.clone()));
+    let (outcome, ()) = tokio::join!(busy, serve(listener, metrics, queue.clone(), done.clone()));
     outcome?;
-    served.map_err(RoleError::Serve)
+    Ok(())
 }
 
-async fn serve(
-    listener: Option<TcpListener>,
-    metrics: Metrics,
-    queue: Queue,
-    done: CancellationToken,
-) -> std::io::Result<()> {
-    match listener {
-        Some(listener) => api::serve_metrics(listener, metrics, queue, done).await,
-        None => Ok(()),
+async fn serve(listener: Option<TcpListener>, metrics: Metrics, queue: Queue, done: CancellationToken) {
+    if let Some(listener) = listener {
+        api::serve_metrics(listener, metrics, queue, done).await;
     }
 }
 
