@@ -8,11 +8,41 @@ use axum::{
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::request_id;
 use crate::errors::{Code, ServiceError};
+
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Why a call failed (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct ProblemDetails {
+    /// `code` says what kind of problem it is
+    #[serde(rename = "type")]
+    of_type: &'static str,
+    /// The same text for every problem with this code
+    title: &'static str,
+    /// The HTTP status
+    status: u16,
+    /// What went wrong: stable, for programs
+    code: Code,
+    /// What happened, and what to do
+    detail: String,
+    /// Names the call, as the header X-Request-Id
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// What is wrong with each field, or each place in a strategy
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<serde_json::Map<String, Value>>>")]
+    errors: Option<Vec<Value>>,
+    /// Facts for programs; which, depends on the code
+    #[serde(skip_serializing_if = "Value::is_null")]
+    facts: Value,
+}
 
 /// An error as a response.
 #[derive(Debug)]
@@ -28,24 +58,20 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let ServiceError { code, message, detail } = self.0;
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut body = json!({
-            "type": "about:blank",
-            "title": code.title(),
-            "status": status.as_u16(),
-            "code": code,
-            "detail": message,
-        });
-        if let Some(id) = request_id::current() {
-            body["request_id"] = json!(&*id);
-        }
-        if let Some(errors) = detail.get("errors") {
-            body["errors"] = errors.clone();
-        } else if !detail.is_null() {
-            body["facts"] = detail;
-        }
-        let mut response = (status, body.to_string()).into_response();
+        let errors = detail.get("errors").and_then(Value::as_array).cloned();
+        let details = ProblemDetails {
+            of_type: "about:blank",
+            title: code.title(),
+            status: status.as_u16(),
+            code,
+            detail: message,
+            request_id: request_id::current().map(|id| id.to_string()),
+            facts: if errors.is_some() { Value::Null } else { detail },
+            errors,
+        };
+        let mut response = (status, Json(details)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(PROBLEM_JSON));
         if let Some(after) = code.retry_after() {
             headers.insert(header::RETRY_AFTER, after.as_secs().into());
         }
