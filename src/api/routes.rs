@@ -314,7 +314,7 @@ fn drafts_to_try() -> Value {
 
 fn webhooks_to_try() -> Value {
     json!({"failures": {"summary": "Told of what goes wrong", "value": {
-        "url": "https://example.com/hook", "events": ["job.failed", "job.dead"], "description": "example",
+        "url": "https://hooks.example/jesse", "events": ["job.failed", "job.dead"], "description": "example",
     }}})
 }
 

@@ -55,7 +55,7 @@ async fn long_answers_are_compressed_and_their_tags_stay_right() {
 }
 
 /// What a browser asks before a page of this origin may call: status, and what is allowed.
-async fn preflight(deployment: &Deployment, origin: &str, path: &str) -> (u16, reqwest::header::HeaderMap) {
+async fn preflight(deployment: &Deployment, origin: &str, path: &str) -> (u16, header::HeaderMap) {
     let request = deployment.client.request(Method::OPTIONS, deployment.url(path));
     let request = request
         .header(header::ORIGIN, origin)
