@@ -1,5 +1,7 @@
 //! Errors as problem details (RFC 9457), and extractors whose rejections are problems too.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     extract::{
         FromRequest, FromRequestParts, Json, Path, Query, Request,
@@ -9,7 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
 
 use super::request_id;
@@ -79,8 +84,31 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A JSON body.
+/// A JSON body: an object.
 pub(super) struct Body<T>(pub(super) T);
+
+/// An object, and not the array of its fields' values, which serde would take for a struct too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
@@ -94,7 +122,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             };
             Problem(ServiceError::new(code, bounded(&rejection.body_text())))
         };
-        Json::from_request(request, state).await.map(|Json(body)| Self(body)).map_err(rejected)
+        Json::from_request(request, state).await.map(|Json(Object(body))| Self(body)).map_err(rejected)
     }
 }
 

@@ -299,7 +299,7 @@ fn jobs_to_try() -> Value {
 }
 
 fn batches_to_try() -> Value {
-    let grid = json!({"grid": {"timeframe": ["1h", "4h"]}, "base": month(), "labels": {"purpose": "example"}});
+    let grid = json!({"grid": {"timeframe": ["30m", "1h"]}, "base": month(), "labels": {"purpose": "example"}});
     json!({
         "list": {"summary": "A list of backtests", "value": {"jobs": [month()]}},
         "grid": {"summary": "Every combination of some values", "value": grid},

@@ -123,7 +123,7 @@ async fn whatever_is_sent_without_a_key_is_answered_as_the_document_says() {
     // It wants a key; then, one that has none and serves whoever is on this machine.
     sends_anything(&closed().process.url, 10, &[]).await;
     let open = Deployment::start(&BOUNDED);
-    sends_anything(&open.process.url, 10, &["--exclude-checks", "ignored_auth"]).await;
+    sends_anything(&open.process.url, 10, &[]).await;
     is_bounded(&open, "").await;
 }
 

@@ -7,6 +7,7 @@ mod specs;
 
 use std::sync::OnceLock;
 
+use axum::extract::State;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
@@ -16,7 +17,7 @@ pub(crate) use specs::one_of_each_kind;
 pub(crate) use specs::spec_of_any_kind;
 
 use super::{
-    Needs, Problem,
+    Api, Needs, Problem,
     answers::{IfNoneMatch, JsonText, Tagged},
     problem::{PROBLEM_JSON, ProblemDetails},
     routes::{Route, routes},
@@ -33,7 +34,7 @@ const ABOUT: &str = "Backtests and risk analyses of Jesse as durable jobs.\n\n\
     that name, or a new one. Lists are read page by page: give `next_cursor` as `cursor` until it is null.";
 
 const ABOUT_KEYS: &str = "An API key (`jj_...`) that `jesse-jobs keys create` has made, or the operator's own. What it must allow is said with \
-    each operation. A deployment that has no keys yet serves whoever is on its own machine, without one.";
+    each operation. A deployment that has no keys yet serves whoever is on its own machine, without one; its document says so.";
 
 /// What all routes may answer: the request is for another host or too large, or the server is broken.
 const OF_ALL: [Code; 3] = [Code::HostNotAllowed, Code::PayloadTooLarge, Code::Internal];
@@ -243,15 +244,37 @@ fn headers() -> Value {
     })
 }
 
+/// The document of a deployment that has no keys: whoever may ask for it may call without one.
+fn without_keys(mut document: Value) -> Value {
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    for operation in paths.filter_map(Value::as_object_mut).flat_map(|operations| operations.values_mut()) {
+        if let Some(Value::Array(needs)) = operation.get_mut("security")
+            && !needs.is_empty()
+            && !needs.contains(&json!({}))
+        {
+            needs.insert(0, json!({}));
+        }
+    }
+    document
+}
+
 /// `GET /openapi.json`.
-pub(super) async fn get(known: IfNoneMatch) -> Result<Tagged<JsonText<Anything>>, Problem> {
-    static TEXT: OnceLock<Option<(String, JsonText<Anything>)>> = OnceLock::new();
+pub(super) async fn get(
+    State(api): State<Api>,
+    known: IfNoneMatch,
+) -> Result<Tagged<JsonText<Anything>>, Problem> {
+    type Text = OnceLock<Option<(String, JsonText<Anything>)>>;
+    static CLOSED: Text = OnceLock::new();
+    static OPEN: Text = OnceLock::new();
+    let needs_key = api.callers.needs_key().await;
     let written = || {
         let document = document().inspect_err(|why| tracing::error!(why, "there is no OpenAPI document")).ok()?;
+        let document = if needs_key { document } else { without_keys(document) };
         let text = JsonText::new(&Anything(document)).ok()?;
         Some((text.tag(), text))
     };
-    let (tag, text) = TEXT.get_or_init(written).as_ref().ok_or_else(|| {
+    let text = if needs_key { &CLOSED } else { &OPEN };
+    let (tag, text) = text.get_or_init(written).as_ref().ok_or_else(|| {
         ServiceError::new(Code::Internal, "something is wrong on our side; it was logged")
     })?;
     known.unless(tag, || Ok(text.clone()))

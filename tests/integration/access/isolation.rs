@@ -103,6 +103,7 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
     let deployment = Deployment::start(&["--allow-strategy-write", "--webhook-allow", "127.0.0.1"]);
     let client = |tenant: &str| Client::new(&deployment, &key(deployment.data.path(), tenant, TENANTS));
     let (a, b) = (client("a"), client("b"));
+    wait_until_closed(&Client::new(&deployment, "")).await;
     let belongings = Belongings::of(&a, &Receiver::healthy().await).await;
 
     let mut tried = 0;
