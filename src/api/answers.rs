@@ -107,9 +107,13 @@ impl IntoResponse for Accepted {
 impl OperationOutput for Accepted {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         const JOB: [&str; 3] = ["getJob", "getJobResult", "cancelJob"];
-        let ended = Answer::json::<JobAnswer>("It has ended already: a stored result answered, or it was waited for", schemas);
+        let ended = Answer::json::<JobAnswer>(
+            "It has ended already: a stored result answered, or it was waited for",
+            schemas,
+        );
         operation.answers(200, ended.with_headers(&["Location"]).linked("job_id", &JOB));
-        let open = Answer::json::<JobAnswer>("It was accepted: look again after `Retry-After` seconds", schemas);
+        let open =
+            Answer::json::<JobAnswer>("It was accepted: look again after `Retry-After` seconds", schemas);
         operation.answers(202, open.with_headers(&["Location", "Retry-After"]).linked("job_id", &JOB));
     }
 }
@@ -228,7 +232,8 @@ impl IfNoneMatch {
         body: impl FnOnce() -> Result<B, Problem>,
     ) -> Result<Tagged<B>, Problem> {
         let names_it = |known: &str| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag;
-        let unchanged = self.0.as_ref().is_some_and(|known| known.split(',').any(|known| names_it(known.trim())));
+        let unchanged =
+            self.0.as_ref().is_some_and(|known| known.split(',').any(|known| names_it(known.trim())));
         Ok(Tagged { tag: tag.to_owned(), body: if unchanged { None } else { Some(body()?) } })
     }
 }
@@ -283,7 +288,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 impl OperationInput for IdempotencyKey {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.fails(&[Code::InvalidRequest, Code::IdempotencyConflict]);
-        let about = "Names the call: a repeat with the same body answers the same job, one with another body 422";
+        let about =
+            "Names the call: a repeat with the same body answers the same job, one with another body 422";
         let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
         operation.takes_header("Idempotency-Key", about, &schema);
     }

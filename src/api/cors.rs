@@ -55,7 +55,11 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let wrong = || format!("{text:?} is no origin: scheme, host and port, e.g. https://app.example.com or http://localhost:3000, or *");
+        let wrong = || {
+            format!(
+                "{text:?} is no origin: scheme, host and port, e.g. https://app.example.com or http://localhost:3000, or *"
+            )
+        };
         let value = HeaderValue::from_str(text).map_err(|_| wrong())?;
         if text == "*" {
             return Ok(Self(value));

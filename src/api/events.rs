@@ -7,8 +7,8 @@ use std::{convert::Infallible, time::Duration};
 
 use ::jobs::{JobState, Watch};
 use axum::{
-    extract::State,
     extract::FromRequestParts,
+    extract::State,
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{
         IntoResponse, Response,

@@ -153,9 +153,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Rendered, Problem>
 }
 
 /// The same of a worker.
-pub(super) async fn worker_metrics(
-    State(worker): State<Arc<(Metrics, Queue)>>,
-) -> Result<Rendered, Problem> {
+pub(super) async fn worker_metrics(State(worker): State<Arc<(Metrics, Queue)>>) -> Result<Rendered, Problem> {
     rendered(&worker.0, &worker.1).await
 }
 

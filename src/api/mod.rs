@@ -43,11 +43,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use guard::Guard;
 pub use cors::Origin;
-pub use guard::Needs;
+use guard::{Guard, Needs};
 pub use problem::Problem;
-pub use routes::{Route, routes};
+use routes::{Route, routes};
 
 use crate::{
     callers::Callers,

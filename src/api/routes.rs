@@ -33,13 +33,13 @@ const ADMIN: Needs = Needs::Scope(Scope::Admin);
 
 /// A route.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub(super) struct Route {
     /// Its method; GET serves HEAD too.
-    pub method: Method,
+    pub(super) method: Method,
     /// Its path, with parameters in braces.
-    pub path: &'static str,
+    pub(super) path: &'static str,
     /// What a call needs.
-    pub needs: Needs,
+    pub(super) needs: Needs,
     pub(super) serves: MethodRouter<Api>,
     /// What the types of its handler say.
     pub(super) describe: fn(&mut Operation, &mut Schemas),
@@ -151,7 +151,7 @@ macro_rules! table {
 }
 
 /// All routes but `/mcp`.
-pub fn routes() -> Vec<Route> {
+pub(super) fn routes() -> Vec<Route> {
     let mut routes = of_jobs();
     routes.extend(of_batches());
     routes.extend(of_inputs());
@@ -299,7 +299,8 @@ fn jobs_to_try() -> Value {
 }
 
 fn batches_to_try() -> Value {
-    let grid = json!({"grid": {"timeframe": ["30m", "1h"]}, "base": month(), "labels": {"purpose": "example"}});
+    let grid =
+        json!({"grid": {"timeframe": ["30m", "1h"]}, "base": month(), "labels": {"purpose": "example"}});
     json!({
         "list": {"summary": "A list of backtests", "value": {"jobs": [month()]}},
         "grid": {"summary": "Every combination of some values", "value": grid},

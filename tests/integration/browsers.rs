@@ -21,8 +21,10 @@ async fn long_answers_are_compressed_and_their_tags_stay_right() {
             request = request.header(header::IF_NONE_MATCH, known);
         }
         let response = request.send().await.unwrap();
-        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let (coding, tag, vary) = (header("content-encoding"), header("etag").unwrap_or_default(), header("vary"));
+        let header =
+            |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (coding, tag, vary) =
+            (header("content-encoding"), header("etag").unwrap_or_default(), header("vary"));
         let status = response.status().as_u16();
         (status, coding, tag, vary, response.bytes().await.unwrap().len())
     };
@@ -49,7 +51,8 @@ async fn long_answers_are_compressed_and_their_tags_stay_right() {
     assert!(!short.headers().contains_key(header::CONTENT_ENCODING));
     // An event arrives as it happens.
     let events = format!("/v1/jobs/{}/events", job["job_id"].as_str().unwrap());
-    let events = client.get(deployment.url(&events)).header(header::ACCEPT_ENCODING, "gzip").send().await.unwrap();
+    let events =
+        client.get(deployment.url(&events)).header(header::ACCEPT_ENCODING, "gzip").send().await.unwrap();
     assert_eq!(events.headers()[header::CONTENT_TYPE], "text/event-stream");
     assert!(!events.headers().contains_key(header::CONTENT_ENCODING));
 }
@@ -70,7 +73,10 @@ async fn pages_of_other_origins_may_call_where_they_are_named() {
     let deployment = Deployment::start(&["--cors-origins", &format!("{ORIGIN},http://localhost:3000")]);
     for path in ["/v1/jobs", "/mcp"] {
         let (status, told) = preflight(&deployment, ORIGIN, path).await;
-        assert_eq!((status, &told["access-control-allow-origin"]), (200, &header::HeaderValue::from_static(ORIGIN)));
+        assert_eq!(
+            (status, &told["access-control-allow-origin"]),
+            (200, &header::HeaderValue::from_static(ORIGIN))
+        );
         let headers = told["access-control-allow-headers"].to_str().unwrap();
         assert!(headers.contains("authorization") && headers.contains("idempotency-key"), "{headers}");
         let methods = told["access-control-allow-methods"].to_str().unwrap();
@@ -78,11 +84,19 @@ async fn pages_of_other_origins_may_call_where_they_are_named() {
         assert!(!told.contains_key("access-control-allow-credentials"));
         assert!(told["vary"].to_str().unwrap().contains("origin"), "{told:?}");
     }
-    for other in ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null"] {
+    for other in
+        ["https://evil.example", "https://app.example.com.evil.example", "http://app.example.com", "null"]
+    {
         let (_, told) = preflight(&deployment, other, "/v1/jobs").await;
         assert!(!told.contains_key("access-control-allow-origin"), "{other}: {told:?}");
     }
-    let called = deployment.client.get(deployment.url("/v1/jobs")).header(header::ORIGIN, ORIGIN).send().await.unwrap();
+    let called = deployment
+        .client
+        .get(deployment.url("/v1/jobs"))
+        .header(header::ORIGIN, ORIGIN)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(called.headers()["access-control-allow-origin"], ORIGIN);
     let shown = called.headers()["access-control-expose-headers"].to_str().unwrap();
     assert!(shown.contains("etag") && shown.contains("x-request-id"), "{shown}");

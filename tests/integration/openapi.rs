@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use crate::{
     access::deployment::Client,
     clients,
-    harness::{Deployment, SEED, SYMBOL, DAYS, generate},
+    harness::{DAYS, Deployment, SEED, SYMBOL, generate},
 };
 
 /// Waits are cut to a second, and a tenant can have only so many jobs and results.
-const BOUNDED: [&str; 6] =
-    ["--request-timeout", "1", "--max-open", "200", "--cache-max-bytes", "67108864"];
+const BOUNDED: [&str; 6] = ["--request-timeout", "1", "--max-open", "200", "--cache-max-bytes", "67108864"];
 const ADMIN: &str = "an-operator-s-key-for-schemathesis-0123456789";
 
 /// A program of the venv that has the validator and Schemathesis.
@@ -26,7 +25,8 @@ async fn program(name: &str, arguments: Vec<String>) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     command.current_dir(folder.path()).args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
+    let said =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
     (output, said)
 }
 
@@ -70,7 +70,8 @@ async fn the_document_is_one_and_its_page_loads_nothing_from_elsewhere() {
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
     let page = page.text().await.unwrap();
     // What it is made of: all of it is served here, and no script stands in the page itself.
-    let parts: Vec<_> = page.split(['"', '\'']).filter(|part| part.ends_with(".js") || part.ends_with(".css")).collect();
+    let parts: Vec<_> =
+        page.split(['"', '\'']).filter(|part| part.ends_with(".js") || part.ends_with(".css")).collect();
     assert!(parts.len() >= 4 && !page.contains("<script>"), "{page}");
     for part in parts {
         assert!(!part.contains("//"), "{part}");
@@ -96,8 +97,9 @@ async fn its_examples_are_accepted() {
         for (method, operation) in operations.as_object().unwrap() {
             let examples = &operation["requestBody"]["content"]["application/json"]["examples"];
             for (name, example) in examples.as_object().into_iter().flatten() {
-                let answer =
-                    client.call(&method.to_uppercase(), &path.replace("{id}", "jobs"), Some(&example["value"])).await;
+                let answer = client
+                    .call(&method.to_uppercase(), &path.replace("{id}", "jobs"), Some(&example["value"]))
+                    .await;
                 assert!(answer.status < 300, "{path} {name}: {}", answer.body);
                 sent += 1;
             }

@@ -11,7 +11,9 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-pub(crate) use operation::{Answer, JSON, Operation, OperationHandler, OperationInput, OperationOutput, TEXT};
+pub(crate) use operation::{
+    Answer, JSON, Operation, OperationHandler, OperationInput, OperationOutput, TEXT,
+};
 pub(crate) use schemas::Schemas;
 pub(crate) use specs::one_of_each_kind;
 pub(crate) use specs::spec_of_any_kind;
@@ -50,7 +52,8 @@ fn document() -> Result<Value, String> {
         path[method] = operation(&route, &mut schemas, &mut errors);
     }
     schemas.answered::<ProblemDetails>();
-    let mut tags: Vec<_> = routes().iter().filter_map(|route| route.docs.as_ref().map(|_| tag(route.path))).collect();
+    let mut tags: Vec<_> =
+        routes().iter().filter_map(|route| route.docs.as_ref().map(|_| tag(route.path))).collect();
     tags.dedup();
     Ok(json!({
         "openapi": "3.1.0",
@@ -137,9 +140,13 @@ fn by_status(codes: &[Code]) -> Vec<(String, Vec<Code>)> {
 /// A reference to the response that stands for these errors, all of one status.
 fn problem(codes: &[Code], known: &mut Map<String, Value>) -> Value {
     let names: Vec<_> = codes.iter().map(|code| json!(code)).collect();
-    let said: Vec<_> = codes.iter().zip(&names).map(|(code, name)| {
-        format!("* `{}`: {}. {}", name.as_str().unwrap_or_default(), code.title(), code.advice())
-    }).collect();
+    let said: Vec<_> = codes
+        .iter()
+        .zip(&names)
+        .map(|(code, name)| {
+            format!("* `{}`: {}. {}", name.as_str().unwrap_or_default(), code.title(), code.advice())
+        })
+        .collect();
     let mut headers = vec!["X-Request-Id"];
     if codes.iter().any(|code| code.retry_after().is_some() || *code == Code::RateLimited) {
         headers.push("Retry-After");
@@ -192,7 +199,9 @@ fn tag(path: &str) -> (&'static str, &'static str) {
     match path.strip_prefix("/v1/").and_then(|path| path.split('/').next()) {
         Some("jobs") => ("Jobs", "What is computed, and what was found"),
         Some("batches") => ("Batches", "Many backtests in one call"),
-        Some("campaigns") => ("Campaigns", "What was tried for one idea, and what that leaves of the best of it"),
+        Some("campaigns") => {
+            ("Campaigns", "What was tried for one idea, and what that leaves of the best of it")
+        }
         Some("strategies") => ("Strategies", "What can be run"),
         Some("candles") => ("Candles", "On what it can be run"),
         Some("webhooks") => ("Webhooks", "Who is told of the ends of jobs"),
@@ -213,7 +222,9 @@ fn path_parameters(path: &str) -> Vec<Value> {
                 "The `id` of a webhook; `jobs` stands for the URLs that single jobs name",
                 json!({"type": "string", "pattern": "^(ep_[0-9a-f]{32}|jobs)$"}),
             ),
-            ("webhooks", "delivery") => ("A `delivery_id`", json!({"type": "string", "pattern": "^[0-9a-f]{32}$"})),
+            ("webhooks", "delivery") => {
+                ("A `delivery_id`", json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}))
+            }
             _ => ("Its name", json!({"type": "string", "minLength": 1})),
         };
         json!({"name": name, "in": "path", "required": true, "description": about, "schema": schema})
@@ -268,15 +279,17 @@ pub(super) async fn get(
     static OPEN: Text = OnceLock::new();
     let needs_key = api.callers.needs_key().await;
     let written = || {
-        let document = document().inspect_err(|why| tracing::error!(why, "there is no OpenAPI document")).ok()?;
+        let document =
+            document().inspect_err(|why| tracing::error!(why, "there is no OpenAPI document")).ok()?;
         let document = if needs_key { document } else { without_keys(document) };
         let text = JsonText::new(&Anything(document)).ok()?;
         Some((text.tag(), text))
     };
     let text = if needs_key { &CLOSED } else { &OPEN };
-    let (tag, text) = text.get_or_init(written).as_ref().ok_or_else(|| {
-        ServiceError::new(Code::Internal, "something is wrong on our side; it was logged")
-    })?;
+    let (tag, text) = text
+        .get_or_init(written)
+        .as_ref()
+        .ok_or_else(|| ServiceError::new(Code::Internal, "something is wrong on our side; it was logged"))?;
     known.unless(tag, || Ok(text.clone()))
 }
 
@@ -314,7 +327,10 @@ mod tests {
             if let Some(id) = told["operationId"].as_str() {
                 assert!(ids.insert(id.to_owned()), "{id} is the name of two operations");
                 assert!(!told["summary"].as_str().unwrap().is_empty(), "{id}");
-                assert!(route.method != Method::POST || told["responses"].as_object().unwrap().len() > 5, "{id}");
+                assert!(
+                    route.method != Method::POST || told["responses"].as_object().unwrap().len() > 5,
+                    "{id}"
+                );
             }
         }
         assert!(ids.len() > 40, "{}", ids.len());

@@ -101,8 +101,7 @@ impl Answer {
     /// The same with operations that take what this field of the body says as their `id`.
     pub(crate) fn linked(mut self, field: &str, operations: &[&str]) -> Self {
         for id in operations {
-            let link =
-                json!({"operationId": id, "parameters": {"id": format!("$response.body#/{field}")}});
+            let link = json!({"operationId": id, "parameters": {"id": format!("$response.body#/{field}")}});
             self.links.insert((*id).to_owned(), link);
         }
         self
@@ -110,7 +109,8 @@ impl Answer {
 
     pub(super) fn document(self, more: &[&'static str]) -> Value {
         let Self { description, content, headers, links } = self;
-        let mut answer = json!({"description": description, "headers": header_refs(headers.iter().chain(more))});
+        let mut answer =
+            json!({"description": description, "headers": header_refs(headers.iter().chain(more))});
         if !content.is_empty() {
             answer["content"] = content.into();
         }
@@ -123,7 +123,8 @@ impl Answer {
 
 /// Headers by reference.
 pub(super) fn header_refs<'a>(names: impl Iterator<Item = &'a &'static str>) -> Value {
-    let refs = names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")})));
+    let refs =
+        names.map(|name| ((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")})));
     Value::Object(refs.collect())
 }
 

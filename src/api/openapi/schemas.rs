@@ -109,7 +109,8 @@ fn enumerate(schema: &mut Schema) {
         }
     }
     let about = schema.get("description").and_then(Value::as_str).map(str::to_owned);
-    let description: Vec<String> = about.into_iter().chain([said.join("\n")]).filter(|text| !text.is_empty()).collect();
+    let description: Vec<String> =
+        about.into_iter().chain([said.join("\n")]).filter(|text| !text.is_empty()).collect();
     schema.remove("oneOf");
     schema.insert("type".into(), "string".into());
     schema.insert("enum".into(), words.into());

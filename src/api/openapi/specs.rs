@@ -29,16 +29,19 @@ fn specs(schemas: &mut SchemaGenerator) -> Vec<(Kind, Schema)> {
     let scenarios = merged(&[&own, &ScenariosRequest::json_schema(schemas)]);
     let resampled = "The returns or trades of a result, in another order: `job_id` (or `jobs`, or `returns` with `period`) and `method`, \
         which is returns or trades";
-    let of_result = analysis(&json!({
-        "job_id": {"type": "string"},
-        "jobs": {"type": "array", "items": {"type": "object"}},
-        "returns": {"type": "array", "items": {"type": "number"}},
-        "period": {"type": "string"},
-        "method": {"type": "string", "enum": ["returns", "trades"]},
-        "paths": {"type": "integer"},
-        "steps": {"type": "integer"},
-        "seed": {"type": "integer"},
-    }), resampled);
+    let of_result = analysis(
+        &json!({
+            "job_id": {"type": "string"},
+            "jobs": {"type": "array", "items": {"type": "object"}},
+            "returns": {"type": "array", "items": {"type": "number"}},
+            "period": {"type": "string"},
+            "method": {"type": "string", "enum": ["returns", "trades"]},
+            "paths": {"type": "integer"},
+            "steps": {"type": "integer"},
+            "seed": {"type": "integer"},
+        }),
+        resampled,
+    );
     specs.push((Kind::MonteCarlo, object(json!({"anyOf": [scenarios, of_result]}))));
     for (kind, properties, about) in mcp::analyses() {
         specs.push((kind, analysis(&Value::Object(properties), &about)));
@@ -88,7 +91,8 @@ const BY_KIND: &str = "x-by-kind";
 
 /// Turns an object with a `kind` and a spec of any kind into alternatives, each of one kind and with its spec.
 pub(crate) fn one_of_each_kind(schema: &mut Schema) {
-    let Some(Value::Array(specs)) = schema.pointer("/properties/spec").map(|spec| spec[BY_KIND].clone()) else {
+    let Some(Value::Array(specs)) = schema.pointer("/properties/spec").map(|spec| spec[BY_KIND].clone())
+    else {
         return;
     };
     let description = schema.remove("description");

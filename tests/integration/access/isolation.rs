@@ -29,7 +29,8 @@ impl Belongings {
         let webhook = client.post("/v1/webhooks", &json!({"url": receiver.url("/hook")})).await;
         assert_eq!(webhook.status, 201, "{}", webhook.body);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let delivery = client.post(&format!("/v1/webhooks/{}/test", text(&webhook.body["id"])), &json!({})).await;
+        let delivery =
+            client.post(&format!("/v1/webhooks/{}/test", text(&webhook.body["id"])), &json!({})).await;
         assert_eq!(delivery.status, 200, "{}", delivery.body);
         Self {
             job: text(&job.body["job_id"]),
