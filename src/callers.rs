@@ -39,6 +39,11 @@ impl Callers {
         self.gate.caller(shown).await.map_err(ServiceError::from)
     }
 
+    /// Whether nobody is served without a key, as far as that can be told.
+    pub(crate) async fn needs_key(&self) -> bool {
+        self.gate.needs_key().await.unwrap_or(true)
+    }
+
     /// Counts a call. Nothing is counted for those who have no limit.
     pub(crate) async fn count(&self, caller: &Caller) -> Option<(Rate, Result<Verdict, QueueError>)> {
         let rate = caller.rate.or(self.rate)?;

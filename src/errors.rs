@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jobs::{ErrorCode, JobError, QueueError, webhooks::WebhookError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -68,6 +69,23 @@ pub enum Code {
     Job(ErrorCode),
 }
 
+/// All of them, as one list of words.
+impl JsonSchema for Code {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Code".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut names: Vec<_> = Self::all().map(|code| serde_json::json!(code)).collect();
+        names.dedup();
+        schemars::json_schema!({
+            "type": "string",
+            "enum": names,
+            "description": "What went wrong: stable, for programs; docs/errors.md tells of each",
+        })
+    }
+}
+
 impl Code {
     /// Every code, those of jobs last.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -126,7 +144,7 @@ impl Code {
             Self::WritingNotAllowed => {
                 "Ask whoever runs the server; it can be allowed with --allow-strategy-write."
             }
-            Self::NotFound | Self::MethodNotAllowed => "See the routes in the README.",
+            Self::NotFound | Self::MethodNotAllowed => "See the routes at `/docs`, or in `/openapi.json`.",
             Self::PayloadTooLarge => "A body may have 1 MB.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
             Self::Unauthenticated => {
@@ -247,8 +265,9 @@ impl Code {
 }
 
 /// What a client is told.
-#[derive(Debug, Clone, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, Serialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
+#[schemars(rename = "CallError")]
 pub struct ServiceError {
     /// What kind of error.
     pub code: Code,

@@ -15,6 +15,8 @@ use jesse::{
 use jobs::blobs::{BlobLocation, LocationError};
 use workers::webhooks::{AddressFilter, Allowed, WebhookSettings};
 
+use crate::api::Origin;
+
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
 pub struct ApiSettings {
@@ -33,6 +35,11 @@ pub struct ApiSettings {
     /// Host names that clients may address besides localhost (comma-separated)
     #[arg(long, env = "JESSE_JOBS_ALLOWED_HOSTS", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
+
+    /// Origins of web pages that may call from browsers, e.g. https://app.example.com (comma-separated; * for all, where every call
+    /// needs a key); none by default
+    #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
 
     /// Longest that one HTTP request may wait, in seconds; it never bounds a job
     #[arg(long, env = "MCP_TIMEOUT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -3,45 +3,55 @@
 use std::collections::BTreeMap;
 
 use analysis::ledger::Figures;
-use jobs::{CacheMode, Counts, JobError, JobView, Kind, Priority, Progress};
+use jobs::{CacheMode, Counts, JobError, JobState, JobView, Kind, Priority, Progress};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
 /// A job as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Job")]
 pub(crate) struct JobAnswer {
-    /// Ask for it with job_get.
+    /// Its id.
+    #[schemars(extend("format" = "uuid"))]
     pub job_id: String,
-    /// backtest, optimize, walk_forward, monte_carlo, significance_test or batch
+    /// What it computes.
+    #[schemars(with = "Kind")]
     pub kind: &'static str,
-    /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
+    /// Where it stands.
+    #[schemars(with = "JobState")]
     pub state: &'static str,
     /// Answered by a stored result.
     pub cached: bool,
     /// When it was accepted (UTC).
+    #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
     /// When a worker started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub started_at: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub finished_at: Option<String>,
     /// Runs ahead of it in the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_position: Option<u64>,
-    /// fraction (0 to 1), message, eta_s
+    /// How far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// What it found: metrics as Jesse names them (percentages in percent, periods in seconds or days)
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub summary: Option<Box<RawValue>>,
-    /// Why it failed: code, message, detail
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
     /// What was asked for, with defaults filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub spec: Option<Box<RawValue>>,
-    /// Of a batch: how many of its jobs are in each state
+    /// Of a batch: how many of its jobs are in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs: Option<BatchCounts>,
     /// The batch of trials that it waits for.
@@ -68,15 +78,18 @@ pub(crate) struct JobAnswer {
 }
 
 /// A campaign by its name, or with what its trials amount to.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "CampaignOfJob")]
 pub(crate) enum CampaignAnswer {
+    /// Its name.
     Name(String),
+    /// What its trials amount to.
     Figures(Box<Figures>),
 }
 
 /// How the jobs of a batch stand.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct BatchCounts {
     #[serde(flatten)]
     counts: Counts,
@@ -85,15 +98,24 @@ pub(crate) struct BatchCounts {
 }
 
 /// How a job is treated, for programs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Treatment")]
 pub(crate) struct Treated {
+    /// Which runs go before it.
     priority: Priority,
+    /// How it uses the results of others.
     cache: CacheMode,
+    /// How long a run of it may take.
     timeout_s: u32,
+    /// After how many failures of its own it is given up.
     max_attempts: u32,
+    /// When it may start.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     run_at: Option<String>,
+    /// Until when it must have started.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     deadline: Option<String>,
     /// Where its end is told.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State, http::HeaderMap, response::Response};
+use axum::{Json, extract::State};
 use jesse::grid::Grid;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Api, Problem,
+    answers::{Accepted, IdempotencyKey},
     guard::Tenant,
-    jobs::{Wait, accepted_as, idempotency, parse_id, wait_for},
-    listing::{page_limit, page_of_batch},
+    jobs::{Wait, parse_id, wait_for},
+    listing::{Jobs, page_limit, page_of_batch},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
@@ -20,41 +22,55 @@ use crate::{
 };
 
 /// The backtests, or a grid of them, and how all are to be treated.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBatch {
+    /// Each as the spec of a backtest; what is left out is taken from base
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Map<String, Value>>", length(max = 50_000))]
     jobs: Vec<Value>,
+    /// Instead of jobs: every combination of these values
     grid: Option<Grid>,
+    /// What all have in common
     #[serde(default)]
     base: serde_json::Map<String, Value>,
+    /// What becomes of the others when one did not succeed
     #[serde(default)]
     on_failure: ::jobs::OnFailure,
+    /// How the results of others are used
     #[serde(default)]
     cache: ::jobs::CacheMode,
+    /// Default batch
     priority: Option<::jobs::Priority>,
+    /// Seconds that each run may take
+    #[schemars(range(min = 1))]
     timeout_s: Option<u32>,
+    /// After how many failures of its own a job is given up; default 3
+    #[schemars(range(min = 1, max = 10))]
     max_attempts: Option<u32>,
+    /// Groups trials of one idea
     campaign: Option<String>,
+    /// Name to value: jobs can be listed by them
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// URL that is told of the end of the batch, signed
     webhook: Option<String>,
 }
 
 pub(super) async fn submit(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
-    headers: HeaderMap,
+    key: IdempotencyKey,
     Body(new): Body<NewBatch>,
-) -> Result<Response, Problem> {
-    let idempotency = idempotency(&headers, &new)?;
+) -> Result<Accepted, Problem> {
+    let idempotency = key.of(&new);
     let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
     let request = BatchRequest { jobs, grid, base, on_failure };
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
-    let answer = JobAnswer::new(api.service.batch(&tenant, batch).await?);
-    Ok(accepted_as(&format!("/v1/batches/{batch}"), &answer))
+    let job = JobAnswer::new(api.service.batch(&tenant, batch).await?);
+    Ok(Accepted { location: format!("/v1/batches/{batch}"), job })
 }
 
 pub(super) async fn get(
@@ -69,10 +85,13 @@ pub(super) async fn get(
     Ok(Json(wait_for(&api, &tenant, batch, limit).await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// `next_cursor` of the page before
     cursor: Option<String>,
+    /// How many jobs; default 100
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<usize>,
 }
 
@@ -81,7 +100,7 @@ pub(super) async fn jobs(
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(Page { cursor, limit }): InQuery<Page>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Jobs>, Problem> {
     let limit = page_limit(limit, LONGEST_PAGE)?;
     page_of_batch(&api, &tenant, parse_id(&id)?, cursor.as_deref(), limit).await
 }

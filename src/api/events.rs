@@ -7,8 +7,9 @@ use std::{convert::Infallible, time::Duration};
 
 use ::jobs::{JobState, Watch};
 use axum::{
+    extract::FromRequestParts,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -17,7 +18,15 @@ use axum::{
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Api, Problem, guard::Tenant, jobs::parse_id, problem::InPath};
+use serde_json::json;
+
+use super::{
+    Api, Problem,
+    guard::Tenant,
+    jobs::parse_id,
+    openapi::{Answer, Operation, OperationInput, OperationOutput, Schemas},
+    problem::InPath,
+};
 use crate::{errors::ServiceError, views::JobAnswer};
 
 /// How often something is sent where nothing happens, so that no proxy takes the connection for dead.
@@ -29,23 +38,61 @@ pub(super) async fn follow(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    LastEventId(seen): LastEventId,
+) -> Result<Followed, Problem> {
     let mut watch = api.service.watch(&tenant, parse_id(&id)?).await?;
-    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let first = Told::of(watch.next().await.map_err(ServiceError::from)?)?;
     if first.ended && first.id == seen {
         // What tells a browser not to come again.
-        return Ok(StatusCode::NO_CONTENT.into_response());
+        return Ok(Followed::All);
     }
-    let following = Following { watch, seen: seen.to_owned(), next: Some(first), stop: api.stop.clone() };
-    let mut response =
-        Sse::new(following.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx otherwise holds events back until it has a buffer of them.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(Followed::On(Box::new(Following { watch, seen, next: Some(first), stop: api.stop.clone() })))
+}
+
+/// What the client heard of last.
+pub(super) struct LastEventId(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let seen = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        Ok(Self(seen.unwrap_or_default().to_owned()))
+    }
+}
+
+impl OperationInput for LastEventId {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        let about = "The `id` of the last event that you have: you are told of whatever differs from it";
+        operation.takes_header("Last-Event-ID", about, &json!({"type": "string"}));
+    }
+}
+
+/// The job as it goes on, or nothing for those who have seen its end.
+pub(super) enum Followed {
+    All,
+    On(Box<Following>),
+}
+
+impl IntoResponse for Followed {
+    fn into_response(self) -> Response {
+        let Self::On(following) = self else { return StatusCode::NO_CONTENT.into_response() };
+        let mut response =
+            Sse::new(following.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // nginx otherwise holds events back until it has a buffer of them.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+impl OperationOutput for Followed {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        let events = "Server-sent events: each `job`, and at last `end`, has the whole job as its data";
+        operation.answers(200, Answer::text(events, "text/event-stream"));
+        operation.answers(204, Answer::empty("You have seen its end: do not come again"));
+    }
 }
 
 /// A job as it is told.
@@ -66,7 +113,7 @@ impl Told {
 }
 
 /// One connection.
-struct Following {
+pub(super) struct Following {
     watch: Watch,
     /// What the client has.
     seen: String,

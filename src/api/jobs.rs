@@ -2,20 +2,22 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ::jobs::{Accepted, Idempotency, JobId, JobState, Kind, TenantId};
+use ::jobs::{JobId, Kind, TenantId};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{
     Api, Problem,
+    answers::{Accepted, IdempotencyKey, IfNoneMatch, Representation, Svg, Tagged, Text, etag},
     guard::Tenant,
+    openapi::{Answer, Schemas, one_of_each_kind, spec_of_any_kind},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
@@ -26,21 +28,39 @@ use crate::{
 };
 
 /// What kind of job, what it computes, and how it is to be treated.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = one_of_each_kind)]
 pub(super) struct NewJob {
+    /// What is computed
+    #[schemars(with = "String")]
     kind: NewKind,
+    /// Of what
+    #[schemars(schema_with = "spec_of_any_kind")]
     spec: Value,
+    /// How the results of others are used
     #[serde(default)]
     cache: ::jobs::CacheMode,
+    /// Default normal
     priority: Option<::jobs::Priority>,
+    /// Seconds that a run may take
+    #[schemars(range(min = 1))]
     timeout_s: Option<u32>,
+    /// After how many failures of its own it is given up; default 3
+    #[schemars(range(min = 1, max = 10))]
     max_attempts: Option<u32>,
+    /// Groups trials of one idea
     campaign: Option<String>,
+    /// Name to value: jobs can be listed by them
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// URL that is told of the end, signed
     webhook: Option<String>,
+    /// Not before then, within a year
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     run_at: Option<Timestamp>,
+    /// It expires unless it has started by then
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     deadline: Option<Timestamp>,
 }
 
@@ -82,11 +102,12 @@ impl NewKind {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wait {
-    /// Seconds to wait for the end of the job.
+    /// Seconds to wait for the end of the job; the server may answer earlier.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     wait: f64,
 }
 
@@ -97,21 +118,6 @@ impl Wait {
             wait.map_err(|_| ServiceError::new(Code::InvalidRequest, "wait: must be a number of seconds"))?;
         Ok(wait.min(api.longest_wait))
     }
-}
-
-/// The header `Idempotency-Key`: a text of the client's choice, as it is or as a quoted string.
-pub(super) fn idempotency(
-    headers: &HeaderMap,
-    new: &impl std::fmt::Debug,
-) -> Result<Option<Idempotency>, ServiceError> {
-    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = key.to_str().map(|key| key.trim().trim_matches('"')).unwrap_or_default();
-    if key.is_empty() || key.len() > 255 {
-        let message = "Idempotency-Key: must have 1 to 255 visible ASCII characters";
-        return Err(ServiceError::new(Code::InvalidRequest, message));
-    }
-    let fingerprint = blake3::hash(format!("{new:?}").as_bytes()).to_hex()[..32].to_owned();
-    Ok(Some(Idempotency { key: key.to_owned(), fingerprint }))
 }
 
 /// Waits for a job, but not into a shutdown.
@@ -133,11 +139,11 @@ pub(super) async fn submit(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InQuery(wait): InQuery<Wait>,
-    headers: HeaderMap,
+    key: IdempotencyKey,
     Body(new): Body<NewJob>,
-) -> Result<Response, Problem> {
+) -> Result<Accepted, Problem> {
     let limit = wait.limit(&api)?;
-    let idempotency = idempotency(&headers, &new)?;
+    let idempotency = key.of(&new);
     let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
     let window = Window { run_at: new.run_at, deadline: new.deadline };
@@ -147,24 +153,9 @@ pub(super) async fn submit(
     })?;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
-    let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
+    let limit = if accepted == ::jobs::Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, &tenant, job, limit).await?;
-    Ok(accepted_as(&format!("/v1/jobs/{job}"), &answer))
-}
-
-/// 202 with where to look and when, or 200 when it has ended already.
-pub(super) fn accepted_as(location: &str, answer: &JobAnswer) -> Response {
-    let ended = JobState::parse(answer.state).is_some_and(JobState::is_terminal);
-    let status = if ended { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, Json(answer)).into_response();
-    let headers = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(location) {
-        headers.insert(header::LOCATION, location);
-    }
-    if !ended {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
+    Ok(Accepted { location: format!("/v1/jobs/{job}"), job: answer })
 }
 
 pub(super) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
@@ -191,7 +182,7 @@ pub(super) async fn cancel(
     Ok(Json(JobAnswer::new(view)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Fields {
     /// Comma-separated: metrics, trades, equity_curve, benchmark_curve, logs, provenance. All, if left out.
@@ -203,8 +194,8 @@ pub(super) async fn result(
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     InQuery(Fields { fields }): InQuery<Fields>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    known: IfNoneMatch,
+) -> Result<Tagged<Found>, Problem> {
     let ResultBody { blob, fields: mut body } = api.service.result(&tenant, parse_id(&id)?).await?;
     if let Some(wanted) = &fields {
         let wanted: Vec<_> = wanted.split(',').map(str::trim).collect();
@@ -216,7 +207,40 @@ pub(super) async fn result(
         body.retain(|name, _| wanted.contains(&name.as_str()));
     }
     let tag = etag(blob.as_str(), fields.as_deref().unwrap_or("all"));
-    Ok(unless_unchanged(&headers, &tag, || Json(&body).into_response()))
+    known.unless(&tag, || Ok(Found(body)))
+}
+
+/// What a job found, or some fields of it.
+pub(super) struct Found(BTreeMap<String, Box<RawValue>>);
+
+impl IntoResponse for Found {
+    fn into_response(self) -> Response {
+        Json(self.0).into_response()
+    }
+}
+
+impl Representation for Found {
+    fn answer(schemas: &mut Schemas) -> Answer {
+        Answer::json::<JobResult>("As asked for", schemas)
+    }
+}
+
+/// What a job found. A backtest has the fields that are named here; other kinds have their own.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "results are sent as they are stored, which this describes")]
+struct JobResult {
+    /// As Jesse names them: percentages in percent, periods in seconds or days
+    metrics: Option<Value>,
+    /// Each closed trade
+    trades: Option<Value>,
+    /// The balance, day by day
+    equity_curve: Option<Value>,
+    /// Buy and hold, if it was asked for
+    benchmark_curve: Option<Value>,
+    /// What the strategy printed
+    logs: Option<Value>,
+    /// What it was computed from: versions, and hashes of code and candles
+    provenance: Option<Value>,
 }
 
 /// Text that a strategy wrote: nothing that a browser should make anything else of.
@@ -224,45 +248,18 @@ pub(super) async fn logs(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-) -> Result<impl IntoResponse, Problem> {
-    let text = api.service.logs(&tenant, parse_id(&id)?).await?;
-    let headers =
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((headers, text))
+) -> Result<Text, Problem> {
+    Ok(Text(api.service.logs(&tenant, parse_id(&id)?).await?))
 }
 
 pub(super) async fn chart(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    known: IfNoneMatch,
+) -> Result<Tagged<Svg>, Problem> {
     let ResultBody { blob, fields } = api.service.result(&tenant, parse_id(&id)?).await?;
-    let tag = etag(blob.as_str(), "chart");
-    // Drawn only for those who do not have it.
-    let drawn = || match chart::equity(fields.get("equity_curve").map(AsRef::as_ref)) {
-        Ok(svg) => ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response(),
-        Err(error) => Problem::from(error).into_response(),
-    };
-    Ok(unless_unchanged(&headers, &tag, drawn))
-}
-
-/// Names a part of an immutable blob.
-pub(super) fn etag(blob: &str, part: &str) -> String {
-    format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
-}
-
-pub(super) fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let unchanged =
-        known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
-    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { body() };
-    if response.status().is_client_error() || response.status().is_server_error() {
-        return response;
-    }
-    if let Ok(tag) = HeaderValue::from_str(tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    response
+    known.unless(&etag(blob.as_str(), "chart"), || {
+        Ok(Svg(chart::equity(fields.get("equity_curve").map(AsRef::as_ref))?))
+    })
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ::jobs::{Filter, JobId, JobState, Kind, Tags, TenantId};
 use axum::{Json, extract::State};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Api, Problem,
@@ -20,8 +20,9 @@ use crate::{
 };
 
 /// Which jobs, and which page of them.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WhichJobs")]
 pub(super) struct Query {
     /// Comma-separated states.
     state: Option<String>,
@@ -29,11 +30,58 @@ pub(super) struct Query {
     kind: Option<String>,
     /// Jobs of this batch, in their order; it goes with `cursor` and `limit` only.
     batch: Option<String>,
+    /// The campaign that they name.
     campaign: Option<String>,
     /// Comma-separated `name=value`.
     label: Option<String>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How many jobs; default 20.
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<usize>,
+}
+
+/// Some of the jobs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "JobPage")]
+pub(super) struct Jobs {
+    /// Newest first; those of a batch in their order.
+    jobs: Vec<JobAnswer>,
+    /// Where the next page begins; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What came of running jobs once more.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RequeuePage")]
+pub(super) struct RequeuedJobs {
+    /// Those that are run once more.
+    requeued: Vec<Requeued>,
+    /// Those that cannot be.
+    refused: Vec<Refused>,
+    /// Where the next page begins; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// A job that is run once more.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Requeued {
+    /// The job that ended.
+    #[schemars(extend("format" = "uuid"))]
+    job_id: String,
+    /// The job that does the same.
+    #[schemars(extend("format" = "uuid"))]
+    requeued_as: String,
+}
+
+/// A job that cannot be run once more.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Refused {
+    /// The job.
+    #[schemars(extend("format" = "uuid"))]
+    job_id: String,
+    /// Why.
+    error: ServiceError,
 }
 
 impl Query {
@@ -78,7 +126,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InQuery(query): InQuery<Query>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Jobs>, Problem> {
     let limit = query.limit()?;
     if let Some(batch) = &query.batch {
         let alone = Query { batch: None, cursor: None, limit: None, ..query }.filter()?;
@@ -88,8 +136,8 @@ pub(super) async fn list(
         return page_of_batch(&api, &tenant, parse_id(batch)?, query.cursor.as_deref(), limit).await;
     }
     let page = api.service.list(&tenant, &query.filter()?, query.before()?, limit).await?;
-    let jobs: Vec<_> = page.jobs.into_iter().map(JobAnswer::listed).collect();
-    Ok(Json(json!({"jobs": jobs, "next_cursor": page.next.map(|next| next.to_string())})))
+    let jobs = page.jobs.into_iter().map(JobAnswer::listed).collect();
+    Ok(Json(Jobs { jobs, next_cursor: page.next.map(|next| next.to_string()) }))
 }
 
 /// A page of a batch's jobs: the cursor is the place of the first.
@@ -99,15 +147,15 @@ pub(super) async fn page_of_batch(
     batch: JobId,
     cursor: Option<&str>,
     limit: usize,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Jobs>, Problem> {
     let first = cursor.map_or(Ok(0), str::parse::<u32>);
     let first = first.map_err(|_| invalid("cursor: take it from `next_cursor`".into()))? as usize;
     let view = api.service.batch(tenant, batch).await?;
     let total = view.counts.map_or(0, |counts| usize::try_from(counts.total).unwrap_or(usize::MAX));
     let (_, jobs) = api.service.children(tenant, batch, first, limit).await?;
     let next = first.saturating_add(limit);
-    let jobs: Vec<_> = jobs.into_iter().map(JobAnswer::listed).collect();
-    Ok(Json(json!({"jobs": jobs, "next_cursor": (next < total).then(|| next.to_string())})))
+    let jobs = jobs.into_iter().map(JobAnswer::listed).collect();
+    Ok(Json(Jobs { jobs, next_cursor: (next < total).then(|| next.to_string()) }))
 }
 
 pub(super) async fn requeue(
@@ -124,7 +172,7 @@ pub(super) async fn requeue_many(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     Body(query): Body<Query>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<RequeuedJobs>, Problem> {
     let mut filter = query.filter()?;
     if query.batch.is_some() {
         return Err(invalid("batch: not here; give the state, campaign and labels of the jobs".into()).into());
@@ -144,18 +192,17 @@ pub(super) async fn requeue_many(
     let page = api.service.list(&tenant, &filter, query.before()?, query.limit()?).await?;
     let (mut requeued, mut refused) = (Vec::new(), Vec::new());
     for job in page.jobs.iter().filter(|job| job.requeued_as.is_none()) {
-        let id = job.job_id.to_string();
+        let job_id = job.job_id.to_string();
         match api.service.requeue(&tenant, job.job_id).await {
-            Ok(again) => requeued.push(json!({"job_id": id, "requeued_as": again.to_string()})),
+            Ok(again) => requeued.push(Requeued { job_id, requeued_as: again.to_string() }),
             // What holds for all would fail for each.
             Err(error)
                 if matches!(error.code, Code::Unavailable | Code::QueueFull | Code::EngineStarting) =>
             {
                 return Err(error.into());
             }
-            Err(error) => refused.push(json!({"job_id": id, "error": error})),
+            Err(error) => refused.push(Refused { job_id, error }),
         }
     }
-    let next = page.next.map(|next| next.to_string());
-    Ok(Json(json!({"requeued": requeued, "refused": refused, "next_cursor": next})))
+    Ok(Json(RequeuedJobs { requeued, refused, next_cursor: page.next.map(|next| next.to_string()) }))
 }

@@ -4,17 +4,22 @@
 //! exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only; requests that name
 //! another host (a web page that had its own name resolve to 127.0.0.1) are refused.
 
+mod answers;
 mod audit;
 mod batches;
 mod cache;
 mod campaigns;
+mod compression;
 mod connections;
+mod cors;
+mod docs;
 mod events;
 mod guard;
 mod health;
 mod jobs;
 mod listing;
 mod lists;
+mod openapi;
 mod problem;
 mod queue;
 mod report;
@@ -39,10 +44,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use guard::Guard;
-pub use guard::Needs;
+pub use cors::Origin;
+use guard::{Guard, Needs};
 pub use problem::Problem;
-pub use routes::{Route, routes};
+use routes::{Route, routes};
 
 use crate::{
     callers::Callers,
@@ -69,6 +74,7 @@ pub struct Api {
     pub(crate) longest_wait: Duration,
     pub(crate) stop: CancellationToken,
     allowed_hosts: Arc<[String]>,
+    origins: Arc<[Origin]>,
 }
 
 impl Api {
@@ -83,7 +89,13 @@ impl Api {
     ) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
-        Self { service, callers, metrics, longest_wait, stop, allowed_hosts }
+        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins: Arc::default() }
+    }
+
+    /// The same for web pages of these origins too.
+    #[must_use]
+    pub fn with_origins(self, origins: Vec<Origin>) -> Self {
+        Self { origins: origins.into(), ..self }
     }
 
     /// All routes.
@@ -101,7 +113,7 @@ impl Api {
             let (path, serves) = route.guarded(&self);
             router.route(path, serves)
         };
-        routes()
+        let router = routes()
             .into_iter()
             .fold(Router::new(), add)
             .merge(mcp)
@@ -109,7 +121,8 @@ impl Api {
             .method_not_allowed_fallback(no_such_method)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(middleware::from_fn(hear_out))
-            .layer(middleware::from_fn_with_state(self.clone(), observe))
+            .layer(middleware::from_fn_with_state(self.clone(), observe));
+        cors::allow(compression::compress(router), &self.origins)
             .layer(middleware::from_fn_with_state(self.clone(), check_host))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(middleware::from_fn(request_id::identify))

@@ -3,17 +3,20 @@
 use analysis::report;
 use axum::{
     extract::State,
-    http::{HeaderMap, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 
 use super::{
     Api, Problem,
+    answers::{IfNoneMatch, Markdown, Representation, Tagged, etag},
     guard::Tenant,
-    jobs::{etag, parse_id, unless_unchanged},
+    jobs::parse_id,
+    openapi::{Answer, Schemas},
     problem::InPath,
 };
 
+const HTML: &str = "text/html; charset=utf-8";
 /// The page holds no script and loads nothing, and a browser is told to keep to that.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; sandbox";
 
@@ -22,14 +25,30 @@ pub(super) async fn markdown(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    known: IfNoneMatch,
+) -> Result<Tagged<Markdown>, Problem> {
     let (blob, page) = api.service.risk_report(&tenant, parse_id(&id)?).await?;
-    Ok(unless_unchanged(&headers, &tag(blob.as_str(), "markdown"), || {
-        let kind = "text/markdown; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], report::markdown(&page))
-            .into_response()
-    }))
+    known.unless(&tag(blob.as_str(), "markdown"), || Ok(Markdown(report::markdown(&page))))
+}
+
+/// A page that can do nothing.
+pub(super) struct Page(String);
+
+impl IntoResponse for Page {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, HTML),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        ];
+        (headers, self.0).into_response()
+    }
+}
+
+impl Representation for Page {
+    fn answer(_: &mut Schemas) -> Answer {
+        Answer::text("As asked for", HTML)
+    }
 }
 
 /// As HTML.
@@ -37,17 +56,10 @@ pub(super) async fn html(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+    known: IfNoneMatch,
+) -> Result<Tagged<Page>, Problem> {
     let (blob, page) = api.service.risk_report(&tenant, parse_id(&id)?).await?;
-    Ok(unless_unchanged(&headers, &tag(blob.as_str(), "html"), || {
-        let headers = [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-        ];
-        (headers, report::html(&page)).into_response()
-    }))
+    known.unless(&tag(blob.as_str(), "html"), || Ok(Page(report::html(&page))))
 }
 
 /// Another version may make another page of the same figures.

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::{Json, extract::State};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Api, Problem,
+    answers::{Created, NoContent, Started},
     guard::Tenant,
     listing::page_limit,
     problem::{Body, InPath, InQuery},
@@ -22,22 +18,31 @@ use crate::service::{DeliveriesView, DeliveryView, ResendRequest, SecretView, We
 /// How long a test is waited for: an attempt may take 15 s.
 const TEST_WAIT: Duration = Duration::from_secs(20);
 
-pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "webhooks": api.service.webhooks(&tenant).await? })))
+/// A tenant's endpoints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Webhooks {
+    /// All of them.
+    webhooks: Vec<WebhookView>,
+}
+
+/// How much is sent again.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Resent {
+    /// Deliveries that are sent again.
+    resent: u64,
+}
+
+pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Webhooks>, Problem> {
+    Ok(Json(Webhooks { webhooks: api.service.webhooks(&tenant).await? }))
 }
 
 pub(super) async fn create(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     Body(fields): Body<WebhookFields>,
-) -> Result<Response, Problem> {
-    let created = api.service.create_webhook(&tenant, fields).await?;
-    let location = format!("/v1/webhooks/{}", created.id);
-    let mut response = (StatusCode::CREATED, Json(created)).into_response();
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+) -> Result<Created<WebhookView>, Problem> {
+    let made = api.service.create_webhook(&tenant, fields).await?;
+    Ok(Created { location: format!("/v1/webhooks/{}", made.id), made })
 }
 
 pub(super) async fn get(
@@ -61,9 +66,9 @@ pub(super) async fn delete(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<NoContent, Problem> {
     api.service.delete_webhook(&tenant, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 pub(super) async fn secret(
@@ -91,11 +96,16 @@ pub(super) async fn test(
     Ok(Json(api.service.test_webhook(&tenant, &id, wait).await?))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Only those that stand there
+    #[schemars(with = "Option<jobs::webhooks::DeliveryState>")]
     state: Option<String>,
+    /// `next_cursor` of the page before
     cursor: Option<String>,
+    /// How many deliveries; default 20
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<usize>,
 }
 
@@ -122,7 +132,6 @@ pub(super) async fn resend(
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
     Body(which): Body<ResendRequest>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
-    let sent = api.service.resend(&tenant, &id, &which).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "resent": sent }))))
+) -> Result<Started<Resent>, Problem> {
+    Ok(Started(Resent { resent: api.service.resend(&tenant, &id, &which).await? }))
 }

@@ -275,6 +275,15 @@ impl ServerHandler for Handler {
     }
 }
 
+/// The kinds of risk analysis, with the arguments of each and what it is for.
+pub(crate) fn analyses() -> Vec<(Kind, serde_json::Map<String, Value>, String)> {
+    let told = |(kind, tool): (Kind, Tool)| {
+        let arguments = tool.input_schema.get("properties").and_then(Value::as_object).cloned();
+        (kind, arguments.unwrap_or_default(), tool.description.unwrap_or_default().into_owned())
+    };
+    risk::KINDS.into_iter().zip(risk::all()).map(told).collect()
+}
+
 /// What a tool submits, if it submits a job that the client is to follow.
 fn submitted(tool: &str) -> Option<Kind> {
     match tool {

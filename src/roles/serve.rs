@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RoleError, open_blobs, open_shared_queue};
 use crate::{
-    api::{self, Api, check_address, is_local},
+    api::{self, Api, Origin, check_address, is_local},
     callers::Callers,
     metrics::Metrics,
     service::{PlannedEngines, Service},
@@ -58,6 +58,13 @@ pub(super) async fn callers(
              `jesse-jobs keys create`, name a file with --admin-key-file, or listen on 127.0.0.1"
         )));
     }
+    if local && admin.is_none() && settings.cors_origins.iter().any(Origin::is_any) {
+        return Err(RoleError::Setting(
+            "CORS_ORIGINS=* (--cors-origins) lets every web page that somebody opens on this machine call this server, where nobody \
+             is asked for a key; name the origins, or a file with --admin-key-file"
+                .into(),
+        ));
+    }
     Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()))
 }
 
@@ -86,6 +93,7 @@ pub(super) fn api(
         .with_receivers(receivers.filter());
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
+        .with_origins(api.cors_origins.clone())
 }
 
 /// Serves until `stop`.

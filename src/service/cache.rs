@@ -19,6 +19,7 @@ const LONGEST_NAME: usize = 200;
 /// Which results to invalidate: `key` or `all` alone, or some of the others, which must all fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Invalidation")]
 pub struct Invalidate {
     /// provenance.cache_key of one result
     #[serde(default)]
@@ -54,7 +55,8 @@ pub struct Invalidated {
 }
 
 /// How the cache is doing: counts since the deployment's Redis was new.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Cache")]
 pub struct CacheView {
     /// Results stored.
     pub entries: u64,

@@ -12,6 +12,7 @@ use analysis::{
 };
 use jesse::spec::{BacktestSpec, Route};
 use jobs::{JobId, JobState, JobView, Kind, TenantId, ledger::Campaign};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,13 +43,15 @@ impl Ledgers {
 }
 
 /// A campaign in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Campaign")]
 pub struct CampaignView {
     /// Its name.
     pub name: String,
     /// How many different backtests it has asked for.
     pub trials: u64,
     /// When the last of them was asked for (UTC).
+    #[schemars(extend("format" = "date-time"))]
     pub last_trial_at: String,
 }
 

@@ -29,6 +29,7 @@ const NAMES_TOLD: usize = 40;
 
 /// A strategy as clients see it.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Strategy")]
 pub struct StrategyView {
     /// Its name.
     pub name: String,

@@ -167,8 +167,12 @@ impl Service {
         let mut readable = Vec::new();
         let mut numbers = Vec::new();
         for request in requests(request)? {
-            let request =
-                serde_json::from_value::<BacktestRequest>(request).map_err(|error| error.to_string());
+            let request = match request {
+                serde_json::Value::Object(_) => {
+                    serde_json::from_value::<BacktestRequest>(request).map_err(|error| error.to_string())
+                }
+                _ => Err("must be an object".to_owned()),
+            };
             numbers.push(request.map(|request| readable.push(request)));
         }
         let mut mistakes = Mistakes::default();

@@ -80,7 +80,7 @@ impl Wanted {
             _ => Err(invalid("must be an object".into())),
         };
         match kind {
-            Kind::Backtest => serde_json::from_value(spec)
+            Kind::Backtest => serde_json::from_value(Value::Object(fields(spec)?))
                 .map(|request| Self::Backtest(Box::new(request)))
                 .map_err(|error| invalid(error.to_string())),
             Kind::Optimize => Ok(Self::Optimize(Box::new(OptimizeRequest::parse(fields(spec)?)?))),

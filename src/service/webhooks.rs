@@ -51,7 +51,8 @@ pub struct WebhookFields {
 }
 
 /// An endpoint as clients see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Webhook")]
 pub struct WebhookView {
     /// Its id; `jobs` stands for the URLs that single jobs name.
     pub id: String,
@@ -71,8 +72,10 @@ pub struct WebhookView {
     pub disabled_because: Option<String>,
     /// Since when not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub disabled_at: Option<String>,
     /// When it was made.
+    #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
     /// Deliveries that wait or are being attempted.
     pub pending: u64,
@@ -82,6 +85,7 @@ pub struct WebhookView {
     pub failures: u64,
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub failing_since: Option<String>,
     /// Its secret: told when it is made, and when it is asked for by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +93,8 @@ pub struct WebhookView {
 }
 
 /// What messages to an endpoint are signed with.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "WebhookSecret")]
 pub struct SecretView {
     /// The newest, `whsec_...`.
     pub secret: String,
@@ -98,16 +103,18 @@ pub struct SecretView {
 }
 
 /// A secret that was rotated out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PreviousSecret {
     /// `whsec_...`
     pub secret: String,
     /// Until when messages are signed with it too.
+    #[schemars(extend("format" = "date-time"))]
     pub valid_until: String,
 }
 
 /// A delivery as clients see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Delivery")]
 pub struct DeliveryView {
     /// Its id.
     pub delivery_id: String,
@@ -124,21 +131,26 @@ pub struct DeliveryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// When it happened.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// When it was taken or given up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub ended_at: Option<String>,
     /// When its next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
     pub next_attempt_at: Option<String>,
     /// Its attempts, oldest first; of many the last.
     pub attempts: Vec<AttemptView>,
 }
 
 /// An attempt as clients see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 pub struct AttemptView {
     /// When it began.
+    #[schemars(extend("format" = "date-time"))]
     pub at: String,
     /// How long it took.
     pub took_ms: u64,
@@ -154,7 +166,8 @@ pub struct AttemptView {
 }
 
 /// A page of deliveries.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Deliveries")]
 pub struct DeliveriesView {
     /// Newest first.
     pub deliveries: Vec<DeliveryView>,

@@ -216,6 +216,9 @@ async fn requests_that_are_no_requests_get_a_problem() {
         ("", "application/json", 400, "invalid_request"),
         ("{", "application/json", 400, "invalid_request"),
         ("[]", "application/json", 400, "invalid_request"),
+        // Serde takes an array for the fields of a struct, in their order.
+        ("[\"backtest\", {}]", "application/json", 400, "invalid_request"),
+        ("{\"kind\":\"backtest\",\"spec\":[\"SmaCross\"]}", "application/json", 422, "invalid_spec"),
         ("{\"kind\":\"dance\",\"spec\":{}}", "application/json", 400, "invalid_request"),
         ("{\"kind\":\"backtest\"}", "application/json", 400, "invalid_request"),
         ("{\"kind\":\"backtest\",\"spec\":5}", "application/json", 422, "invalid_spec"),
@@ -264,6 +267,14 @@ async fn requests_that_are_no_requests_get_a_problem() {
         let (got, problem) = deployment.get(path).await;
         assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{path}: {problem}");
     }
+    for path in ["/v1/webhooks", "/v1/webhooks/jobs/resend", "/v1/cache/invalidate", "/v1/jobs/requeue"] {
+        let (status, problem) = deployment.post(path, &json!([])).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_request")), "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("expected an object"), "{path}: {problem}");
+    }
+    let batch = json!({"jobs": [["SmaCross"]]});
+    let (status, problem) = deployment.post("/v1/batches", &batch).await;
+    assert_eq!((status, &problem["errors"][0]["message"]), (422, &json!("must be an object")), "{problem}");
     for options in [
         json!({"timeout_s": 0}),
         json!({"timeout_s": 1_000_000}),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Deployment, LIMIT, month, python};
 
 /// Where they are installed; `scripts/setup tests` does it too. What cannot be installed fails the tests that need it.
-fn folder() -> &'static Path {
+pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

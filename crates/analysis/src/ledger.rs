@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use jobs::ledger::{Trial, Tried};
 use risk::selection::{RunningTrials, TrialSums};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{inputs::Body, track};
@@ -121,7 +122,8 @@ impl Ledger {
 }
 
 /// What a campaign's trials amount to.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "CampaignFigures")]
 pub struct Figures {
     /// The campaign.
     pub name: String,

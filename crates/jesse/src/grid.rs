@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Lists of values. `hyperparameters` has a list for each of them, and `period` a list of objects with `start_date` and
 /// `finish_date`; any other field of a backtest has a list of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Grid {
     /// Values for each hyperparameter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("default" = {}))]
     pub hyperparameters: BTreeMap<String, Vec<Value>>,
     /// Values for each other field.
     #[serde(flatten)]

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+
 use crate::{
     error::{QueueError, chain},
     ids::{CacheKey, JobId, RunId, TenantId},
@@ -21,7 +23,7 @@ const STAGED_AT_ONCE: usize = 500;
 const STAGED_FOR: Duration = Duration::from_mins(10);
 
 /// What becomes of the other children when one did not succeed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// They go on.

@@ -1,10 +1,11 @@
 //! Why a job failed ([`JobError`], stored with the job and shown to clients) and why a call to the queue failed
 //! ([`QueueError`]). Neither knows of HTTP or MCP.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What went wrong with a job. Stable: clients branch on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// No strategy of that name exists.
@@ -79,7 +80,7 @@ impl ErrorCode {
 }
 
 /// Why a job failed, in words that say what to do next.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct JobError {
     /// What kind of failure.

@@ -4,10 +4,11 @@
 //! that a thousand jobs wait for writes one record. Redis scripts change a job's state through one function,
 //! `transition` in `scripts/jobs.lua`, whose list of allowed changes is generated from [`JobState::can_become`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Its run stands in the queue.

@@ -6,4 +6,4 @@ mod examples;
 mod hostile;
 mod kills;
 mod management;
-mod receiver;
+pub mod receiver;

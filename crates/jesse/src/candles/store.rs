@@ -193,6 +193,7 @@ impl ChunkFiles {
 
 /// What a client wants to know of a series.
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Series")]
 pub struct SeriesView {
     /// The exchange as Jesse spells it.
     pub exchange: String,

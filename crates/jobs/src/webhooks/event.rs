@@ -1,9 +1,10 @@
 //! What receivers are told of.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happened. Its name is the `type` of the payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum EventType {
     /// A job has its result.
     #[serde(rename = "job.succeeded")]
