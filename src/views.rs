@@ -12,7 +12,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) struct JobAnswer {
     /// Ask for it with job_get.
     pub job_id: String,
-    /// backtest, optimize, walk_forward, monte_carlo, significance_test or batch
+    /// backtest, optimize, walk_forward, monte_carlo, significance_test, candles_import, batch, ...
     pub kind: &'static str,
     /// queued, scheduled, running, waiting, succeeded, failed, cancelled, dead or expired
     pub state: &'static str,

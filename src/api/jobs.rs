@@ -15,10 +15,11 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
-    guard::Tenant,
+    guard::{By, Tenant},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
+    callers::require,
     chart,
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
@@ -52,6 +53,7 @@ enum NewKind {
     WalkForward,
     MonteCarlo,
     SignificanceTest,
+    CandlesImport,
     RiskReport,
     VarCalculation,
     StressTest,
@@ -70,6 +72,7 @@ impl NewKind {
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
             Self::SignificanceTest => Kind::SignificanceTest,
+            Self::CandlesImport => Kind::CandlesImport,
             Self::RiskReport => Kind::RiskReport,
             Self::VarCalculation => Kind::VarCalculation,
             Self::StressTest => Kind::StressTest,
@@ -131,7 +134,7 @@ pub(super) async fn wait_for(
 
 pub(super) async fn submit(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    By(caller): By,
     InQuery(wait): InQuery<Wait>,
     headers: HeaderMap,
     Body(new): Body<NewJob>,
@@ -145,6 +148,10 @@ pub(super) async fn submit(
         error.message.insert_str(0, "spec: ");
         error
     })?;
+    if let Some(scope) = wanted.scope() {
+        require(&caller, scope)?;
+    }
+    let tenant = caller.tenant;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
