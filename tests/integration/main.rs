@@ -37,4 +37,5 @@ mod spec_matrix;
 mod staleness;
 mod strategies;
 mod strategies_cli;
+mod unused;
 mod webhooks;

@@ -99,6 +99,7 @@ pub(crate) fn provenance(
         "cache_key": cache_key,
         "seed": SEED,
         "sandbox": result.engine.sandbox.active,
+        "faster": result.engine.faster,
     })
 }
 
