@@ -66,13 +66,13 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive).
+    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive,
+    /// not to be repeated) or what descriptions say: that the same submit again costs nothing.
     pub(super) fn annotations(self) -> ToolAnnotations {
-        let annotations = ToolAnnotations::new().idempotent(true).open_world(false);
         match self {
-            Self::Reads => annotations.read_only(true),
-            Self::Submits => annotations.destructive(false),
-            Self::Writes | Self::Cancels => annotations.destructive(true),
+            Self::Reads => ToolAnnotations::new().read_only(true),
+            Self::Submits => ToolAnnotations::new().destructive(false),
+            Self::Writes | Self::Cancels => ToolAnnotations::new().idempotent(true),
         }
     }
 }
@@ -82,7 +82,8 @@ impl Effect {
 pub(super) fn all(writable: bool, imports: bool) -> Vec<Tool> {
     let mut tools = always();
     if imports {
-        tools.push(candles_import());
+        let beside = tools.iter().position(|tool| tool.name == CANDLES_LIST).map_or(0, |at| at + 1);
+        tools.insert(beside, candles_import());
     }
     tools.extend(searches());
     tools.extend(risk::all());
@@ -108,13 +109,13 @@ fn strategy_write() -> Tool {
 
 fn candles_import() -> Tool {
     // backtest says what these are.
-    let mut input = (*schema_for_type::<ImportRequest>()).clone();
+    let mut input = merged(&[schema_for_type::<ImportRequest>(), schema_for_type::<Wait>()]);
     undescribed(&mut input);
     job_tool(
         CANDLES_IMPORT,
         "Import candles",
         "Fetch from the exchange what is not stored; default finish_date: now. Gaps are told.",
-        &open(input),
+        &input,
         Effect::Submits,
     )
 }

@@ -7,7 +7,7 @@ use crate::{
     access::deployment::{Client, key},
     exchange::{DAY, EXCHANGE, Exchange, JANUARY_30, MINUTE},
     harness::{Deployment, with},
-    mcp::{call_checked, connect, structured},
+    mcp::{call, call_checked, connect, structured},
 };
 
 fn import(start: &str, finish: &str) -> Value {
@@ -54,7 +54,7 @@ async fn an_agent_imports_what_its_backtest_lacks_and_runs_it() {
     let deployment = deployment(&exchange, &[]);
     let client = connect(&deployment).await;
 
-    let error = structured(&call_checked(&client, "backtest", backtest()).await)["error"].clone();
+    let error = structured(&call(&client, "backtest", backtest()).await)["error"].clone();
     assert_eq!(error["code"], "candles_missing", "{error}");
     assert!(error["message"].as_str().unwrap().contains("candles_import {"), "{error}");
     let wanted = error["detail"]["import"].clone();
@@ -91,7 +91,7 @@ async fn an_agent_imports_what_its_backtest_lacks_and_runs_it() {
 
     // More of it, of which the range already stored is no part.
     let longer = with(backtest(), &json!({"allow_gaps": true, "finish_date": "2024-02-03"}));
-    let error = structured(&call_checked(&client, "backtest", longer).await)["error"].clone();
+    let error = structured(&call(&client, "backtest", longer).await)["error"].clone();
     waited["finish_date"] = "2024-02-03".into();
     assert_eq!(error["detail"]["import"], with(wanted, &json!({"finish_date": "2024-02-03"})), "{error}");
     let more = call_checked(&client, "candles_import", waited).await;
@@ -171,10 +171,10 @@ async fn an_import_that_cannot_be_says_why() {
         assert!(["failed", "dead"].contains(&submitted["state"].as_str().unwrap()), "{submitted}");
         submitted["error"].clone()
     };
-    let error = failed(json!({"exchange": "Bitget Spot"})).await;
+    let error = failed(json!({"exchange": "Custom Data"})).await;
     assert_eq!(error["code"], "invalid_spec", "{error}");
     assert!(
-        error["message"].as_str().unwrap().contains("Jesse has no driver for 'Bitget Spot'; it has: "),
+        error["message"].as_str().unwrap().contains("Jesse has no driver for 'Custom Data'; it has: "),
         "{error}"
     );
     let error = failed(json!({"symbol": "NONE-USDT"})).await;

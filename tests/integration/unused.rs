@@ -47,7 +47,8 @@ impl Sweeper {
 /// The candles and the code that a result was computed from.
 fn inputs_of(result: &Value) -> HashSet<BlobId> {
     let receipt = &result["provenance"];
-    let candles = receipt["candles"].as_array().unwrap().iter().flat_map(|series| series["chunks"].as_array().unwrap());
+    let candles =
+        receipt["candles"].as_array().unwrap().iter().flat_map(|series| series["chunks"].as_array().unwrap());
     let code = receipt["bundles"].as_array().unwrap();
     candles.chain(code).map(|id| id.as_str().unwrap().parse().unwrap()).collect()
 }
