@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jesse::{
     candles::{Series, store::StoreError},
     catalogue::Market,
@@ -25,10 +24,6 @@ use crate::{
 
 /// Strategies that draw random numbers draw the same ones again.
 const SEED: u32 = 0;
-
-/// How many months are fetched at once that are not on the disk: a year from a store that is far away should not take a
-/// dozen times as long as a month.
-const FETCHED_AT_ONCE: usize = 4;
 
 /// What the runner is to do.
 pub(crate) struct Task<'a> {
@@ -78,8 +73,10 @@ impl Backtests {
     async fn candle_files(&self, plan: &BacktestPlan) -> Result<Vec<SeriesFiles>, StoreError> {
         let mut all = Vec::with_capacity(plan.series.len());
         for planned in &plan.series {
-            let months = stream::iter(&planned.chunks).map(|chunk| self.chunks.get(chunk));
-            let months = months.buffered(FETCHED_AT_ONCE).try_collect().await?;
+            let mut months = Vec::with_capacity(planned.chunks.len());
+            for chunk in &planned.chunks {
+                months.push(self.chunks.get(chunk).await?);
+            }
             all.push(SeriesFiles { series: planned.series.clone(), months });
         }
         Ok(all)
