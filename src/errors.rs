@@ -40,6 +40,8 @@ pub enum Code {
     StrategyExists,
     /// Strategies cannot be written here.
     WritingNotAllowed,
+    /// Candles cannot be fetched from exchanges here.
+    ImportsNotAllowed,
     /// No such route, or nothing of that name.
     NotFound,
     /// The route does not have this method.
@@ -104,6 +106,7 @@ impl Code {
             Self::UrlNotAllowed,
             Self::StrategyExists,
             Self::WritingNotAllowed,
+            Self::ImportsNotAllowed,
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::PayloadTooLarge,
@@ -144,6 +147,9 @@ impl Code {
             Self::WritingNotAllowed => {
                 "Ask whoever runs the server; it can be allowed with --allow-strategy-write."
             }
+            Self::ImportsNotAllowed => {
+                "Ask whoever runs the server; it can be allowed with --candle-imports on."
+            }
             Self::NotFound | Self::MethodNotAllowed => "See the routes at `/docs`, or in `/openapi.json`.",
             Self::PayloadTooLarge => "A body may have 1 MB.",
             Self::UnsupportedMediaType => "Send `Content-Type: application/json`.",
@@ -164,7 +170,7 @@ impl Code {
             }
             Self::Job(ErrorCode::StrategyError) => "Mend the strategy: `traceback` has its last frames.",
             Self::Job(ErrorCode::CandlesMissing) => {
-                "Choose a range that is stored (the text has it), or import more."
+                "Choose a range that is stored (the text has it), or import more: `detail.import` has the arguments of candles_import."
             }
             Self::Job(ErrorCode::InvalidSpec) => "Mend the fields that `errors` names.",
             Self::Job(ErrorCode::Timeout) => "Shorten the range, or raise `timeout_s`.",
@@ -183,6 +189,9 @@ impl Code {
                 "Give more data, or data that vary: the text says how many it takes."
             }
             Self::Job(ErrorCode::InputGone) => "Submit the backtest again, then the analysis of the new job.",
+            Self::Job(ErrorCode::ExchangeError) => {
+                "Mend what the text names, or submit it again later: what came is stored."
+            }
             Self::Job(ErrorCode::Internal) | Self::Internal => "Report it; the cause is in the log.",
         }
     }
@@ -192,7 +201,9 @@ impl Code {
         match self {
             Self::InvalidRequest => 400,
             Self::Unauthenticated | Self::InvalidKey => 401,
-            Self::HostNotAllowed | Self::WritingNotAllowed | Self::MissingScope => 403,
+            Self::HostNotAllowed | Self::WritingNotAllowed | Self::ImportsNotAllowed | Self::MissingScope => {
+                403
+            }
             Self::JobNotFound | Self::WebhookNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::ResultNotReady
@@ -235,6 +246,7 @@ impl Code {
             Self::Job(ErrorCode::BatchIncomplete) => "Not all jobs of the batch succeeded",
             Self::Job(ErrorCode::UnfitData) => "The data do not allow this analysis",
             Self::Job(ErrorCode::InputGone) => "A result that this is computed from is gone",
+            Self::Job(ErrorCode::ExchangeError) => "The exchange gives no candles",
             Self::Job(ErrorCode::Internal) | Self::Internal => "Something is wrong on our side",
             Self::JobNotFound => "No such job",
             Self::IdempotencyConflict => "The idempotency key was used for another call",
@@ -249,6 +261,7 @@ impl Code {
             Self::UrlNotAllowed => "Webhooks may not be sent there",
             Self::StrategyExists => "The strategy cannot be changed like this",
             Self::WritingNotAllowed => "Strategies cannot be written here",
+            Self::ImportsNotAllowed => "Candles cannot be fetched from exchanges here",
             Self::NotFound => "Nothing is there",
             Self::MethodNotAllowed => "The route does not have this method",
             Self::PayloadTooLarge => "The body is too large",

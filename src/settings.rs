@@ -221,7 +221,57 @@ pub struct WorkerArgs {
 
     /// See the struct.
     #[command(flatten)]
+    pub exchanges: ExchangeArgs,
+
+    /// See the struct.
+    #[command(flatten)]
     pub servers: ServerSettings,
+}
+
+/// Whether candles may come from exchanges.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ImportSettings {
+    /// Whether clients may have candles fetched from exchanges (candles_import), which the workers ask over the network; the same
+    /// everywhere in a deployment. Keys need the scope candles:write
+    #[arg(long, env = "JESSE_JOBS_CANDLE_IMPORTS", default_value = "on")]
+    pub candle_imports: Allows,
+}
+
+/// Whether something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Allows {
+    /// It may.
+    On,
+    /// It may not.
+    Off,
+}
+
+impl ImportSettings {
+    /// Whether they may.
+    pub fn allowed(self) -> bool {
+        self.candle_imports == Allows::On
+    }
+}
+
+/// How exchanges are asked for candles.
+#[derive(Debug, Clone, Args)]
+pub struct ExchangeArgs {
+    /// How often a request is tried that an exchange refuses for its rate limit, or fails to answer
+    #[arg(long, env = "JESSE_JOBS_EXCHANGE_ATTEMPTS", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub exchange_attempts: u32,
+
+    /// Scheme and host to use in place of an exchange's own, such as those of a relay, e.g. http://127.0.0.1:8080
+    #[arg(long, env = "JESSE_JOBS_EXCHANGE_URL", value_name = "URL")]
+    pub exchange_url: Option<String>,
+}
+
+impl ExchangeArgs {
+    /// What they come to. An error says what does not fit.
+    pub fn access(&self) -> Result<workers::ExchangeAccess, String> {
+        let url = self.exchange_url.clone().filter(|url| !url.is_empty());
+        rest::parse_urls(url.as_deref()).map_err(|error| error.to_string())?;
+        Ok(workers::ExchangeAccess { url, attempts: self.exchange_attempts })
+    }
 }
 
 /// Which engine backtests are planned for.
@@ -337,6 +387,7 @@ impl WorkerArgs {
         folder: PathBuf,
         project: Option<PathBuf>,
         engine: EngineChoice,
+        imports: ImportSettings,
     ) -> Result<workers::WorkerSettings, String> {
         let processors = || {
             let found = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -355,6 +406,7 @@ impl WorkerArgs {
             cache_bytes: self.worker_cache_mb << 20,
             runners: self.runners as usize,
             sandbox: self.sandbox,
+            exchanges: Some(self.exchanges.access()?).filter(|_| imports.allowed()),
             readable: self
                 .sandbox_readable
                 .iter()

@@ -16,11 +16,12 @@ use serde_json::{Value, value::RawValue};
 use super::{
     Api, Problem,
     answers::{Accepted, IdempotencyKey, IfNoneMatch, Representation, Svg, Tagged, Text, etag},
-    guard::Tenant,
+    guard::{By, Tenant},
     openapi::{Answer, Schemas, one_of_each_kind, spec_of_any_kind},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
+    callers::require,
     chart,
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
@@ -72,6 +73,7 @@ enum NewKind {
     WalkForward,
     MonteCarlo,
     SignificanceTest,
+    CandlesImport,
     RiskReport,
     VarCalculation,
     StressTest,
@@ -90,6 +92,7 @@ impl NewKind {
             Self::WalkForward => Kind::WalkForward,
             Self::MonteCarlo => Kind::MonteCarlo,
             Self::SignificanceTest => Kind::SignificanceTest,
+            Self::CandlesImport => Kind::CandlesImport,
             Self::RiskReport => Kind::RiskReport,
             Self::VarCalculation => Kind::VarCalculation,
             Self::StressTest => Kind::StressTest,
@@ -137,7 +140,7 @@ pub(super) async fn wait_for(
 
 pub(super) async fn submit(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    By(caller): By,
     InQuery(wait): InQuery<Wait>,
     key: IdempotencyKey,
     Body(new): Body<NewJob>,
@@ -151,6 +154,10 @@ pub(super) async fn submit(
         error.message.insert_str(0, "spec: ");
         error
     })?;
+    if let Some(scope) = wanted.scope() {
+        require(&caller, scope)?;
+    }
+    let tenant = caller.tenant;
     let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == ::jobs::Accepted::Cached { Duration::ZERO } else { limit };

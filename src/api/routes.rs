@@ -123,6 +123,7 @@ const REFUSED: &[Code] = &[
     Code::EngineStarting,
     Code::QueueFull,
     Code::UrlNotAllowed,
+    Code::ImportsNotAllowed,
     Code::JobNotFound,
     Code::ResultNotReady,
     Code::ResultEvicted,

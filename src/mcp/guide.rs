@@ -18,7 +18,7 @@ fn calls() -> Vec<(String, Value)> {
 
 #[test]
 fn the_guide_calls_tools_that_exist_with_arguments_that_they_have() {
-    let (tools, calls) = (tools::all(true), calls());
+    let (tools, calls) = (tools::all(true, true), calls());
     assert!(calls.len() > 10, "{}", calls.len());
     for (name, arguments) in calls {
         let tool = tools.iter().find(|tool| tool.name == name).unwrap_or_else(|| panic!("no tool {name}"));
@@ -44,7 +44,7 @@ fn the_guide_calls_tools_that_exist_with_arguments_that_they_have() {
 
 #[test]
 fn the_prompts_name_tools_and_resources_that_exist() {
-    let tools = tools::all(true);
+    let tools = tools::all(true, true);
     for text in prompts::texts() {
         for word in text.split("Call ").skip(1) {
             let name =

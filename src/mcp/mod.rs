@@ -292,6 +292,7 @@ fn submitted(tool: &str) -> Option<Kind> {
         tools::MONTE_CARLO => Some(Kind::MonteCarlo),
         tools::WALK_FORWARD => Some(Kind::WalkForward),
         tools::SIGNIFICANCE_TEST => Some(Kind::SignificanceTest),
+        tools::CANDLES_IMPORT => Some(Kind::CandlesImport),
         other => risk::kind(other),
     }
 }
@@ -335,7 +336,7 @@ fn noted(answer: CallToolResult, notes: Vec<String>) -> CallToolResult {
 impl Handler {
     /// A handler that calls this service for these callers.
     pub fn new(service: Service, callers: Callers, metrics: Arc<Metrics>) -> Self {
-        let tools = Arc::new(tools::all(service.strategies_are_writable()));
+        let tools = Arc::new(tools::all(service.strategies_are_writable(), service.candles_are_imported()));
         Self { service, callers, metrics, tools }
     }
 

@@ -22,6 +22,7 @@ pub(super) fn scope_of(tool: &str) -> Option<Scope> {
         | tools::SIGNIFICANCE_TEST
         | tools::JOB_CANCEL => Some(Scope::JobsWrite),
         tools::STRATEGY_LIST | tools::STRATEGY_READ => Some(Scope::StrategiesRead),
+        tools::CANDLES_IMPORT => Some(Scope::CandlesWrite),
         // To look whether code runs is to run it.
         tools::STRATEGY_VALIDATE | tools::STRATEGY_WRITE => Some(Scope::StrategiesWrite),
         tools::CACHE_INVALIDATE => Some(Scope::Cache),
@@ -55,7 +56,7 @@ mod tests {
 
     #[test]
     fn every_tool_says_what_it_needs() {
-        for tool in tools::all(true) {
+        for tool in tools::all(true, true) {
             assert_ne!(scope_of(&tool.name), Some(Scope::Admin), "{} is not in the table", tool.name);
         }
         assert_eq!(scope_of("a_tool_that_was_forgotten"), Some(Scope::Admin));

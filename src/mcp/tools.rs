@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jesse::{
-    candles::store::SeriesView,
+    candles::{exchange::job::ImportRequest, store::SeriesView},
     monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
     significance::BootstrapRequest,
@@ -45,6 +45,7 @@ pub(super) const STRATEGY_READ: &str = "strategy_read";
 pub(super) const STRATEGY_VALIDATE: &str = "strategy_validate";
 pub(super) const STRATEGY_WRITE: &str = "strategy_write";
 pub(super) const CANDLES_LIST: &str = "candles_list";
+pub(super) const CANDLES_IMPORT: &str = "candles_import";
 
 #[derive(Serialize, JsonSchema)]
 struct Strategies {
@@ -65,20 +66,25 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive).
+    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive,
+    /// not to be repeated) or what descriptions say: that the same submit again costs nothing.
     pub(super) fn annotations(self) -> ToolAnnotations {
-        let annotations = ToolAnnotations::new().idempotent(true).open_world(false);
         match self {
-            Self::Reads => annotations.read_only(true),
-            Self::Submits => annotations.destructive(false),
-            Self::Writes | Self::Cancels => annotations.destructive(true),
+            Self::Reads => ToolAnnotations::new().read_only(true),
+            Self::Submits => ToolAnnotations::new().destructive(false),
+            Self::Writes | Self::Cancels => ToolAnnotations::new().idempotent(true),
         }
     }
 }
 
-/// All tools, in the order in which an agent needs them; the one that writes strategies only where that is allowed.
-pub(super) fn all(writable: bool) -> Vec<Tool> {
+/// All tools, in the order in which an agent needs them; those that write strategies and import candles only where that is
+/// allowed.
+pub(super) fn all(writable: bool, imports: bool) -> Vec<Tool> {
     let mut tools = always();
+    if imports {
+        let beside = tools.iter().position(|tool| tool.name == CANDLES_LIST).map_or(0, |at| at + 1);
+        tools.insert(beside, candles_import());
+    }
     tools.extend(searches());
     tools.extend(risk::all());
     tools.extend(jobs());
@@ -98,6 +104,19 @@ fn strategy_write() -> Tool {
          arguments and replace.",
         &merged(&[input.into(), schema_for_type::<Replace>()]),
         Effect::Writes,
+    )
+}
+
+fn candles_import() -> Tool {
+    // backtest says what these are.
+    let mut input = merged(&[schema_for_type::<ImportRequest>(), schema_for_type::<Wait>()]);
+    undescribed(&mut input);
+    job_tool(
+        CANDLES_IMPORT,
+        "Import candles",
+        "Fetch from the exchange what is not stored; default finish_date: now. Gaps are told.",
+        &input,
+        Effect::Submits,
     )
 }
 
@@ -451,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_list_is_small_and_every_tool_is_described() {
-        let tools = all(true);
+        let tools = all(true, true);
         for tool in &tools {
             assert!(
                 tool.annotations.is_some() && tool.output_schema.is_some() && tool.title.is_some(),
@@ -460,7 +479,7 @@ mod tests {
             );
         }
         // 6,000 tokens; about four bytes make one. Writing is off by default.
-        let mut tools = all(false);
+        let mut tools = all(false, true);
         let json = serde_json::to_string(&tools).unwrap();
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
         // What clients that drop output schemas show to their models. 16,000 bytes are the goal.
@@ -473,7 +492,7 @@ mod tests {
 
     #[test]
     fn the_arguments_of_backtest_are_those_of_its_three_concerns() {
-        let backtest = all(false).into_iter().find(|tool| tool.name == BACKTEST).unwrap();
+        let backtest = all(false, true).into_iter().find(|tool| tool.name == BACKTEST).unwrap();
         let properties = backtest.input_schema["properties"].as_object().unwrap();
         for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
             assert!(properties.contains_key(name), "{name}");

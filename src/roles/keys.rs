@@ -81,8 +81,8 @@ pub struct New {
     /// What it is for, in your words
     #[arg(long, default_value = "", value_parser = label)]
     label: String,
-    /// What it allows (comma-separated): jobs:read, jobs:write, strategies:read, strategies:write (runs code), webhooks, cache,
-    /// admin; none implies another
+    /// What it allows (comma-separated): jobs:read, jobs:write, strategies:read, strategies:write (runs code),
+    /// candles:write (imports from exchanges), webhooks, cache, admin; none implies another
     #[arg(
         long,
         value_delimiter = ',',

@@ -14,7 +14,9 @@ use crate::{
     callers::Callers,
     metrics::Metrics,
     service::{PlannedEngines, Service},
-    settings::{ApiSettings, EngineSettings, LimitSettings, ReceiverSettings, StorageSettings},
+    settings::{
+        ApiSettings, EngineSettings, ImportSettings, LimitSettings, ReceiverSettings, StorageSettings,
+    },
 };
 
 /// The settings of `serve`.
@@ -32,6 +34,9 @@ pub struct ServeSettings {
     /// See the struct.
     #[command(flatten)]
     pub engine: EngineSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub imports: ImportSettings,
     /// See the struct.
     #[command(flatten)]
     pub receivers: ReceiverSettings,
@@ -79,7 +84,7 @@ pub(super) fn api(
     (queue, callers): (Queue, Callers),
     blobs: Blobs,
     engines: PlannedEngines,
-    (api, limits, receivers): (&ApiSettings, &LimitSettings, &ReceiverSettings),
+    (api, limits, receivers, imports): (&ApiSettings, &LimitSettings, &ReceiverSettings, ImportSettings),
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Api {
@@ -88,7 +93,7 @@ pub(super) fn api(
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
-    let service = Service::new(queue, events, blobs, engines, limits, scope)
+    let service = Service::new(queue, events, blobs, engines, limits, scope, imports.allowed())
         .with_strategy_writing(api.allow_strategy_write)
         .with_receivers(receivers.filter());
     let longest_wait = Duration::from_secs(api.request_timeout);
@@ -106,7 +111,7 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
-    let parts = (&settings.api, &settings.limits, &settings.receivers);
+    let parts = (&settings.api, &settings.limits, &settings.receivers, settings.imports);
     let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
     api::run(api, listener).await;
     Ok(())

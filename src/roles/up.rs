@@ -17,8 +17,8 @@ use crate::{
     metrics::Metrics,
     service::PlannedEngines,
     settings::{
-        ApiSettings, Delivers, EngineChoice, EngineSettings, LimitSettings, StorageSettings, WebhookArgs,
-        WorkerArgs,
+        ApiSettings, Delivers, EngineChoice, EngineSettings, ImportSettings, LimitSettings, StorageSettings,
+        WebhookArgs, WorkerArgs,
     },
 };
 
@@ -37,6 +37,9 @@ pub struct UpSettings {
     /// See the struct.
     #[command(flatten)]
     pub engine: EngineSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub imports: ImportSettings,
     /// See the struct.
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -107,14 +110,15 @@ async fn run_on(
     let project = project(settings, data)?;
     tracing::info!(project = %project.display(), data = %data.path().display(), "starting");
     let engine = settings.engine.engine;
-    let worker_settings = settings.worker.worker_settings(data::worker(data.path()), Some(project), engine);
+    let worker_settings =
+        settings.worker.worker_settings(data::worker(data.path()), Some(project), engine, settings.imports);
     let worker_settings = worker_settings.map_err(RoleError::Setting)?;
     let metrics = Metrics::new()?;
     let runs = RunMetrics::new(metrics.registry())?;
     let deliveries = webhooks::delivery_worker(&queue, &settings.webhooks, &metrics)?;
     let worker = Worker::start(worker_settings, queue.clone(), blobs.clone(), runs)?;
     let address = listener.local_addr().map_err(RoleError::Serve)?;
-    let limits = (&settings.api, &settings.limits, &settings.webhooks.receivers);
+    let limits = (&settings.api, &settings.limits, &settings.webhooks.receivers, settings.imports);
     let engines = PlannedEngines { choice: engine, publisher: worker.publisher(), offers: worker.offers() };
     let api = serve::api((queue, callers), blobs, engines, limits, metrics, stop.clone());
 

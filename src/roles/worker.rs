@@ -12,7 +12,7 @@ use super::{RoleError, data, open_blobs, open_shared_queue, webhooks};
 use crate::{
     api,
     metrics::Metrics,
-    settings::{Delivers, EngineSettings, StorageSettings, WebhookArgs, WorkerArgs},
+    settings::{Delivers, EngineSettings, ImportSettings, StorageSettings, WebhookArgs, WorkerArgs},
 };
 
 /// The settings of `worker`.
@@ -27,6 +27,9 @@ pub struct WorkerSettings {
     /// See the struct.
     #[command(flatten)]
     pub engine: EngineSettings,
+    /// See the struct.
+    #[command(flatten)]
+    pub imports: ImportSettings,
     /// See the struct.
     #[command(flatten)]
     pub storage: StorageSettings,
@@ -93,7 +96,8 @@ async fn computing(settings: &WorkerSettings, queue: &Queue, metrics: &Metrics) 
     let folder =
         std::path::absolute(data::worker(data)).map_err(|error| RoleError::Folder(data.clone(), error))?;
     let runs = RunMetrics::new(metrics.registry())?;
-    let worker_settings = settings.worker.worker_settings(folder, project, settings.engine.engine);
+    let worker_settings =
+        settings.worker.worker_settings(folder, project, settings.engine.engine, settings.imports);
     let worker_settings = worker_settings.map_err(RoleError::Setting)?;
     Ok(Worker::start(worker_settings, queue.clone(), blobs, runs)?)
 }

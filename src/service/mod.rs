@@ -76,12 +76,15 @@ struct Inner {
     engines: PlannedEngines,
     limits: Limits,
     scope: CacheScope,
+    /// Whether clients may have candles fetched from exchanges.
+    imports: bool,
     webhooks: Webhooks,
     ledgers: campaigns::Ledgers,
 }
 
 impl Service {
-    /// A service over this queue and these blobs.
+    /// A service over this queue and these blobs, with who shares results, and whether clients may have candles fetched from
+    /// exchanges.
     pub fn new(
         queue: Queue,
         events: Events,
@@ -89,10 +92,11 @@ impl Service {
         engines: PlannedEngines,
         limits: Limits,
         scope: CacheScope,
+        imports: bool,
     ) -> Self {
         let redis = queue.redis();
         let inner = Inner {
-            planner: Planner::new(manifests(redis.clone())),
+            planner: Planner::new(manifests(redis.clone()), imports),
             candles: CandleStore::new(redis.clone(), blobs.inputs.clone()),
             published: Published::new(redis.clone()),
             offers: Documents::new(redis.clone(), jesse::rest::COLLECTION),
@@ -104,6 +108,7 @@ impl Service {
             engines,
             limits,
             scope,
+            imports,
             ledgers: campaigns::Ledgers::default(),
         };
         Self { inner: Arc::new(inner), writable: false, receivers: Arc::default() }
@@ -125,6 +130,11 @@ impl Service {
     /// Whether clients may write strategies.
     pub fn strategies_are_writable(&self) -> bool {
         self.writable
+    }
+
+    /// Whether clients may have candles fetched from exchanges.
+    pub fn candles_are_imported(&self) -> bool {
+        self.inner.imports
     }
 
     /// The queue underneath.

@@ -134,6 +134,10 @@ impl Service {
         let Prepared { kind, request, plan, cache_key, memory_mb, trial_of } =
             self.prepare(tenant, checked, runnable, options, limits).await?;
         treatment.memory_mb = memory_mb;
+        if kind == Kind::CandlesImport {
+            // What an exchange has changes from minute to minute: only an import in flight is joined.
+            treatment.cache = CacheMode::Refresh;
+        }
         let submission = Submission {
             tenant: tenant.clone(),
             kind,

@@ -1,7 +1,13 @@
 //! What a job may be asked to compute, and what that takes.
 
+use access::Scope;
 use analysis::spec::{self, Analysis};
 use jesse::{
+    candles::{
+        Source,
+        exchange::job::{ImportRequest, ImportSpec},
+        store::StoreError,
+    },
     catalogue::Catalogue,
     monte_carlo::{MonteCarloPlan, MonteCarloRequest, MonteCarloSpec},
     optimize::{
@@ -39,6 +45,8 @@ pub enum Wanted {
     MonteCarlo(Box<MonteCarloRequest>),
     /// A test of a strategy's signals.
     SignificanceTest(Box<SignificanceRequest>),
+    /// Candles from an exchange.
+    CandlesImport(ImportRequest),
     /// A risk analysis.
     Analysis(Box<spec::Checked>),
 }
@@ -70,6 +78,8 @@ impl Prepared {
 
 /// A step of a parent only submits other jobs.
 const STEP_MB: u32 = 64;
+/// An import is a process with Jesse in it, and a month of candles.
+const IMPORT_MB: u32 = 512;
 
 impl Wanted {
     /// Reads the spec of a job of this kind.
@@ -112,9 +122,25 @@ impl Wanted {
             | Kind::FactorAnalysis
             | Kind::RegimeDetector
             | Kind::AnalyzeResults => Ok(Self::Analysis(Box::new(Analysis::check(kind, fields(spec)?)?))),
+            Kind::CandlesImport => Ok(Self::CandlesImport(ImportRequest::parse(fields(spec)?)?)),
             Kind::Batch | Kind::StrategyValidate => {
                 Err(invalid(format!("a {} has a call of its own", kind.as_str())))
             }
+        }
+    }
+}
+
+impl Wanted {
+    /// The scope that a key needs beside the one for jobs.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::CandlesImport(_) => Some(Scope::CandlesWrite),
+            Self::Backtest(_)
+            | Self::Optimize(_)
+            | Self::WalkForward(_)
+            | Self::MonteCarlo(_)
+            | Self::SignificanceTest(_)
+            | Self::Analysis(_) => None,
         }
     }
 }
@@ -127,6 +153,7 @@ pub(super) enum Checked {
     WalkForward(WalkForwardSpec),
     MonteCarlo(Box<MonteCarloSpec>),
     SignificanceTest(Box<SignificanceSpec>),
+    CandlesImport(ImportSpec),
     Analysis(Box<spec::Checked>),
 }
 
@@ -145,6 +172,9 @@ impl Checked {
             }
             Wanted::SignificanceTest(request) => {
                 Self::SignificanceTest(Box::new(SignificanceSpec::check(request, runnable.runners()?)?))
+            }
+            Wanted::CandlesImport(request) => {
+                Self::CandlesImport(ImportSpec::check(request, runnable.runners()?)?)
             }
             Wanted::Analysis(checked) => Self::Analysis(checked.clone()),
         })
@@ -177,6 +207,10 @@ impl Checked {
             | Kind::RegimeDetector
             | Kind::AnalyzeResults => {
                 let message = "the analysis was of another version; submit it anew";
+                return Err(ServiceError::new(Code::NotRequeueable, message));
+            }
+            Kind::CandlesImport => {
+                let message = "an import goes on where it stopped when it is submitted anew";
                 return Err(ServiceError::new(Code::NotRequeueable, message));
             }
             Kind::Batch | Kind::StrategyValidate => {
@@ -246,8 +280,32 @@ impl Service {
                 let (request, plan) = (json_text(&spec)?, json_text(&planned.plan)?);
                 Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of: None })
             }
+            Checked::CandlesImport(spec) => self.prepare_import(&spec).await,
             Checked::Analysis(checked) => self.prepare_analysis(tenant, *checked, shared).await,
         }
+    }
+
+    /// What can be told without asking anybody: whether it is allowed, and whether the series takes candles of a market.
+    async fn prepare_import(&self, spec: &ImportSpec) -> Result<Prepared, ServiceError> {
+        if !self.inner.imports {
+            let message = "candles cannot be fetched from exchanges here; whoever runs this server can allow it with --candle-imports \
+                           on (JESSE_JOBS_CANDLE_IMPORTS), or import them with `jesse-jobs candles import`";
+            return Err(ServiceError::new(Code::ImportsNotAllowed, message));
+        }
+        self.inner.candles.manifest_for(&spec.series, Source::Imported).await.map_err(
+            |error| match error {
+                StoreError::Queue(error) => ServiceError::from(error),
+                error => ServiceError::new(Code::Job(ErrorCode::InvalidSpec), format!("symbol: {error}")),
+            },
+        )?;
+        Ok(Prepared {
+            kind: Kind::CandlesImport,
+            request: json_text(spec)?,
+            plan: "{}".into(),
+            cache_key: spec.cache_key(),
+            memory_mb: IMPORT_MB,
+            trial_of: None,
+        })
     }
 
     async fn plan_on_runner(

@@ -7,42 +7,45 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use serde_json::json;
 
 use crate::candles::{candles, printed, refusal};
 
-const EXCHANGE: &str = "Binance Spot";
-const MINUTE: i64 = 60_000;
-const DAY: i64 = 1440 * MINUTE;
+pub const EXCHANGE: &str = "Binance Spot";
+pub const MINUTE: i64 = 60_000;
+pub const DAY: i64 = 1440 * MINUTE;
 /// Midnight of 2024-01-30.
-const JANUARY_30: i64 = 1_706_572_800_000;
+pub const JANUARY_30: i64 = 1_706_572_800_000;
 
 /// Open, high, low, close and volume as the exchange writes them.
 type Prices = [String; 5];
 
 /// What the exchange does.
 #[derive(Default)]
-struct Market {
+pub struct Market {
     /// By the minute.
     candles: BTreeMap<i64, Prices>,
     /// What it answers to the next requests instead: status and headers.
-    moods: VecDeque<(u16, &'static str)>,
+    pub moods: VecDeque<(u16, &'static str)>,
     /// What it answers whoever asks for candles of a time in this range.
     refused: Option<(Range<i64>, u16)>,
     /// What was asked for: first minutes, without those of the question for the first candle.
-    asked: Vec<i64>,
+    pub asked: Vec<i64>,
+    /// From which minute on it answers nothing until this is taken away.
+    pub held_from: Option<i64>,
 }
 
-struct Exchange {
+pub struct Exchange {
     market: Arc<Mutex<Market>>,
-    url: String,
+    pub url: String,
 }
 
 impl Exchange {
     /// With candles in these ranges.
-    fn start(ranges: &[Range<i64>]) -> Self {
+    pub fn start(ranges: &[Range<i64>]) -> Self {
         let mut market = Market::default();
         for at in ranges.iter().flat_map(|range| range.clone().step_by(60_000)) {
             market.candles.insert(at, prices(at));
@@ -54,14 +57,15 @@ impl Exchange {
         // It ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let shared = shared.clone();
                 // Whoever hangs up in the middle has its reasons.
-                let _gone = answer(&stream, &shared);
+                std::thread::spawn(move || _ = answer(&stream, &shared));
             }
         });
         Self { market, url }
     }
 
-    fn market(&self) -> MutexGuard<'_, Market> {
+    pub fn market(&self) -> MutexGuard<'_, Market> {
         self.market.lock().unwrap()
     }
 
@@ -91,6 +95,10 @@ fn answer(stream: &TcpStream, market: &Mutex<Market>) -> std::io::Result<()> {
     let target = request.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let query: HashMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let start: i64 = query.get("startTime").map_or(0, |text| text.parse().unwrap());
+    while market.lock().unwrap().held_from.is_some_and(|held| start >= held) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let (status, headers, body) = if path == "/api/v3/klines" {
         klines(&query, &mut market.lock().unwrap())
     } else {

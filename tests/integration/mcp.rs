@@ -90,6 +90,7 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "strategy_read",
             "strategy_validate",
             "candles_list",
+            "candles_import",
             "backtest",
             "backtest_batch",
             "optimize",

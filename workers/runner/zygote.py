@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
-from runner import child, engine, limits, protocol, warmup
+from runner import child, engine, faster, limits, protocol, warmup
 from runner.sandbox import Sandbox
 
 _WATCH_INTERVAL_S = 0.1
@@ -279,8 +279,9 @@ def _kill_group(pid: int, number: int) -> None:
 
 def main(socket_path: str, sandbox: Sandbox | None, why_not: str) -> NoReturn:
     limits.adopt_orphans()
+    installed = faster.install()
     warmup.run()
-    ready = {**engine.describe(), "sandbox": {"active": sandbox is not None, "reason": why_not}}
+    ready = {**engine.describe(), "faster": installed, "sandbox": {"active": sandbox is not None, "reason": why_not}}
     zygote = Zygote(socket_path, sandbox)
     child.note_own_modules()
     engine.freeze()

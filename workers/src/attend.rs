@@ -3,20 +3,24 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jesse::runner::TaskError;
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, RunId, StoredResult,
+    Claim, ErrorCode, JobError, Outcome, Progress, Queue, RunId, StoredResult,
     backend::{Handled, StopReason, StopSignal},
     blobs::Blobs,
     chain,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// How long a worker without Jesse waits before it lets go of a run, which it may well get again.
 const NO_ENGINE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Progress is recorded at most this often, and not at all for what is over sooner.
+const PROGRESS_EVERY: Duration = Duration::from_millis(300);
 
 /// How many runs are remembered: more than go down together.
 const REMEMBERED: usize = 1024;
@@ -103,6 +107,25 @@ impl Attendant {
         }
         error
     }
+}
+
+/// Records progress for as long as it is polled.
+pub(crate) async fn record_progress(
+    queue: &Queue,
+    claim: &Claim,
+    mut steps: mpsc::Receiver<Progress>,
+) -> std::convert::Infallible {
+    let mut last = Instant::now();
+    while let Some(progress) = steps.recv().await {
+        if last.elapsed() < PROGRESS_EVERY {
+            continue;
+        }
+        last = Instant::now();
+        if let Err(error) = queue.progress(claim.run, claim.fence, &progress).await {
+            tracing::debug!(run.id = %claim.run, error = chain(&error), "progress was not recorded");
+        }
+    }
+    std::future::pending().await
 }
 
 /// What was planned is not of this version.

@@ -1,9 +1,6 @@
 //! The handler of backtests.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use analysis::ledger::trial_of;
 use bytes::Bytes;
@@ -16,14 +13,12 @@ use jesse::{
     strategies::publish,
 };
 use jobs::{
-    CacheKey, Claim, ErrorCode, JobError, Progress, Queue, StoredResult,
+    CacheKey, Claim, ErrorCode, JobError, Queue, StoredResult,
     backend::{Assignment, Handled},
     blobs::Blobs,
-    chain,
     ledger::TrialRecord,
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,9 +27,6 @@ use crate::{
     on_runner::{Task, provenance},
     stored::{self, New},
 };
-
-/// Progress is recorded at most this often, and not at all for what is over sooner.
-const PROGRESS_EVERY: Duration = Duration::from_millis(300);
 
 /// What a client reads first; all the others are in the result.
 const SUMMARY_METRICS: [&str; 20] = [
@@ -98,25 +90,6 @@ impl Backtests {
         };
         let result = self.compute_on_runner(claim, task, &plan, stop).await?;
         self.store(claim, (&spec, &plan), result).await
-    }
-
-    /// Records progress for as long as it is polled.
-    pub(crate) async fn record_progress(
-        &self,
-        claim: &Claim,
-        mut steps: mpsc::Receiver<Progress>,
-    ) -> std::convert::Infallible {
-        let mut last = Instant::now();
-        while let Some(progress) = steps.recv().await {
-            if last.elapsed() < PROGRESS_EVERY {
-                continue;
-            }
-            last = Instant::now();
-            if let Err(error) = self.queue.progress(claim.run, claim.fence, &progress).await {
-                tracing::debug!(run.id = %claim.run, error = chain(&error), "progress was not recorded");
-            }
-        }
-        std::future::pending().await
     }
 
     /// Stores the body, then says under which key: that of what was really run.

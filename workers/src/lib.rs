@@ -3,6 +3,7 @@
 mod attend;
 mod backtest;
 mod code;
+mod import;
 mod metrics;
 mod on_runner;
 mod on_server;
@@ -27,7 +28,8 @@ use apalis_core::error::BoxDynError;
 use jesse::{
     candles::{
         closes::{self, CloseFiles},
-        store::{self, ChunkFiles},
+        exchange::ExchangeSettings,
+        store::{self, CandleStore, ChunkFiles},
     },
     disk_cache::DiskCache,
     rest::{OfferPublisher, RestEngine, RestError, RestSettings},
@@ -48,6 +50,7 @@ pub use runner_files::write as write_runner_package;
 use attend::Attendant;
 use backtest::Backtests;
 use code::Code;
+use import::Imports;
 use parents::Parents;
 use risk::Analyses;
 use run_folder::RunFolder;
@@ -119,8 +122,19 @@ pub struct WorkerSettings {
     pub runners: usize,
     /// Whether strategies are shut off from the machine.
     pub sandbox: SandboxMode,
+    /// How exchanges are asked for candles; nothing if they may not be.
+    pub exchanges: Option<ExchangeAccess>,
     /// Folders that strategies may read all the same.
     pub readable: Vec<PathBuf>,
+}
+
+/// How exchanges are asked for candles. See [`ExchangeSettings`].
+#[derive(Debug, Clone)]
+pub struct ExchangeAccess {
+    /// Scheme and host to be used in place of an exchange's.
+    pub url: Option<String>,
+    /// How often a request is tried.
+    pub attempts: u32,
 }
 
 /// Why a worker cannot start or go on.
@@ -145,6 +159,7 @@ pub enum WorkerError {
 struct Handlers {
     backtests: Backtests,
     validations: Validations,
+    imports: Imports,
     parents: Parents,
     analyses: Analyses,
 }
@@ -206,6 +221,19 @@ impl Worker {
             attendant: attendant.clone(),
             max_result_bytes: settings.max_result_bytes,
         };
+        let exchanges = settings.exchanges.as_ref().filter(|_| has_runner).map(|access| ExchangeSettings {
+            python: settings.python.clone(),
+            package: package(&folder),
+            url: access.url.clone(),
+            attempts: access.attempts,
+        });
+        let imports = Imports {
+            queue: queue.clone(),
+            candles: CandleStore::new(queue.redis().clone(), blobs.inputs.clone()),
+            blobs: blobs.clone(),
+            exchanges,
+            attendant: attendant.clone(),
+        };
         let backtests = Backtests {
             queue: queue.clone(),
             chunks: ChunkFiles::new(cache.clone(), blobs.inputs.clone()),
@@ -215,7 +243,7 @@ impl Worker {
             runner,
             rest,
         };
-        let handlers = Arc::new(Handlers { backtests, validations, parents, analyses });
+        let handlers = Arc::new(Handlers { backtests, validations, imports, parents, analyses });
         Ok(Self { settings, queue, handlers, cache, publisher, offers, metrics, _folder: folder })
     }
 
@@ -395,12 +423,17 @@ impl Worker {
     }
 }
 
+/// Where the Python side is, once the runner was started.
+fn package(folder: &RunFolder) -> PathBuf {
+    folder.path().join("python")
+}
+
 fn start_runner(
     settings: &WorkerSettings,
     folder: &RunFolder,
     sandbox: Sandbox,
 ) -> Result<Arc<Runner>, WorkerError> {
-    let package = folder.path().join("python");
+    let package = package(folder);
     runner_files::write(&package)?;
     let runner = Runner::start(RunnerSettings {
         python: settings.python.clone(),
@@ -435,6 +468,7 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             | Kind::AnalyzeResults => handlers.analyses.handle(assignment).await,
             Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
             Kind::SignificanceTest => handlers.backtests.handle_significance_test(assignment).await,
+            Kind::CandlesImport => handlers.imports.handle(assignment).await,
             Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attend::unavailable,
+    attend::{record_progress, unavailable},
     backtest::{Backtests, no_runner},
     code::CodeError,
 };
@@ -66,7 +66,7 @@ impl Backtests {
         let running = runner.run(request, stop);
         tokio::select! {
             result = running => result,
-            never = self.record_progress(claim, receiver) => match never {},
+            never = record_progress(&self.queue, claim, receiver) => match never {},
         }
     }
 
@@ -99,6 +99,7 @@ pub(crate) fn provenance(
         "cache_key": cache_key,
         "seed": SEED,
         "sandbox": result.engine.sandbox.active,
+        "faster": result.engine.faster,
     })
 }
 

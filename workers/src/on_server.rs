@@ -11,7 +11,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::backtest::{Backtests, Found, summary};
+use crate::{
+    attend::record_progress,
+    backtest::{Backtests, Found, summary},
+};
 
 /// What every result of this engine says of itself.
 const CAVEAT: &str = "computed by a Jesse server: only the strategy's main file is known, not its helper files and not the candles' \
@@ -41,7 +44,7 @@ impl Backtests {
         };
         let result = tokio::select! {
             result = engine.run(request, stop) => result?,
-            never = self.record_progress(claim, receiver) => match never {},
+            never = record_progress(&self.queue, claim, receiver) => match never {},
         };
         self.store_from_server(claim, (spec, plan, server), result).await
     }

@@ -16,6 +16,7 @@ files!(
     "engine.py",
     "exchange.py",
     "failures.py",
+    "faster.py",
     "imports.py",
     "limits.py",
     "protocol.py",

@@ -19,6 +19,9 @@ pub enum Scope {
     /// Write strategies, which is to run code.
     #[serde(rename = "strategies:write")]
     StrategiesWrite,
+    /// Import candles from exchanges, which all tenants share.
+    #[serde(rename = "candles:write")]
+    CandlesWrite,
     /// Manage webhooks.
     #[serde(rename = "webhooks")]
     Webhooks,
@@ -32,11 +35,12 @@ pub enum Scope {
 
 impl Scope {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::JobsRead,
         Self::JobsWrite,
         Self::StrategiesRead,
         Self::StrategiesWrite,
+        Self::CandlesWrite,
         Self::Webhooks,
         Self::Cache,
         Self::Admin,
@@ -49,6 +53,7 @@ impl Scope {
             Self::JobsWrite => "jobs:write",
             Self::StrategiesRead => "strategies:read",
             Self::StrategiesWrite => "strategies:write",
+            Self::CandlesWrite => "candles:write",
             Self::Webhooks => "webhooks",
             Self::Cache => "cache",
             Self::Admin => "admin",
@@ -65,7 +70,7 @@ impl fmt::Display for Scope {
 /// A text that names no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a scope; there are jobs:read, jobs:write, strategies:read, strategies:write, webhooks, cache and admin"
+    "{0:?} is not a scope; there are jobs:read, jobs:write, strategies:read, strategies:write, candles:write, webhooks, cache and admin"
 )]
 pub struct UnknownScope(String);
 

@@ -82,6 +82,7 @@ pub fn is_analysis(kind: Kind, fields: &Map<String, Value>) -> bool {
         Kind::MonteCarlo => ["job_id", "jobs", "returns"].iter().any(|name| fields.contains_key(*name)),
         Kind::Backtest
         | Kind::StrategyValidate
+        | Kind::CandlesImport
         | Kind::Batch
         | Kind::Optimize
         | Kind::WalkForward
@@ -286,6 +287,7 @@ impl Options {
             Kind::AnalyzeResults => Self::AnalyzeResults(read(fields)?),
             Kind::Backtest
             | Kind::StrategyValidate
+            | Kind::CandlesImport
             | Kind::Batch
             | Kind::Optimize
             | Kind::WalkForward

@@ -3,7 +3,7 @@
 //! A plan pins everything by hash: the strategies' bundles and the candles' chunks. What runs later is what was planned,
 //! whatever is edited or imported in between.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use jobs::{
     CacheKey, ErrorCode, Facets, JobError, Kind, QueueError, TenantId,
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    candles::{self, CandlesMissing, Covering, Gap, Manifest, Series, Source},
+    candles::{self, CandlesMissing, Covering, Gap, Manifest, Series, Source, exchange::job::arguments},
     catalogue::{Catalogue, Engine},
     spec::BacktestSpec,
 };
@@ -138,12 +138,14 @@ pub enum PlanError {
 #[derive(Debug)]
 pub struct Planner {
     manifests: Documents<Manifest>,
+    /// Whether clients may have candles fetched from exchanges: then they are told how.
+    imports: bool,
 }
 
 impl Planner {
-    /// A planner that reads these manifests.
-    pub fn new(manifests: Documents<Manifest>) -> Self {
-        Self { manifests }
+    /// A planner that reads these manifests, and tells how to import what is missing where clients may do that.
+    pub fn new(manifests: Documents<Manifest>, imports: bool) -> Self {
+        Self { manifests, imports }
     }
 
     /// Pins code and candles of one backtest, and works out the cache key of its result.
@@ -154,8 +156,9 @@ impl Planner {
         limits: Limits,
     ) -> Result<Planned, PlanError> {
         let manifests = self.manifests(std::iter::once(&spec)).await?;
-        match plan(spec, catalogue, limits, &manifests) {
-            Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series).await?.into()),
+        let needed = needed(&spec);
+        match plan(spec, catalogue, limits, &manifests, self.imports) {
+            Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series, needed).await?.into()),
             Err(Unplanned::Job(error)) => Err(error.into()),
             Ok(planned) => Ok(planned),
         }
@@ -171,8 +174,9 @@ impl Planner {
         let manifests = self.manifests(specs.iter()).await?;
         let mut planned = Vec::with_capacity(specs.len());
         for (spec, number) in specs.into_iter().zip(1_usize..) {
-            planned.push(match plan(spec, catalogue, limits, &manifests) {
-                Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series).await?),
+            let needed = needed(&spec);
+            planned.push(match plan(spec, catalogue, limits, &manifests, self.imports) {
+                Err(Unplanned::NothingStored(series)) => Err(self.nothing_stored(&series, needed).await?),
                 Err(Unplanned::Job(error)) => Err(error),
                 Ok(planned) => Ok(planned),
             });
@@ -196,7 +200,9 @@ impl Planner {
         let found = self.manifests.get_all(&names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut pinned = Vec::with_capacity(wanted.len());
         for (series, manifest) in wanted.iter().zip(found) {
-            let Some(manifest) = manifest else { return Err(self.nothing_stored(series).await?.into()) };
+            let Some(manifest) = manifest else {
+                return Err(self.nothing_stored(series, range.0..range.1).await?.into());
+            };
             let found = pin_series(series.clone(), &manifest.value, range, allow_gaps)?;
             pinned.push(found.map_err(|missing| {
                 let hint = match missing {
@@ -205,7 +211,17 @@ impl Planner {
                     }
                     CandlesMissing::OutOfRange { .. } | CandlesMissing::EmptyRange { .. } => "",
                 };
-                JobError::new(ErrorCode::CandlesMissing, format!("{missing}{hint}"))
+                let mut message = format!("{missing}{hint}");
+                let mut detail = serde_json::Value::Null;
+                if self.imports {
+                    tell_how_to_import(
+                        &missing,
+                        &manifest.value,
+                        &(range.0..range.1),
+                        (&mut message, &mut detail),
+                    );
+                }
+                JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail)
             })?);
         }
         Ok(pinned)
@@ -225,7 +241,7 @@ impl Planner {
         Ok(names.into_iter().zip(found).filter_map(|(name, found)| Some((name, found?))).collect())
     }
 
-    async fn nothing_stored(&self, missing: &Series) -> Result<JobError, QueueError> {
+    async fn nothing_stored(&self, missing: &Series, needed: Range<i64>) -> Result<JobError, QueueError> {
         let names = self.manifests.names().await?;
         let shown: Vec<_> = names.iter().map(String::as_str).take(40).collect();
         let stored = if shown.is_empty() {
@@ -233,11 +249,17 @@ impl Planner {
         } else {
             format!("stored: {}", shown.join(", "))
         };
-        let message = format!(
-            "no candles of {missing} are stored; {stored}. Import them with `jesse-jobs candles import`, or make \
-             synthetic ones with `jesse-jobs candles generate`"
-        );
-        Ok(JobError::new(ErrorCode::CandlesMissing, message).with_detail(json!({ "stored": shown })))
+        let mut detail = json!({ "stored": shown });
+        let how = if self.imports {
+            let import = arguments(missing, &needed);
+            let how = format!("{} {import} fetches them", Kind::CandlesImport.as_str());
+            detail["import"] = import;
+            how
+        } else {
+            "Import them with `jesse-jobs candles import`, or make synthetic ones with `jesse-jobs candles generate`".into()
+        };
+        let message = format!("no candles of {missing} are stored; {stored}. {how}");
+        Ok(JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail))
     }
 }
 
@@ -262,6 +284,7 @@ fn plan(
     catalogue: &Catalogue,
     limits: Limits,
     manifests: &Manifests,
+    imports: bool,
 ) -> Result<Planned, Unplanned> {
     let exchange = catalogue.exchanges.get(&spec.exchange).cloned();
     let exchange = exchange.ok_or_else(|| JobError::new(ErrorCode::InvalidSpec, "exchange: unknown"))?;
@@ -276,7 +299,7 @@ fn plan(
     for symbol in spec.symbols() {
         let series = series(&spec.exchange, symbol)?;
         match manifests.get(&candles::store::document_name(&series)) {
-            Some(manifest) => planned.push(plan_series(series, &manifest.value, &spec)?),
+            Some(manifest) => planned.push(plan_series(series, &manifest.value, &spec, imports)?),
             None => return Err(Unplanned::NothingStored(series)),
         }
     }
@@ -299,11 +322,20 @@ fn series(exchange: &str, symbol: &str) -> Result<Series, JobError> {
     Series::new(exchange, symbol).map_err(|error| JobError::new(ErrorCode::InvalidSpec, error.to_string()))
 }
 
-fn plan_series(series: Series, manifest: &Manifest, spec: &BacktestSpec) -> Result<PlannedSeries, JobError> {
-    let (start, finish) = spec.range_ms();
-    let from = spec.warm_up_start_ms();
-    let pinned = pin_series(series, manifest, (from, finish), spec.allow_gaps)?;
-    pinned.map_err(|missing| candles_missing(&missing, from, start, spec))
+/// The candles of each symbol that a backtest sees (milliseconds, end exclusive).
+fn needed(spec: &BacktestSpec) -> Range<i64> {
+    spec.warm_up_start_ms()..spec.range_ms().1
+}
+
+fn plan_series(
+    series: Series,
+    manifest: &Manifest,
+    spec: &BacktestSpec,
+    imports: bool,
+) -> Result<PlannedSeries, JobError> {
+    let needed = needed(spec);
+    let pinned = pin_series(series, manifest, (needed.start, needed.end), spec.allow_gaps)?;
+    pinned.map_err(|missing| candles_missing(&missing, manifest, spec, imports))
 }
 
 /// Pins a range (end exclusive), or says what of it is not there.
@@ -332,9 +364,16 @@ fn pin_series(
     Ok(Ok(PlannedSeries { series, source: manifest.source(), chunks: hashes, content, filled }))
 }
 
-fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: &BacktestSpec) -> JobError {
+fn candles_missing(
+    missing: &CandlesMissing,
+    manifest: &Manifest,
+    spec: &BacktestSpec,
+    imports: bool,
+) -> JobError {
+    let (needed, (start_ms, _)) = (needed(spec), spec.range_ms());
+    let from_ms = needed.start;
     let mut message = missing.to_string();
-    let mut detail = json!({ "needed_from_ms": from_ms, "needed_to_ms": spec.range_ms().1 });
+    let mut detail = json!({ "needed_from_ms": from_ms, "needed_to_ms": needed.end });
     if let CandlesMissing::Gap { gap, .. } = missing {
         detail["gap"] = json!(gap);
         message.push_str(
@@ -352,7 +391,27 @@ fn candles_missing(missing: &CandlesMissing, from_ms: i64, start_ms: i64, spec: 
             message.push_str(&why);
         }
     }
+    if imports {
+        tell_how_to_import(missing, manifest, &needed, (&mut message, &mut detail));
+    }
     JobError::new(ErrorCode::CandlesMissing, message).with_detail(detail)
+}
+
+/// Names the import that may bring what is missing of a range. What lies between stored candles is not asked for again, and
+/// synthetic candles take none of a market.
+fn tell_how_to_import(
+    missing: &CandlesMissing,
+    manifest: &Manifest,
+    needed: &Range<i64>,
+    (message, detail): (&mut String, &mut serde_json::Value),
+) {
+    let CandlesMissing::OutOfRange { series, .. } = missing else { return };
+    if manifest.source() != Source::Imported {
+        return;
+    }
+    let import = arguments(series, needed);
+    message.push_str(&format!(". {} {import} fetches them", Kind::CandlesImport.as_str()));
+    detail["import"] = import;
 }
 
 impl Planned {

@@ -333,7 +333,21 @@ pub fn midnight_ms(date: Date) -> i64 {
     days * 1440 * MINUTE_MS
 }
 
-fn unknown<'a>(what: &str, written: &str, known: impl Iterator<Item = &'a String> + Clone) -> String {
+/// Reads a day as clients write it.
+pub(crate) fn parse_date(text: &str) -> Result<Date, String> {
+    let well_formed = text.len() == 10 && text.is_ascii();
+    let date: Option<Date> = text.parse().ok().filter(|_| well_formed);
+    let in_range = date.filter(|date| (1970..=9000).contains(&date.year()));
+    let shown: String = text.chars().take(40).collect();
+    in_range.ok_or_else(|| format!("{shown:?} is not a date; write YYYY-MM-DD, e.g. 2023-01-31"))
+}
+
+/// What is said of a name that is not known, with those that are.
+pub(crate) fn unknown<'a>(
+    what: &str,
+    written: &str,
+    known: impl Iterator<Item = &'a String> + Clone,
+) -> String {
     let written: String = written.chars().take(80).collect();
     let hint = nearest(&written, known.clone().map(String::as_str));
     let hint = hint.map_or(String::new(), |name| format!("; did you mean {name:?}?"));
@@ -443,15 +457,8 @@ fn data_routes(
 }
 
 fn dates(request: &BacktestRequest, findings: &mut Findings) -> Option<(Date, Date)> {
-    let parse = |text: &str| {
-        let well_formed = text.len() == 10 && text.is_ascii();
-        let date: Option<Date> = text.parse().ok().filter(|_| well_formed);
-        let in_range = date.filter(|date| (1970..=9000).contains(&date.year()));
-        let shown: String = text.chars().take(40).collect();
-        in_range.ok_or_else(|| format!("{shown:?} is not a date; write YYYY-MM-DD, e.g. 2023-01-31"))
-    };
-    let start = findings.take("start_date", parse(&request.start_date));
-    let finish = findings.take("finish_date", parse(&request.finish_date));
+    let start = findings.take("start_date", parse_date(&request.start_date));
+    let finish = findings.take("finish_date", parse_date(&request.finish_date));
     let (start, finish) = (start?, finish?);
     if start >= finish {
         let why = format!("{finish} must be after start_date {start} (it is the day after the last one)");

@@ -32,13 +32,15 @@ pub enum ErrorCode {
     UnfitData,
     /// A result that this is computed from is not stored any more.
     InputGone,
+    /// An exchange that candles were to come from refuses, does not answer, or answers nonsense.
+    ExchangeError,
     /// A defect or an outage on our side.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::StrategyNotFound,
         Self::StrategyError,
         Self::CandlesMissing,
@@ -51,6 +53,7 @@ impl ErrorCode {
         Self::BatchIncomplete,
         Self::UnfitData,
         Self::InputGone,
+        Self::ExchangeError,
         Self::Internal,
     ];
 
@@ -69,6 +72,7 @@ impl ErrorCode {
             Self::BatchIncomplete => "batch_incomplete",
             Self::UnfitData => "unfit_data",
             Self::InputGone => "input_gone",
+            Self::ExchangeError => "exchange_error",
             Self::Internal => "internal",
         }
     }

@@ -9,6 +9,7 @@ mod error;
 mod events;
 mod ids;
 pub mod ledger;
+mod lock;
 mod outage;
 pub mod private_redis;
 mod queue;
@@ -29,6 +30,7 @@ pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::{Events, Watch};
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
+pub use lock::Lock;
 pub use outage::Outage;
 pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{

@@ -23,6 +23,8 @@ use crate::{
 pub enum Kind {
     /// One backtest.
     Backtest,
+    /// Candles from an exchange, up to what it has.
+    CandlesImport,
     /// Whether a strategy can run, and if not, why.
     StrategyValidate,
     /// Many jobs under one id. It waits for them and holds no slot.
@@ -55,8 +57,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Backtest,
+        Self::CandlesImport,
         Self::StrategyValidate,
         Self::Batch,
         Self::Optimize,
@@ -77,6 +80,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backtest => "backtest",
+            Self::CandlesImport => "candles_import",
             Self::StrategyValidate => "strategy_validate",
             Self::Batch => "batch",
             Self::Optimize => "optimize",

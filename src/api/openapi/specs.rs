@@ -2,6 +2,7 @@
 //! or those of an analysis, as its tool has them.
 
 use jesse::{
+    candles::exchange::job::ImportRequest,
     monte_carlo::ScenariosRequest,
     optimize::{spec::SearchRequest, walk_forward::WindowsRequest},
     significance::BootstrapRequest,
@@ -25,6 +26,7 @@ fn specs(schemas: &mut SchemaGenerator) -> Vec<(Kind, Schema)> {
         (Kind::Optimize, merged(&[&own, &search])),
         (Kind::WalkForward, merged(&[&own, &search, &windows])),
         (Kind::SignificanceTest, merged(&[&own, &bootstrap])),
+        (Kind::CandlesImport, ImportRequest::json_schema(schemas)),
     ];
     let scenarios = merged(&[&own, &ScenariosRequest::json_schema(schemas)]);
     let resampled = "The returns or trades of a result, in another order: `job_id` (or `jobs`, or `returns` with `period`) and `method`, \

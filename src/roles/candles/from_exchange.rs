@@ -3,24 +3,22 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use jesse::{
-    candles::{
-        Gap, Series,
-        exchange::{self, ExchangeSettings, Followed, Wanted},
-        store::SeriesView,
-    },
-    rest::parse_urls,
+use jesse::candles::{
+    Gap, Series,
+    exchange::{self, ExchangeSettings, Followed, Wanted},
+    store::SeriesView,
 };
+use workers::ExchangeAccess;
 
 use super::{CandlesError, RoleError, date_ms, line, open, print};
-use crate::settings::{StorageSettings, default_python};
+use crate::settings::{ExchangeArgs, StorageSettings, default_python};
 
 /// How many gaps are named one by one.
 const NAMED: usize = 20;
 
 /// Which exchange, and how it is asked.
 #[derive(Debug, Clone, Args)]
-pub(super) struct ExchangeArgs {
+pub(super) struct FromExchangeArgs {
     /// Fetch from this exchange, as Jesse spells it, e.g. "Binance Spot": what of the range is not stored yet
     #[arg(long, value_name = "EXCHANGE", requires = "start", requires = "symbol")]
     pub(super) from_exchange: Option<String>,
@@ -30,12 +28,9 @@ pub(super) struct ExchangeArgs {
     /// Day after the last, YYYY-MM-DD (UTC); default: up to now
     #[arg(long, requires = "from_exchange")]
     finish: Option<String>,
-    /// How often a request is tried that the exchange refuses for its rate limit, or fails to answer
-    #[arg(long, env = "JESSE_JOBS_EXCHANGE_ATTEMPTS", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=20))]
-    exchange_attempts: u32,
-    /// Scheme and host to use in place of the exchange's own, such as those of a relay, e.g. http://127.0.0.1:8080
-    #[arg(long, env = "JESSE_JOBS_EXCHANGE_URL", value_name = "URL")]
-    exchange_url: Option<String>,
+    /// See the struct.
+    #[command(flatten)]
+    exchange: ExchangeArgs,
     /// Python that has Jesse installed; default: .venv/bin/python if it exists, else python3
     #[arg(long, env = "JESSE_PYTHON")]
     python: Option<PathBuf>,
@@ -43,12 +38,11 @@ pub(super) struct ExchangeArgs {
 
 pub(super) async fn run(
     series: &Series,
-    args: &ExchangeArgs,
+    args: &FromExchangeArgs,
     everything: bool,
     storage: &StorageSettings,
 ) -> Result<(), RoleError> {
-    let url = args.exchange_url.as_ref().filter(|url| !url.is_empty());
-    parse_urls(url.map(String::as_str)).map_err(|error| RoleError::Setting(error.to_string()))?;
+    let ExchangeAccess { url, attempts } = args.exchange.access().map_err(RoleError::Setting)?;
     let from_ms = date_ms(args.start.as_deref().unwrap_or_default())?;
     let to_ms = args.finish.as_deref().map(date_ms).transpose()?;
     let folder = tempfile::tempdir().map_err(|error| RoleError::Folder(std::env::temp_dir(), error))?;
@@ -57,11 +51,12 @@ pub(super) async fn run(
     let settings = ExchangeSettings {
         python: args.python.clone().unwrap_or_else(default_python),
         package: folder.path().to_owned(),
-        url: url.cloned(),
-        attempts: args.exchange_attempts,
+        url,
+        attempts,
     };
     let (store, opened) = open(storage).await?;
-    let followed = exchange::follow(&settings, series, Wanted { from_ms, to_ms, everything }, &store).await;
+    let followed =
+        exchange::follow(&settings, series, Wanted { from_ms, to_ms, everything }, &store, |_| {}).await;
     opened.close().await;
     let followed = followed.map_err(CandlesError::from)?;
     Ok(print(&told(&followed))?)
@@ -69,7 +64,7 @@ pub(super) async fn run(
 
 /// What is stored, and each part of the range that the exchange had no candles for.
 fn told(followed: &Followed) -> Vec<String> {
-    let Followed { manifest, rows, months_written, missing } = followed;
+    let Followed { manifest, rows, months_written, missing, .. } = followed;
     let view = SeriesView::from(manifest);
     let mut lines = vec![format!("{rows} candles into {months_written} months; {}", line(&view))];
     lines.extend(missing.iter().take(NAMED).map(Gap::to_string));

@@ -15,7 +15,7 @@ use jesse::candles::{
 
 use super::{
     CandlesError, RoleError,
-    from_exchange::{self, ExchangeArgs},
+    from_exchange::{self, FromExchangeArgs},
     line, open, print, store,
 };
 use crate::settings::StorageSettings;
@@ -44,7 +44,7 @@ pub struct ImportArgs {
     full: bool,
     /// See the struct.
     #[command(flatten)]
-    exchange_source: ExchangeArgs,
+    exchange_source: FromExchangeArgs,
     /// Where they are kept
     #[command(flatten)]
     storage: StorageSettings,

@@ -182,8 +182,9 @@ async fn service(storage: &StorageSettings, opened: &Opened) -> Result<(Service,
     let events = Events::follow(queue.clone(), stop.clone());
     let engines = PlannedEngines { choice: EngineChoice::Auto, publisher: None, offers: None };
     // No backtest is submitted here, so neither limits nor scope matter.
-    let service = Service::new(queue, events, blobs, engines, Limits::default(), CacheScope::Deployment)
-        .with_strategy_writing(true);
+    let service =
+        Service::new(queue, events, blobs, engines, Limits::default(), CacheScope::Deployment, false)
+            .with_strategy_writing(true);
     Ok((service, stop.drop_guard()))
 }
 

@@ -82,9 +82,9 @@ impl Belongings {
                 .chain([json!({"action": "resend", "id": self.webhook, "failed": true})])
                 .collect(),
             "strategy_list" | "strategy_read" | "strategy_validate" | "strategy_write" | "candles_list"
-            | "backtest" | "backtest_batch" | "optimize" | "walk_forward" | "significance_test"
-            | "regime_detector" | "correlation_matrix" | "pairs_backtest" | "job_list"
-            | "cache_invalidate" => Vec::new(),
+            | "candles_import" | "backtest" | "backtest_batch" | "optimize" | "walk_forward"
+            | "significance_test" | "regime_detector" | "correlation_matrix" | "pairs_backtest"
+            | "job_list" | "cache_invalidate" => Vec::new(),
             other => panic!("{other}: say here how it names what belongs to somebody"),
         }
     }

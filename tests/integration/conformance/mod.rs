@@ -43,7 +43,7 @@ async fn instance(redis: &PrivateRedis, folder: &Path, stop: CancellationToken) 
     let events = Events::follow(queue.clone(), stop.clone());
     let engines = PlannedEngines { choice: EngineChoice::Runner, publisher: None, offers: None };
     let limits = Limits { wall_s: 60, cpu_s: 60, memory_mb: 1000 };
-    let service = Service::new(queue.clone(), events, blobs, engines, limits, CacheScope::default());
+    let service = Service::new(queue.clone(), events, blobs, engines, limits, CacheScope::default(), true);
     let answers = Arc::new(Documents::new(store, ANSWERS));
     let metrics = Arc::new(Metrics::new().unwrap());
     let callers = Callers::new(queue.redis(), None, false, None);

@@ -4,9 +4,9 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use jobs::{
-    QueueError, Redis,
+    Lock, QueueError, Redis,
     blobs::{BlobError, BlobId, BlobStore},
-    documents::Documents,
+    documents::{Document, Documents},
 };
 
 use crate::disk_cache::{DiskCache, InUse};
@@ -72,6 +72,7 @@ pub fn manifests(redis: Redis) -> Documents<Manifest> {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct CandleStore {
+    redis: Redis,
     manifests: Documents<Manifest>,
     blobs: BlobStore,
 }
@@ -79,7 +80,7 @@ pub struct CandleStore {
 impl CandleStore {
     /// Candles in this blob store and this Redis.
     pub fn new(redis: Redis, blobs: BlobStore) -> Self {
-        Self { manifests: manifests(redis), blobs }
+        Self { manifests: manifests(redis.clone()), redis, blobs }
     }
 
     /// All series, by name.
@@ -93,6 +94,17 @@ impl CandleStore {
     pub async fn manifest(&self, series: &Series) -> Result<Option<Manifest>, StoreError> {
         let found = self.manifests.get(&document_name(series)).await?;
         Ok(found.map(|document| document.value.clone()))
+    }
+
+    /// One series with its version: the hash of its manifest, which changes with every candle.
+    pub async fn versioned(&self, series: &Series) -> Result<Option<Arc<Document<Manifest>>>, StoreError> {
+        Ok(self.manifests.get(&document_name(series)).await?)
+    }
+
+    /// The lock of whoever brings a series up to its source, unless somebody holds it. [`CandleStore::import`] is safe without:
+    /// the lock keeps two from asking for the same, and from leaving a hole between what each of them brings.
+    pub async fn lock(&self, series: &Series) -> Result<Option<Lock>, StoreError> {
+        Ok(Lock::try_take(&self.redis, &format!("candles/{}", document_name(series))).await?)
     }
 
     /// The manifest of a series that takes candles of this source: before any is brought here that could not be stored.

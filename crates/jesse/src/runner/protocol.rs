@@ -92,6 +92,9 @@ pub struct Ready {
     pub timeframes: Vec<String>,
     /// Whether its tasks are shut off from the machine.
     pub sandbox: SandboxState,
+    /// Functions of Jesse that faster equivalents stand in for, which give the same to the last bit.
+    #[serde(default)]
+    pub faster: Vec<String>,
     /// Where packages are installed.
     pub package_folders: Vec<PathBuf>,
     /// The folder of the package `jesse`.

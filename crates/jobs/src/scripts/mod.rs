@@ -52,6 +52,7 @@
 //! | `:seq` | string | the order of arrival |
 //! | `{name}:doc:<collection>/<name>`, `{name}:docs:<collection>` | hash, set | documents beside the queue: hash and body; the names of a collection |
 //! | `{name}:blob:<part>/<id>`, `{name}:blobs:<part>` | string, sorted set | with `redis:` as the blob store: a blob, compressed; the ids of a part by when they were last stored |
+//! | `{name}:lock:<name>` | string | the token of whoever holds a lock ([`crate::Lock`]); expires unless it is renewed |
 //! | `{name}:unused:inputs`, `{name}:unused:turn` | sorted set, string | candles and code that nothing refers to, by when that was first seen; there while somebody has looked within the hour |
 //!
 //! Scripts run atomically, take Redis's clock, and touch a bounded number of elements each. Records carry the version
@@ -229,6 +230,11 @@ impl Keys {
         format!("{}:blobs:{part}", self.name)
     }
 
+    /// Who holds the lock of this name.
+    pub(crate) fn lock(&self, name: &str) -> String {
+        format!("{}:lock:{name}", self.name)
+    }
+
     /// Inputs that nothing refers to, by when that was first seen (see [`crate::collect_unused`]).
     pub(crate) fn unused_inputs(&self) -> String {
         format!("{}:unused:inputs", self.name)
@@ -373,6 +379,9 @@ pub(crate) static BLOB_EXPIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blob_expire.lua")));
 pub(crate) static BLOBS_EXPIRE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("blobs_expire.lua")));
+
+/// The script of [`crate::Lock`].
+pub(crate) static LOCK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lock.lua")));
 
 /// The script of [`crate::collect_unused`] that notes what is not used.
 pub(crate) static INPUTS_SEEN: LazyLock<Script> =

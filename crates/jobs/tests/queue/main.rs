@@ -9,6 +9,7 @@ mod fairness;
 mod jobs;
 mod ledger;
 mod listing;
+mod locks;
 mod parents;
 mod s3_server;
 mod server;

@@ -74,6 +74,9 @@ pub enum ExchangeError {
         /// Until when.
         to_ms: i64,
     },
+    /// This process was stopped for so long that another may import the same by now.
+    #[error("the import of {0} was held up for too long, and another may have begun; try again")]
+    LockLost(Series),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,7 +3,7 @@
 //!
 //! What is stored is not asked for again: only what is before the first stored candle and after the last. The months before
 //! come in from the newest to the oldest and those after from the oldest to the newest, each stored whole, so that an import
-//! that was stopped leaves no hole and goes on where it was.
+//! that was stopped leaves no hole and goes on where it was. One process at a time does that for a series; others wait.
 //!
 //! # What is not guaranteed
 //! * A candle that the exchange corrects later, or a gap that it fills, is seen when [`Wanted::everything`] is asked for only.
@@ -12,10 +12,16 @@
 
 mod child;
 mod error;
+pub mod job;
 
-use std::{ops::Range, path::PathBuf};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
+use jobs::{Lock, Progress};
 
 pub use error::ExchangeError;
 
@@ -56,6 +62,8 @@ pub struct Wanted {
 pub struct Followed {
     /// The series as it is now.
     pub manifest: Manifest,
+    /// The hash of that.
+    pub version: String,
     /// How many candles came.
     pub rows: usize,
     /// How many months were written, because they changed.
@@ -64,35 +72,104 @@ pub struct Followed {
     pub missing: Vec<Gap>,
 }
 
-/// Brings a series up to what the exchange has.
+/// How often it is seen whether another import of the series has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Brings a series up to what the exchange has, and tells how far it is.
 pub async fn follow(
     settings: &ExchangeSettings,
     series: &Series,
     wanted: Wanted,
     store: &CandleStore,
+    mut told: impl FnMut(Progress),
+) -> Result<Followed, ExchangeError> {
+    let lock = loop {
+        match store.lock(series).await? {
+            Some(lock) => break lock,
+            None => told(progress(0.0, "waits for another import of this series".into(), None)),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let followed = alone(&lock, settings, series, wanted, store, told).await;
+    if let Err(error) = lock.release().await {
+        tracing::debug!(error = jobs::chain(&error), "a lock was left to expire");
+    }
+    followed
+}
+
+async fn alone(
+    lock: &Lock,
+    settings: &ExchangeSettings,
+    series: &Series,
+    wanted: Wanted,
+    store: &CandleStore,
+    told: impl FnMut(Progress),
+) -> Result<Followed, ExchangeError> {
+    tokio::select! {
+        followed = bring(settings, series, wanted, store, told) => followed,
+        () = lock.keep() => Err(ExchangeError::LockLost(series.clone())),
+    }
+}
+
+fn progress(fraction: f64, message: String, eta_s: Option<f64>) -> Progress {
+    Progress { fraction, message, eta_s }
+}
+
+/// How far an import is, by the minutes of its range.
+struct Course<Told> {
+    told: Told,
+    started: Instant,
+    /// Minutes of all months, and of those that are done.
+    total: i64,
+    done: i64,
+}
+
+impl<Told: FnMut(Progress)> Course<Told> {
+    fn new(told: Told, months: &[(Month, Range<i64>)]) -> Self {
+        let total = months.iter().map(|(_, part)| part.end - part.start).sum::<i64>() / MINUTE_MS;
+        Self { told, started: Instant::now(), total, done: 0 }
+    }
+
+    /// So many minutes of this month have come, after those that are done.
+    fn at(&mut self, month: Month, minutes: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "minutes of some years")]
+        let fraction = ((self.done + minutes) as f64 / self.total.max(1) as f64).clamp(0.0, 1.0);
+        let eta = (fraction > 0.0).then(|| self.started.elapsed().as_secs_f64() * (1.0 / fraction - 1.0));
+        (self.told)(progress(fraction, format!("candles of {month}"), eta));
+    }
+}
+
+async fn bring(
+    settings: &ExchangeSettings,
+    series: &Series,
+    wanted: Wanted,
+    store: &CandleStore,
+    told: impl FnMut(Progress),
 ) -> Result<Followed, ExchangeError> {
     let complete_ms = (Timestamp::now().as_millisecond() / MINUTE_MS - 1) * MINUTE_MS;
     let range = wanted.from_ms..wanted.to_ms.map_or(complete_ms, |to_ms| to_ms.min(complete_ms));
     if range.is_empty() {
         return Err(ExchangeError::Empty { from_ms: range.start, to_ms: range.end });
     }
-    let mut stored = store.manifest_for(series, Source::Imported).await?;
+    let stored = store.manifest_for(series, Source::Imported).await?;
     let known = stored.as_ref().map(|stored| stored.first_ms()..stored.end_ms());
     let months = wanted_months(&range, known, wanted.everything)?;
     let (mut rows, mut months_written) = (0, 0);
     if !months.is_empty() {
         let ranges: Vec<_> = months.iter().map(|(_, part)| (part.start, part.end)).collect();
         let mut asking = Asking::start(settings, series, &ranges).await?;
-        for (index, (month, _)) in months.iter().enumerate() {
-            let candles = month_of(&mut asking, series, *month, index).await?;
+        let mut course = Course::new(told, &months);
+        for (index, (month, part)) in months.iter().enumerate() {
+            let candles = month_of(&mut asking, series, (*month, part), index, &mut course).await?;
+            course.done += (part.end - part.start) / MINUTE_MS;
+            course.at(*month, 0);
             if candles.is_empty() {
                 continue;
             }
             rows += candles.len();
-            let Imported { manifest, months_written: written } =
+            let Imported { months_written: written, .. } =
                 store.import(series, Source::Imported, &candles).await?;
             months_written += written;
-            stored = Some(manifest);
             tracing::info!(candles = candles.len(), "{month} of {series} is stored");
         }
         match asking.next().await? {
@@ -102,9 +179,15 @@ pub async fn follow(
     }
     let nothing =
         || ExchangeError::Nothing { series: series.clone(), from_ms: range.start, to_ms: range.end };
-    let manifest = stored.ok_or_else(nothing)?;
-    let missing = missing(&manifest, &range);
-    Ok(Followed { manifest, rows, months_written, missing })
+    let stored = store.versioned(series).await?.ok_or_else(nothing)?;
+    let missing = missing(&stored.value, &range);
+    Ok(Followed {
+        manifest: stored.value.clone(),
+        version: stored.hash.clone(),
+        rows,
+        months_written,
+        missing,
+    })
 }
 
 /// The months, or parts of them, to be asked for. What is stored must stay in one piece, whenever this is stopped; that is
@@ -130,10 +213,12 @@ fn by_month(range: Range<i64>) -> Result<Vec<(Month, Range<i64>)>, ExchangeError
 async fn month_of(
     asking: &mut Asking,
     series: &Series,
-    month: Month,
+    (month, part): (Month, &Range<i64>),
     index: usize,
+    course: &mut Course<impl FnMut(Progress)>,
 ) -> Result<Vec<Candle>, ExchangeError> {
     let mut checker = Checker::default();
+    let mut came = part.start;
     let refused =
         |why| ExchangeError::Row { exchange: series.exchange().to_owned(), month, why: Box::new(why) };
     loop {
@@ -145,7 +230,9 @@ async fn month_of(
                         return Err(ExchangeError::Protocol(format!("{at} among the candles of {month}")));
                     }
                     checker.push(at, [open, close, high, low, volume]).map_err(refused)?;
+                    came = at_ms;
                 }
+                course.at(month, (came - part.start) / MINUTE_MS);
             }
             Said::Done { range, done: true } if range == index => return Ok(checker.into_candles()),
             other => return Err(ExchangeError::Protocol(format!("{other:?} among the candles of {month}"))),
