@@ -19,7 +19,7 @@ use super::{
     problem::{Body, InPath, InQuery},
 };
 use crate::{
-    chart,
+    charts::{self, Look},
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
     views::JobAnswer,
@@ -205,7 +205,7 @@ pub(super) async fn result(
     InQuery(Fields { fields }): InQuery<Fields>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let ResultBody { blob, fields: mut body } = api.service.result(&tenant, parse_id(&id)?).await?;
+    let ResultBody { blob, fields: mut body, .. } = api.service.result(&tenant, parse_id(&id)?).await?;
     if let Some(wanted) = &fields {
         let wanted: Vec<_> = wanted.split(',').map(str::trim).collect();
         if let Some(unknown) = wanted.iter().find(|name| !body.contains_key(**name)) {
@@ -231,20 +231,40 @@ pub(super) async fn logs(
     Ok((headers, text))
 }
 
-pub(super) async fn chart(
+/// `?kind=equity|monthly&theme=light|dark`
+pub(super) async fn chart_svg(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
+    InQuery(look): InQuery<Look>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let ResultBody { blob, fields } = api.service.result(&tenant, parse_id(&id)?).await?;
-    let tag = etag(blob.as_str(), "chart");
+    let result = api.service.result(&tenant, parse_id(&id)?).await?;
+    let tag = etag(result.blob.as_str(), &format!("chart svg {look}"));
     // Drawn only for those who do not have it.
-    let drawn = || match chart::equity(fields.get("equity_curve").map(AsRef::as_ref)) {
+    let drawn = || match charts::svg(&result, look) {
         Ok(svg) => ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response(),
         Err(error) => Problem::from(error).into_response(),
     };
     Ok(unless_unchanged(&headers, &tag, drawn))
+}
+
+/// The same picture as PNG.
+pub(super) async fn chart_png(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    InPath(id): InPath<String>,
+    InQuery(look): InQuery<Look>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let result = api.service.result(&tenant, parse_id(&id)?).await?;
+    let tag = etag(result.blob.as_str(), &format!("chart png {look}"));
+    if knows(&headers, &tag) {
+        return Ok(unless_unchanged(&headers, &tag, Response::default));
+    }
+    let png = charts::png(result, look).await?;
+    let shown = || ([(header::CONTENT_TYPE, "image/png")], png).into_response();
+    Ok(unless_unchanged(&headers, &tag, shown))
 }
 
 /// Names a part of an immutable blob.
@@ -252,11 +272,14 @@ pub(super) fn etag(blob: &str, part: &str) -> String {
     format!("\"{}\"", &blake3::hash(format!("{blob} {part}").as_bytes()).to_hex()[..32])
 }
 
-pub(super) fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
+/// Whether the client has what this tag names.
+fn knows(headers: &HeaderMap, tag: &str) -> bool {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let unchanged =
-        known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"));
-    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { body() };
+    known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag || known.trim() == "*"))
+}
+
+pub(super) fn unless_unchanged(headers: &HeaderMap, tag: &str, body: impl FnOnce() -> Response) -> Response {
+    let mut response = if knows(headers, tag) { StatusCode::NOT_MODIFIED.into_response() } else { body() };
     if response.status().is_client_error() || response.status().is_server_error() {
         return response;
     }
