@@ -79,14 +79,14 @@ fn at_month(number: i32) -> Option<i64> {
     TimeZone::UTC.to_timestamp(first.into()).ok().map(Timestamp::as_second)
 }
 
-/// Round values from `low` to `high`: 1, 2 or 5 times a power of ten apart, about `wanted` of them.
+/// Round values from `low` to `high`: 1, 2, 2.5 or 5 times a power of ten apart, about `wanted` of them.
 pub(super) fn values(low: f64, high: f64, wanted: f64) -> Vec<f64> {
     let rough = (high - low) / wanted;
     if !(rough.is_finite() && rough > 0.0) {
         return Vec::new();
     }
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
+    let step = [1.0, 2.0, 2.5, 5.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
     let step = step.unwrap_or(10.0 * power);
     let mut ticks = Vec::new();
     let mut number = (low / step).ceil();
@@ -98,10 +98,14 @@ pub(super) fn values(low: f64, high: f64, wanted: f64) -> Vec<f64> {
     ticks
 }
 
-/// The decimals that tell neighbouring ticks apart.
+/// The decimals that ticks are written with in full.
 pub(super) fn decimals(ticks: &[f64]) -> usize {
     let step = ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
-    (0..8).find(|decimals| step * 10_f64.powi(*decimals) >= 0.999).and_then(|found| usize::try_from(found).ok()).unwrap_or(2)
+    let full = |decimals: &usize| {
+        let scaled = i32::try_from(*decimals).map_or(step, |decimals| step * 10_f64.powi(decimals));
+        scaled >= 0.999 && (scaled - scaled.round()).abs() < 1e-3 * scaled
+    };
+    (0..8).find(full).unwrap_or(8)
 }
 
 /// A number with so many decimals and a comma before every three digits; of very large ones the power of ten.
@@ -128,5 +132,9 @@ pub(super) fn number(value: f64, decimals: usize) -> String {
 /// A number with its sign, also where that is plus.
 pub(super) fn signed(value: f64, decimals: usize) -> String {
     let text = number(value, decimals);
-    if value > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) { format!("+{text}") } else { text }
+    if value > 0.0 && text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)) {
+        format!("+{text}")
+    } else {
+        text
+    }
 }

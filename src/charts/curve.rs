@@ -63,6 +63,11 @@ fn unreadable(error: &serde_json::Error) -> ServiceError {
 fn points(curve: &RawValue) -> Result<Vec<Point>, ServiceError> {
     let points = serde_json::from_str::<Option<Vec<inputs::Point>>>(curve.get());
     let points = points.map_err(|error| unreadable(&error))?.unwrap_or_default();
+    // Beyond the calendar no axis has a name for it.
+    for point in &points {
+        jiff::Timestamp::from_second(point.time)
+            .map_err(|error| ServiceError::internal("a stored equity curve cannot be read", &error))?;
+    }
     let mut points: Vec<Point> = points
         .into_iter()
         .filter(|point| point.value.is_finite())

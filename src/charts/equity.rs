@@ -119,13 +119,13 @@ pub(super) fn draw(curves: &Curves, about: &About, palette: &Palette) -> Drawn {
         )?;
         let below = thinned(&below, MOST_POINTS);
         let range = deepest.min(-0.5) * 1.08..0.0;
-        let heading = (px(MARGIN), px(SPLIT + 4));
-        let lower = lower.margin(px(26), 0, 0, 0);
+        let heading = (px(MARGIN), px(SPLIT + 3));
+        let lower = lower.margin(px(32), 0, 0, 0);
         line("Drawdown, %", heading, &text(13.0, palette.loss))?;
         panel(
             &lower,
             &Panel {
-                ticks: axis::values(range.start, range.end, 3.0),
+                ticks: axis::values(range.start, range.end, 4.0),
                 base: 0.0,
                 range,
                 main: Line { points: &below, color: palette.loss },
@@ -144,7 +144,8 @@ pub(super) fn draw(curves: &Curves, about: &About, palette: &Palette) -> Drawn {
 }
 
 fn bounds<'a>(points: impl Iterator<Item = &'a Point>) -> (f64, f64) {
-    points.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.1), high.max(point.1)))
+    points
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| (low.min(point.1), high.max(point.1)))
 }
 
 /// An axis of values with ticks of ours.

@@ -147,10 +147,13 @@ impl About {
     }
 }
 
-/// A text that can stand in a picture: without control characters, which XML has no way to write, and not too long.
+/// A text that can stand in a picture: without control characters, which XML has no way to write, without those that turn
+/// the direction of what follows, and not too long.
 fn shown(text: &str, longest: usize) -> String {
-    let mut shown: String = text.chars().filter(|letter| !letter.is_control()).take(longest).collect();
-    if text.chars().count() > longest {
+    let turns = |letter: char| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let seen = || text.chars().filter(|letter| !letter.is_control() && !turns(*letter));
+    let mut shown: String = seen().take(longest).collect();
+    if seen().nth(longest).is_some() {
         shown.push('…');
     }
     shown

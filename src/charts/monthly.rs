@@ -83,8 +83,13 @@ pub(super) fn draw(table: &MonthlyTable, about: &About, palette: &Palette) -> Dr
     })
 }
 
+/// As many digits as a cell holds.
 fn written(percent: f64) -> String {
-    axis::signed(percent, if percent.abs() < 99.95 { 1 } else { 0 })
+    match percent.abs() {
+        large if large >= 99_999.5 => format!("{percent:+.0e}"),
+        large if large >= 99.95 => axis::signed(percent, 0),
+        _ => axis::signed(percent, 1),
+    }
 }
 
 /// What the picture shows, for those who cannot see it.

@@ -177,10 +177,11 @@ mod tests {
         for (name, value) in [("train_days", json!(20)), ("test_days", json!(10)), ("trials", json!(5))] {
             flat[name] = value;
         }
-        let nested = json!({"train_days": 20, "test_days": 10, "optimize": {"trials": 5, "backtest": month()}});
+        let nested =
+            json!({"train_days": 20, "test_days": 10, "optimize": {"trials": 5, "backtest": month()}});
         let beside = json!({"train_days": 20, "test_days": 10, "trials": 5, "backtest": month()});
-        let [flat, nested, beside] = [flat, nested, beside]
-            .map(|arguments| Submitting::parse(Kind::WalkForward, arguments).unwrap());
+        let [flat, nested, beside] =
+            [flat, nested, beside].map(|arguments| Submitting::parse(Kind::WalkForward, arguments).unwrap());
         assert_eq!(format!("{:?}", nested.wanted), format!("{:?}", flat.wanted));
         assert_eq!(format!("{:?}", beside.wanted), format!("{:?}", flat.wanted));
         assert_eq!((nested.options.campaign, nested.notes), (Some("c".into()), flat.notes));

@@ -51,7 +51,7 @@ pub(super) struct Get {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(super) until: Until,
-    /// Of one: also what was asked for, with all defaults
+    /// Of one: also its spec, with all defaults
     #[serde(default)]
     pub(super) detail: bool,
     /// Of a batch, as in backtest_batch

@@ -177,7 +177,8 @@ impl ServerHandler for Handler {
         let caller = permissions::caller(&context)?;
         // What only apps call is nothing to a model whose client shows none.
         let apps = app::may_be_shown(&context);
-        let listed = |tool: &&Tool| permissions::may(caller, &tool.name) && (apps || tool.name != tools::JOB_SERIES);
+        let listed =
+            |tool: &&Tool| permissions::may(caller, &tool.name) && (apps || tool.name != tools::JOB_SERIES);
         let tools = ListToolsResult::with_all_items(self.tools.iter().filter(listed).cloned().collect());
         // What is listed depends on who asks.
         Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private))

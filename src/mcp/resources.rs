@@ -130,7 +130,11 @@ impl Named {
         let unknown = || {
             let shown: String = uri.chars().take(120).collect();
             let known: Vec<_> = TEMPLATES.iter().map(|template| template.0).collect();
-            let message = format!("no resource {shown:?}; there are {GUIDE_URI}, {ERRORS_URI}, {}, {}", app::URI, known.join(", "));
+            let message = format!(
+                "no resource {shown:?}; there are {GUIDE_URI}, {ERRORS_URI}, {}, {}",
+                app::URI,
+                known.join(", ")
+            );
             ServiceError::new(Code::NotFound, message)
         };
         let (scheme, rest) = uri.split_once("://").ok_or_else(unknown)?;
@@ -343,7 +347,8 @@ pub(super) async fn complete(
     reference: &Reference,
     argument: &ArgumentInfo,
 ) -> Result<CompleteResult, ErrorData> {
-    let of = |scheme: &str| matches!(reference, Reference::Resource(resource) if resource.uri.starts_with(scheme));
+    let of =
+        |scheme: &str| matches!(reference, Reference::Resource(resource) if resource.uri.starts_with(scheme));
     let known = match argument.name.as_str() {
         name if name == "strategy" || (name == "name" && of("strategy:")) => {
             if caller.may(Scope::StrategiesRead) { strategies(service).await } else { Ok(Vec::new()) }

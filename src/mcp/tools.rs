@@ -64,18 +64,21 @@ struct Candles {
 pub(super) enum Effect {
     Reads,
     Submits,
-    Writes,
-    Cancels,
+    /// Changes what is there, and nothing more when it is repeated.
+    Removes,
+    /// Whatever its arguments say.
+    Manages,
 }
 
 impl Effect {
-    /// Without a title, as a tool has one itself, and without what the protocol takes for granted: not read-only, destructive,
-    /// and, of what only reads, neither that nor whether it may be repeated.
+    /// Without a title, as a tool has one itself, and without what the protocol takes for granted (not read-only, destructive,
+    /// not to be repeated) or what descriptions say: that the same submit again costs nothing.
     pub(super) fn annotations(self) -> ToolAnnotations {
         match self {
             Self::Reads => ToolAnnotations::new().read_only(true),
-            Self::Submits => ToolAnnotations::new().destructive(false).idempotent(true),
-            Self::Writes | Self::Cancels => ToolAnnotations::new().idempotent(true),
+            Self::Submits => ToolAnnotations::new().destructive(false),
+            Self::Removes => ToolAnnotations::new().idempotent(true),
+            Self::Manages => ToolAnnotations::new(),
         }
     }
 }
@@ -101,7 +104,7 @@ fn strategy_write() -> Tool {
         "Validate a strategy and, if it is valid (written: true), let backtest use it by its name. Takes strategy_validate's \
          arguments and replace.",
         &merged(&[input.into(), schema_for_type::<Replace>()]),
-        Effect::Writes,
+        Effect::Removes,
     )
 }
 
@@ -119,7 +122,7 @@ fn webhooks_tool() -> Tool {
         "Manage webhooks",
         webhooks::DESCRIPTION,
         &input,
-        Effect::Cancels,
+        Effect::Manages,
     )
 }
 
@@ -148,7 +151,7 @@ fn always() -> Vec<Tool> {
             STRATEGY_VALIDATE,
             "Validate a strategy",
             "Check a strategy without storing it; where writing is allowed also by importing it. Tells file and line of each mistake. \
-             Files that are not given are those of the strategy of that name.",
+             Files that are not given are those stored by that name.",
             &merged(&[schema_for_type::<DraftRequest>(), wait()]),
             Effect::Submits,
         ),
@@ -176,7 +179,8 @@ fn always() -> Vec<Tool> {
 fn searches() -> Vec<Tool> {
     let backtest = ("backtest", "Arguments of backtest");
     let search = made_of::<SearchRequest>(&[backtest]);
-    let windows = made_of::<WindowsRequest>(&[backtest, ("optimize", "Arguments of optimize, but no test_*")]);
+    let windows =
+        made_of::<WindowsRequest>(&[backtest, ("optimize", "Arguments of optimize, but no test_*")]);
     let histories = or_a_result(made_of::<ScenariosRequest>(&[backtest]));
     let bootstrap = made_of::<BootstrapRequest>(&[backtest]);
     vec![
@@ -208,7 +212,7 @@ fn searches() -> Vec<Tool> {
             SIGNIFICANCE_TEST,
             "Significance of signals",
             "Whether entry signals (of one route) foretell the next bar's return better than chance; exits, sizes and fees play no \
-             part. p_value is the share of chance means as high as the observed one.",
+             part. p_value: the share of chance means as high.",
             &bootstrap,
             Effect::Submits,
         ),
@@ -228,21 +232,21 @@ fn jobs() -> Vec<Tool> {
             "Cancel a job",
             "Stop a job that has not ended. One that has ended stays as it is.",
             &schema_for_type::<Job>(),
-            Effect::Cancels,
+            Effect::Removes,
         ),
         tool::<Invalidated>(
             CACHE_INVALIDATE,
             "Invalidate results",
-            "Remove stored results that have all that is named (key: provenance.cache_key; all: true for every one). Seldom needed: \
-             edits, new candles and upgrades miss by themselves.",
+            "Remove stored results that have all that is named (key: provenance.cache_key). Seldom needed: edits, new candles and \
+             upgrades miss by themselves.",
             &which,
-            Effect::Cancels,
+            Effect::Removes,
         ),
         webhooks_tool(),
         tool::<Health>(
             HEALTH,
             "Health",
-            "Whether Redis and Jesse are there, and how long the queue is.",
+            "Whether Redis and Jesse are there, and the queue's length.",
             &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
@@ -253,8 +257,8 @@ fn backtest_batch() -> Tool {
     tool::<BatchAnswer>(
         BACKTEST_BATCH,
         "Run many backtests",
-        "Run a list or a grid of backtests; answers one table: the best rows first, then the worst, and how many are in each state. \
-         All are accepted or none. backtest's options (cache, campaign, ...) hold for all.",
+        "Run a list or a grid of backtests, all or none; answers one table: the best rows first, then the worst, and how many are \
+         in each state. backtest's options (cache, campaign, ...) hold for all.",
         &merged(&[schema_for_type::<Batch>(), wait()]),
         Effect::Submits,
     )
@@ -288,7 +292,7 @@ pub(super) fn series() -> Tool {
     tool::<app::Series>(
         JOB_SERIES,
         "Series of a job",
-        "Equity between two times, for charts.",
+        "For charts.",
         &schema_for_type::<app::Wanted>(),
         Effect::Reads,
     )
@@ -471,7 +475,9 @@ mod tests {
         // 6,000 tokens; about four bytes make one. Writing is off by default.
         let mut tools = all(false);
         let json = serde_json::to_string(&tools).unwrap();
-        if let Ok(to) = std::env::var("DUMP_TOOLS") { std::fs::write(to, &json).unwrap(); }
+        if let Ok(to) = std::env::var("DUMP_TOOLS") {
+            std::fs::write(to, &json).unwrap();
+        }
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
         // What clients that drop output schemas show to their models: 4,000 tokens.
         for tool in &mut tools {
@@ -488,9 +494,6 @@ mod tests {
         for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
             assert!(properties.contains_key(name), "{name}");
         }
-        assert_eq!(
-            backtest.input_schema["required"],
-            json!(["exchange", "start_date", "finish_date"])
-        );
+        assert_eq!(backtest.input_schema["required"], json!(["exchange", "start_date", "finish_date"]));
     }
 }

@@ -15,9 +15,9 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "webhooks";
-pub(super) const DESCRIPTION: &str = "URLs that are told of the ends of jobs, signed as Standard Webhooks. create takes url and events (default all, e.g. job.failed, \
-    batch.completed) and answers id and secret; deliveries takes state (pending, delivered, failed); resend takes delivery, or since \
-    and until, or failed. The id jobs stands for the URLs that jobs name in webhook.";
+pub(super) const DESCRIPTION: &str = "URLs that are told of the ends of jobs, signed as Standard Webhooks. create: url, events (default all); answers id and secret. \
+    deliveries: state (pending, delivered, failed). resend: delivery, or since and until, or failed. The id jobs stands for the URLs \
+    that jobs name in webhook.";
 
 /// Pages are short: an agent pays for every delivery.
 const DELIVERIES: usize = 10;

@@ -55,9 +55,10 @@ impl Service {
             _ => None,
         };
         let known = known.then(|| Known {
-            queue: depth.as_ref().map_or(Value::Null, |depth| {
-                json!({"ready": depth.ready, "running": depth.running, "delayed": depth.delayed})
-            }),
+            queue: depth.as_ref().map_or(
+                Value::Null,
+                |depth| json!({"ready": depth.ready, "running": depth.running, "delayed": depth.delayed}),
+            ),
             sandbox: json!(catalogue.map(|catalogue| catalogue.sandbox.clone())),
             version: env!("CARGO_PKG_VERSION"),
         });

@@ -36,8 +36,8 @@ use crate::{
 pub use cache::{CacheView, Invalidate, Invalidated};
 pub use campaigns::CampaignView;
 pub use engines::PlannedEngines;
-pub use health::Health;
 pub(crate) use filter::{job_filter, parts};
+pub use health::Health;
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;

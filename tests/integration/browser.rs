@@ -16,7 +16,9 @@ pub fn program() -> Option<&'static str> {
     let there = |name: &&str| Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok();
     let found = ["chromedriver", "/usr/lib/chromium-browser/chromedriver"].into_iter().find(there);
     if found.is_none() {
-        eprintln!("skipped: no chromedriver; `scripts/setup tests` installs it, or chromium-driver of Debian");
+        eprintln!(
+            "skipped: no chromedriver; `scripts/setup tests` installs it, or chromium-driver of Debian"
+        );
     }
     found
 }

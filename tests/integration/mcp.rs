@@ -129,7 +129,10 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     assert_eq!(structured(&candles)["candles"][0]["exchange"], EXCHANGE);
 
     let health = call_checked(&client, "health", json!({})).await;
-    assert_eq!((&structured(&health)["status"], &structured(&health)["redis"]), (&json!("healthy"), &json!("connected")));
+    assert_eq!(
+        (&structured(&health)["status"], &structured(&health)["redis"]),
+        (&json!("healthy"), &json!("connected"))
+    );
 
     let spec = with(month("SmaCross"), &json!({"balance": 20_000, "wait_seconds": 50}));
     let first = call_checked(&client, "backtest", spec.clone()).await;

@@ -22,7 +22,11 @@ async fn hosts_find_the_view_and_models_do_not_see_what_is_for_it_alone() {
         for tool in ["backtest", "job_chart"] {
             let arguments = ["--method", "tools/call", "--tool-name", tool, "--app-info"];
             let (info, warned) = inspected(&way, &arguments).await;
-            assert_eq!((&info["hasApp"], &info["resourceError"]), (&json!(true), &Value::Null), "{info}{warned}");
+            assert_eq!(
+                (&info["hasApp"], &info["resourceError"]),
+                (&json!(true), &Value::Null),
+                "{info}{warned}"
+            );
             assert_eq!(info["resourceUri"], "ui://equity", "{info}");
         }
     }
@@ -47,7 +51,8 @@ async fn hosts_find_the_view_and_models_do_not_see_what_is_for_it_alone() {
         hidden.map(|tool| tool["_meta"]["ui"]["visibility"].clone())
     };
     assert_eq!(names(json!({})).await, None);
-    let apps = json!({"extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}});
+    let apps =
+        json!({"extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}}});
     assert_eq!(names(apps).await, Some(json!(["app"])));
 }
 
@@ -71,7 +76,8 @@ async fn series_are_parts_of_the_curve_and_say_what_is_wrong() {
     let few = call(&client, "job_series", json!({"job_id": id, "max_points": 4})).await;
     assert!(points(structured(&few), 0).len() <= 4);
 
-    let failed = call(&client, "backtest", with(month("RaisesWhileRunning"), &json!({"wait_seconds": 50}))).await;
+    let failed =
+        call(&client, "backtest", with(month("RaisesWhileRunning"), &json!({"wait_seconds": 50}))).await;
     for (tool, arguments, words) in [
         ("job_series", json!({"job_id": id, "max_points": 3}), "4 to 5000"),
         ("job_series", json!({"job_id": id, "from": 2, "to": 1}), "must not be after"),
@@ -106,7 +112,9 @@ async fn a_chart_is_a_picture_that_a_model_can_look_at() {
     // The same as resource and over HTTP.
     let uri = format!("job://{id}/chart.png?kind=monthly&theme=dark");
     let read = client.read_resource(ReadResourceRequestParams::new(&uri)).await.unwrap();
-    let ResourceContents::BlobResourceContents { blob, mime_type, .. } = &read.contents[0] else { panic!("{uri}") };
+    let ResourceContents::BlobResourceContents { blob, mime_type, .. } = &read.contents[0] else {
+        panic!("{uri}")
+    };
     assert!(mime_type.as_deref() == Some("image/png") && blob.starts_with("iVBORw0KGgo"), "{mime_type:?}");
     let at = |query: &str| deployment.client.get(deployment.url(&format!("/v1/jobs/{id}/chart.{query}")));
     for (query, mime, begin) in [
@@ -116,7 +124,11 @@ async fn a_chart_is_a_picture_that_a_model_can_look_at() {
         ("svg?kind=monthly", "image/svg+xml", b"<svg"),
     ] {
         let answer = at(query).send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &mime.parse().unwrap()), "{query}");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (200, &mime.parse().unwrap()),
+            "{query}"
+        );
         let tag = answer.headers()["etag"].clone();
         assert!(answer.bytes().await.unwrap().starts_with(begin), "{query}");
         let again = at(query).header("if-none-match", &tag).send().await.unwrap();
@@ -158,9 +170,9 @@ async fn passed_on(State(host): State<Host>, params: String) -> Json<Value> {
 
 async fn serve(host: Host) -> String {
     let routes = Router::new()
-        .route("/", routing::get(async || Html(include_str!("../clients/host.html"))))
-        .route("/view", routing::get(async |State(host): State<Host>| host.view))
-        .route("/shown", routing::get(async |State(host): State<Host>| Json(host.shown)))
+        .route("/", routing::get(|| async { Html(include_str!("../clients/host.html")) }))
+        .route("/view", routing::get(|State(host): State<Host>| async move { host.view }))
+        .route("/shown", routing::get(|State(host): State<Host>| async move { Json(host.shown) }))
         .route("/call", routing::post(passed_on))
         .with_state(host);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -204,7 +216,9 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     let sent = structured(&all)["series"][0]["points"].as_array().unwrap().len();
     // Two of each stretch of time, but for stretches that have one alone.
     assert!((400..=500).contains(&sent) && drawn.as_u64().unwrap() >= 400, "{sent} {drawn}");
-    let order = browser.script("return heard.map(({method}) => method).filter((method) => method?.startsWith('ui/'));").await;
+    let order = browser
+        .script("return heard.map(({method}) => method).filter((method) => method?.startsWith('ui/'));")
+        .await;
     assert_eq!(order[0], "ui/initialize");
     assert_eq!(order[1], "ui/notifications/initialized");
     assert!(order.as_array().unwrap().contains(&json!("ui/notifications/size-changed")), "{order}");
@@ -222,7 +236,11 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     browser.frame(None).await;
     let finer = browser.until(&format!("{} ", asked.replace(".map(", ".slice(1).map("))).await;
     assert!(finer[0]["from"].is_number() && finer[0]["to"].as_f64() > finer[0]["from"].as_f64(), "{finer}");
-    let context = browser.until("return heard.find(({method}) => method === 'ui/update-model-context')?.params.content[0].text;").await;
+    let context = browser
+        .until(
+            "return heard.find(({method}) => method === 'ui/update-model-context')?.params.content[0].text;",
+        )
+        .await;
     assert!(context.as_str().unwrap().contains(&format!("equity of job {id} from 20")), "{context}");
     browser.shot("app zoomed").await;
 

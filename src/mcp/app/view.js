@@ -133,7 +133,7 @@
     const day = (time) => new Date(time).toISOString().slice(0, 10);
     const [first, last] = [points[0][1], points.at(-1)[1]];
     const change = first > 0 ? `, ${signed((last / first - 1) * 100, 2)} %` : "";
-    const text = `The user looks at the equity of job ${shownJob} from ${day(from)} to ${day(to)}: ${first} to ${last}${change}.`;
+    const text = `The user looks at the equity of job ${shownJob} from ${day(from)} to ${day(to)}: ${fixed(first, 2)} to ${fixed(last, 2)}${change}.`;
     request("ui/update-model-context", {content: [{type: "text", text}]}).catch(() => {});
   }
 
