@@ -232,7 +232,7 @@ pub(super) async fn logs(
 }
 
 /// `?kind=equity|monthly&theme=light|dark`
-pub(super) async fn chart_svg(
+pub(super) async fn chart(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,

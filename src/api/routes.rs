@@ -93,7 +93,7 @@ fn of_jobs() -> Vec<Route> {
         POST "/v1/jobs/{id}/cancel", WRITE_JOBS => jobs::cancel;
         GET "/v1/jobs/{id}/result", READ_JOBS => jobs::result;
         GET "/v1/jobs/{id}/logs", READ_JOBS => jobs::logs;
-        GET "/v1/jobs/{id}/chart.svg", READ_JOBS => jobs::chart_svg;
+        GET "/v1/jobs/{id}/chart.svg", READ_JOBS => jobs::chart;
         GET "/v1/jobs/{id}/chart.png", READ_JOBS => jobs::chart_png;
         GET "/v1/jobs/{id}/report.md", READ_JOBS => report::markdown;
         GET "/v1/jobs/{id}/report.html", READ_JOBS => report::html;

@@ -101,10 +101,13 @@ pub(super) fn draw(curves: &Curves, about: &About, palette: &Palette) -> Drawn {
         let (low, high) = bounds(main.iter().chain(other.iter().flatten()));
         let margin = ((high - low) * 0.05).max(high.abs() * 0.002).max(1e-9);
         let range = low - margin..high + margin;
+        let mut ticks = axis::values(range.start, range.end, 5.0);
+        // The label of one at the very bottom would stand in the heading below.
+        ticks.retain(|tick| tick - range.start > (range.end - range.start) * 0.04);
         panel(
             &upper,
             &Panel {
-                ticks: axis::values(range.start, range.end, 5.0),
+                ticks,
                 base: range.start,
                 range,
                 main: Line { points: &main, color: palette.gain },

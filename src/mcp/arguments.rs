@@ -21,7 +21,6 @@ pub(super) const DEFAULT_WAIT_S: f64 = 25.0;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Job {
-    /// A job or a batch
     pub(super) job_id: String,
 }
 

@@ -194,7 +194,7 @@ fn searches() -> Vec<Tool> {
         ),
         job_tool(
             WALK_FORWARD,
-            "Walk-forward analysis",
+            "Walk-forward",
             "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
              estimate of what optimizing is worth.",
             &windows,
@@ -202,15 +202,15 @@ fn searches() -> Vec<Tool> {
         ),
         job_tool(
             MONTE_CARLO,
-            "Monte Carlo on candles",
+            "Monte Carlo",
             "Run a backtest on many altered histories and say where the real one lies among them. Or resample a result: job_id, method \
-             \"returns\" or \"trades\", paths, steps, seed.",
+             \"returns\" or \"trades\".",
             &histories,
             Effect::Submits,
         ),
         job_tool(
             SIGNIFICANCE_TEST,
-            "Significance of signals",
+            "Significance",
             "Whether entry signals (of one route) foretell the next bar's return better than chance; exits, sizes and fees play no \
              part. p_value: the share of chance means as high.",
             &bootstrap,
@@ -230,7 +230,7 @@ fn jobs() -> Vec<Tool> {
         job_tool(
             JOB_CANCEL,
             "Cancel a job",
-            "Stop a job that has not ended. One that has ended stays as it is.",
+            "Stop a job, or a batch, that has not ended.",
             &schema_for_type::<Job>(),
             Effect::Removes,
         ),
@@ -289,13 +289,7 @@ fn job_chart() -> Tool {
 
 /// See [`app::series_tool`].
 pub(super) fn series() -> Tool {
-    tool::<app::Series>(
-        JOB_SERIES,
-        "Series of a job",
-        "For charts.",
-        &schema_for_type::<app::Wanted>(),
-        Effect::Reads,
-    )
+    tool::<app::Series>(JOB_SERIES, "Series", "For charts.", &schema_for_type::<app::Wanted>(), Effect::Reads)
 }
 
 fn job_list() -> Tool {
@@ -475,9 +469,6 @@ mod tests {
         // 6,000 tokens; about four bytes make one. Writing is off by default.
         let mut tools = all(false);
         let json = serde_json::to_string(&tools).unwrap();
-        if let Ok(to) = std::env::var("DUMP_TOOLS") {
-            std::fs::write(to, &json).unwrap();
-        }
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
         // What clients that drop output schemas show to their models: 4,000 tokens.
         for tool in &mut tools {
