@@ -121,7 +121,7 @@ pub(super) fn number(value: f64, decimals: usize) -> String {
         text.push('\u{2212}');
     }
     for (place, digit) in whole.char_indices() {
-        if place > 0 && (whole.len() - place) % 3 == 0 {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

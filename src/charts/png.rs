@@ -29,7 +29,7 @@ fn strengthened(svg: &str) -> String {
             part.split_once("fill=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(fill, _)| fill);
         strong.push_str("<text ");
         if let Some(fill) = fill {
-            strong.push_str(&format!("stroke=\"{fill}\" stroke-width=\"0.7\" "));
+            strong.extend(["stroke=\"", fill, "\" stroke-width=\"0.7\" "]);
         }
         strong.push_str(part);
     }

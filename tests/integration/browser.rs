@@ -67,7 +67,7 @@ impl Browser {
         self.ask("/url", Some(&json!({"url": url}))).await;
     }
 
-    /// What a script of the page answers; its parameters are `arguments`.
+    /// What the body of a function answers that runs in the page.
     pub async fn script(&self, script: &str) -> Value {
         self.ask("/execute/sync", Some(&json!({"script": script, "args": []}))).await
     }
