@@ -6,6 +6,7 @@ Prints a table and ends with 1 when a bar is missed. Bounded: about a minute. Be
 others on the same kind of work: jesse-mcp f1705d5 (github.com/bkuri/jesse-mcp) and the MCP server of Jesse 3.5.3.
 """
 import argparse
+import base64
 import http.client
 import json
 import os
@@ -72,6 +73,8 @@ try:
     one_call("backtest_batch", {"base": month, "grid": {"balance": [5000 + 10 * number for number in range(8)]}}, 4096,
              "jesse-mcp 870 KB for 8")
     one_call("monte_carlo", {"job_id": job["job_id"], "method": "returns", "paths": 1000}, 2048, "")
+    picture = ask("tools/call", {"name": "job_chart", "arguments": {"job_id": job["job_id"]}})["content"][0]
+    row("job_chart, the picture", len(base64.b64decode(picture["data"])), "bytes", 100_000, "")
 finally:
     server.send_signal(signal.SIGTERM)
     server.wait(60)

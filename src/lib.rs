@@ -7,7 +7,7 @@
 
 pub mod api;
 pub mod callers;
-mod chart;
+mod charts;
 pub mod cli;
 pub mod client;
 pub mod errors;

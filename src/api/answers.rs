@@ -204,6 +204,24 @@ texts! {
     Svg = "image/svg+xml";
 }
 
+/// A picture made of pixels.
+pub(super) struct Png(pub(super) Vec<u8>);
+
+impl IntoResponse for Png {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, PNG)], self.0).into_response()
+    }
+}
+
+impl Representation for Png {
+    fn answer(_: &mut Schemas) -> Answer {
+        // What is no text has no schema (OpenAPI 3.1, 4.8.14.2).
+        Answer::of("As asked for", PNG, &json!({}))
+    }
+}
+
+const PNG: &str = "image/png";
+
 /// What a client has already.
 pub(crate) struct IfNoneMatch(Option<String>);
 
@@ -231,10 +249,21 @@ impl IfNoneMatch {
         tag: &str,
         body: impl FnOnce() -> Result<B, Problem>,
     ) -> Result<Tagged<B>, Problem> {
+        Ok(Tagged { tag: tag.to_owned(), body: if self.names(tag) { None } else { Some(body()?) } })
+    }
+
+    /// The same of what takes its time to make.
+    pub(super) async fn unless_made<B>(
+        &self,
+        tag: &str,
+        body: impl Future<Output = Result<B, Problem>>,
+    ) -> Result<Tagged<B>, Problem> {
+        Ok(Tagged { tag: tag.to_owned(), body: if self.names(tag) { None } else { Some(body.await?) } })
+    }
+
+    fn names(&self, tag: &str) -> bool {
         let names_it = |known: &str| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag;
-        let unchanged =
-            self.0.as_ref().is_some_and(|known| known.split(',').any(|known| names_it(known.trim())));
-        Ok(Tagged { tag: tag.to_owned(), body: if unchanged { None } else { Some(body()?) } })
+        self.0.as_ref().is_some_and(|known| known.split(',').any(|known| names_it(known.trim())))
     }
 }
 

@@ -15,14 +15,14 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Api, Problem,
-    answers::{Accepted, IdempotencyKey, IfNoneMatch, Representation, Svg, Tagged, Text, etag},
+    answers::{Accepted, IdempotencyKey, IfNoneMatch, Png, Representation, Svg, Tagged, Text, etag},
     guard::{By, Tenant},
     openapi::{Answer, Schemas, one_of_each_kind, spec_of_any_kind},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
     callers::require,
-    chart,
+    charts::{self, Look},
     errors::{Code, ServiceError},
     service::{ResultBody, SubmitOptions, Wanted, Window},
     views::JobAnswer,
@@ -203,7 +203,7 @@ pub(super) async fn result(
     InQuery(Fields { fields }): InQuery<Fields>,
     known: IfNoneMatch,
 ) -> Result<Tagged<Found>, Problem> {
-    let ResultBody { blob, fields: mut body } = api.service.result(&tenant, parse_id(&id)?).await?;
+    let ResultBody { blob, fields: mut body, .. } = api.service.result(&tenant, parse_id(&id)?).await?;
     if let Some(wanted) = &fields {
         let wanted: Vec<_> = wanted.split(',').map(str::trim).collect();
         if let Some(unknown) = wanted.iter().find(|name| !body.contains_key(**name)) {
@@ -259,14 +259,28 @@ pub(super) async fn logs(
     Ok(Text(api.service.logs(&tenant, parse_id(&id)?).await?))
 }
 
+/// `?kind=equity|monthly&theme=light|dark`
 pub(super) async fn chart(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     InPath(id): InPath<String>,
+    InQuery(look): InQuery<Look>,
     known: IfNoneMatch,
 ) -> Result<Tagged<Svg>, Problem> {
-    let ResultBody { blob, fields } = api.service.result(&tenant, parse_id(&id)?).await?;
-    known.unless(&etag(blob.as_str(), "chart"), || {
-        Ok(Svg(chart::equity(fields.get("equity_curve").map(AsRef::as_ref))?))
-    })
+    let result = api.service.result(&tenant, parse_id(&id)?).await?;
+    let tag = etag(result.blob.as_str(), &format!("chart svg {look}"));
+    known.unless(&tag, || Ok(Svg(charts::svg(&result, look)?)))
+}
+
+/// The same picture as PNG.
+pub(super) async fn chart_png(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    InPath(id): InPath<String>,
+    InQuery(look): InQuery<Look>,
+    known: IfNoneMatch,
+) -> Result<Tagged<Png>, Problem> {
+    let result = api.service.result(&tenant, parse_id(&id)?).await?;
+    let tag = etag(result.blob.as_str(), &format!("chart png {look}"));
+    known.unless_made(&tag, async { Ok(Png(charts::png(result, look).await?)) }).await
 }

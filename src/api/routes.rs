@@ -189,7 +189,8 @@ fn of_jobs() -> Vec<Route> {
             .about("One that has ended stays as it is.").fails(OF_A_JOB);
         GET "/v1/jobs/{id}/result", READ_JOBS => job::result, Docs::new("getJobResult", "Read what a job found").fails(OF_A_RESULT);
         GET "/v1/jobs/{id}/logs", READ_JOBS => job::logs, Docs::new("getJobLogs", "Read what a job printed").fails(OF_A_RESULT);
-        GET "/v1/jobs/{id}/chart.svg", READ_JOBS => job::chart, Docs::new("getJobChart", "See the equity curve of a backtest").fails(OF_A_RESULT);
+        GET "/v1/jobs/{id}/chart.svg", READ_JOBS => job::chart, Docs::new("getJobChart", "See the equity curve or the months of a backtest").fails(OF_A_RESULT);
+        GET "/v1/jobs/{id}/chart.png", READ_JOBS => job::chart_png, Docs::new("getJobChartAsPng", "See it as PNG").fails(OF_A_RESULT);
         GET "/v1/jobs/{id}/report.md", READ_JOBS => report::markdown, Docs::new("getReportAsMarkdown", "Read a risk report as Markdown")
             .fails(OF_A_RESULT);
         GET "/v1/jobs/{id}/report.html", READ_JOBS => report::html, Docs::new("getReportAsHtml", "Read a risk report as a page")

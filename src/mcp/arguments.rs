@@ -21,7 +21,6 @@ pub(super) const DEFAULT_WAIT_S: f64 = 25.0;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Job {
-    /// From backtest
     pub(super) job_id: String,
 }
 
@@ -75,7 +74,7 @@ impl Written {
 /// How long `backtest` waits: an argument beside those of the backtest.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(super) struct Wait {
-    /// Wait this long for the result, 0 to 50; default 25
+    /// For the result, 0 to 50; default 25
     #[serde(default)]
     #[schemars(with = "f64")]
     pub(super) wait_seconds: Option<f64>,
@@ -99,6 +98,7 @@ impl Submitting {
         let Value::Object(mut request) = arguments else {
             return Err(ServiceError::new(Code::InvalidRequest, "the arguments must be an object"));
         };
+        spread(kind, &mut request)?;
         let mut notes = Vec::new();
         aliases::correct(&mut request, &mut notes);
         let options = parse(take(&mut request, &Self::OPTIONS))?;
@@ -106,6 +106,30 @@ impl Submitting {
         let wanted = Wanted::parse(kind, Value::Object(request))?;
         Ok(Self { wanted, options, wait: wait(wait_seconds, DEFAULT_WAIT_S)?, notes })
     }
+}
+
+/// Lays beside the others what a search was given in one word: the arguments of a backtest, or of an optimisation.
+fn spread(kind: Kind, request: &mut Map<String, Value>) -> Result<(), ServiceError> {
+    let words: &[&str] = match kind {
+        // Those of an optimisation may have a backtest in turn.
+        Kind::WalkForward => &["optimize", "backtest"],
+        Kind::Optimize | Kind::MonteCarlo | Kind::SignificanceTest => &["backtest"],
+        _ => &[],
+    };
+    let invalid = |message: String| Err(ServiceError::new(Code::InvalidRequest, message));
+    for word in words {
+        let Some(held) = request.remove(*word) else { continue };
+        let Value::Object(held) = held else {
+            return invalid(format!("{word}: must be an object with arguments of {word}"));
+        };
+        for (name, value) in held {
+            if request.contains_key(&name) {
+                return invalid(format!("{name}: stands in {word} and beside it; give it once"));
+            }
+            request.insert(name, value);
+        }
+    }
+    Ok(())
 }
 
 /// Takes some arguments out, as an object of their own.
@@ -132,4 +156,48 @@ pub(super) fn wait(seconds: Option<f64>, default: f64) -> Result<Duration, Servi
         return Err(ServiceError::new(Code::InvalidRequest, message));
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn month() -> Value {
+        json!({"strategy": "S", "exchange": "E", "symbol": "A-B", "timeframe": "1h", "start_date": "2023-01-01",
+            "end_date": "2023-03-01", "fee": 0.001, "campaign": "c"})
+    }
+
+    #[test]
+    fn a_backtest_in_one_word_is_the_same_as_its_arguments_beside_the_others() {
+        let mut flat = month();
+        for (name, value) in [("train_days", json!(20)), ("test_days", json!(10)), ("trials", json!(5))] {
+            flat[name] = value;
+        }
+        let nested =
+            json!({"train_days": 20, "test_days": 10, "optimize": {"trials": 5, "backtest": month()}});
+        let beside = json!({"train_days": 20, "test_days": 10, "trials": 5, "backtest": month()});
+        let [flat, nested, beside] =
+            [flat, nested, beside].map(|arguments| Submitting::parse(Kind::WalkForward, arguments).unwrap());
+        assert_eq!(format!("{:?}", nested.wanted), format!("{:?}", flat.wanted));
+        assert_eq!(format!("{:?}", beside.wanted), format!("{:?}", flat.wanted));
+        assert_eq!((nested.options.campaign, nested.notes), (Some("c".into()), flat.notes));
+    }
+
+    #[test]
+    fn what_stands_twice_or_is_no_object_is_refused_by_name() {
+        for (arguments, words) in [
+            (json!({"backtest": month(), "fee": 0}), "fee: stands in backtest and beside it"),
+            (json!({"backtest": "01981c2e-6f1c-7000-8000-000000000000"}), "backtest: must be an object"),
+            (json!({"backtest": {"trails": 5}}), "trails"),
+        ] {
+            let error = Submitting::parse(Kind::Optimize, arguments).unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+        }
+        // A backtest itself has no such argument.
+        let error = Submitting::parse(Kind::Backtest, json!({"backtest": month()})).unwrap_err();
+        assert!(error.message.contains("backtest"), "{error}");
+    }
 }

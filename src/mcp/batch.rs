@@ -55,16 +55,16 @@ impl RankBy {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
-    /// What all have in common: arguments of backtest
+    /// What all have in common, as in backtest
     #[serde(default)]
     #[schemars(with = "Map<String, Value>")]
     base: Map<String, Value>,
-    /// Arguments of backtest that differ, one object a job
+    /// What differs, one object a job
     #[serde(default)]
     #[schemars(with = "Vec<Map<String, Value>>")]
     jobs: Vec<Value>,
-    /// Instead of jobs, a list of values for each argument that varies, and every combination runs:
-    /// `{"timeframe":["1h","4h"],"hyperparameters":{"fast":[5,10]},"period":[{"start_date":..,"finish_date":..}]}`
+    /// Instead of jobs: every combination of
+    /// {"timeframe":["1h","4h"],"hyperparameters":{"fast":[5,10]},"period":[{"start_date":..,"finish_date":..}]}
     #[serde(default)]
     #[schemars(with = "Map<String, Value>")]
     grid: Option<Grid>,

@@ -23,8 +23,8 @@ fn the_guide_calls_tools_that_exist_with_arguments_that_they_have() {
     for (name, arguments) in calls {
         let tool = tools.iter().find(|tool| tool.name == name).unwrap_or_else(|| panic!("no tool {name}"));
         let known = tool.input_schema.get("properties").and_then(Value::as_object);
-        // Those that say so take backtest's arguments too.
-        let more = tool.input_schema.get("additionalProperties").is_none();
+        // Those that name it, and a batch, take backtest's arguments beside their own too.
+        let more = name == tools::BACKTEST_BATCH || known.is_some_and(|known| known.contains_key("backtest"));
         let backtest = tools.iter().find(|tool| tool.name == tools::BACKTEST).unwrap();
         for argument in arguments.as_object().unwrap().keys() {
             let known = known.is_some_and(|known| known.contains_key(argument))

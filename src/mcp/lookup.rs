@@ -43,7 +43,7 @@ pub(super) struct Get {
     /// Instead: up to 50, answered as a table
     #[serde(default)]
     job_ids: Vec<String>,
-    /// Wait this long for the end, 0 to 50; default 0
+    /// For the end, 0 to 50; default 0
     #[serde(default)]
     #[schemars(with = "f64")]
     wait_seconds: Option<f64>,
@@ -51,7 +51,7 @@ pub(super) struct Get {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(super) until: Until,
-    /// Of one: also what was asked for, with all defaults
+    /// Of one: also its spec, with all defaults
     #[serde(default)]
     pub(super) detail: bool,
     /// Of a batch, as in backtest_batch
@@ -118,11 +118,11 @@ pub(super) async fn several(
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// Comma-separated, e.g. queued,running
+    /// E.g. queued,running
     #[serde(default)]
     #[schemars(with = "String")]
     state: Option<String>,
-    /// Comma-separated: backtest, optimize, ..., batch
+    /// backtest, optimize, ..., batch; comma-separated
     #[serde(default)]
     #[schemars(with = "String")]
     kind: Option<String>,
@@ -131,7 +131,7 @@ pub(super) struct List {
     campaign: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// Jobs of this batch, in their order; alone, or with cursor and limit
+    /// Of this batch, in order; only with cursor and limit
     #[serde(default)]
     #[schemars(with = "String")]
     batch_id: Option<String>,

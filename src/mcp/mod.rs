@@ -5,6 +5,7 @@
 //! that goes away ends its call, never the job.
 
 mod aliases;
+mod app;
 mod arguments;
 mod audit;
 mod batch;
@@ -61,8 +62,8 @@ use batch::SubmittingBatch;
 
 const INSTRUCTIONS: &str = "Runs Jesse backtests as durable jobs. Start with strategy_list and candles_list, then call backtest: it \
     usually answers with the metrics; if it answers with a state that is not final, call job_get with the job_id. The same \
-    backtest again is answered from the cache. Jobs go on when a call ends. Many backtests: one backtest_batch. Trades, equity curve, logs \
-    and chart are resources: job://{job_id}/trades, /equity_curve, /logs, /chart.svg. More: guide://agents.";
+    backtest again is answered from the cache. Jobs go on when a call ends. Many backtests: one backtest_batch. Trades, equity curve and logs \
+    are resources: job://{job_id}/trades, /equity_curve, /logs; job_chart draws. More: guide://agents.";
 
 /// The most source text of one answer, in bytes: about 8,000 tokens.
 const MOST_SOURCE: usize = 32 << 10;
@@ -174,11 +175,13 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let caller = permissions::caller(&context)?;
-        let tools = self.tools.iter().filter(|tool| permissions::may(caller, &tool.name)).cloned();
-        let tools = ListToolsResult::with_all_items(tools.collect());
-        // Whose key allows less sees less.
-        let scope = if caller.with_key { CacheScope::Private } else { CacheScope::Public };
-        Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(scope))
+        // What only apps call is nothing to a model whose client shows none.
+        let apps = app::may_be_shown(&context);
+        let listed =
+            |tool: &&Tool| permissions::may(caller, &tool.name) && (apps || tool.name != tools::JOB_SERIES);
+        let tools = ListToolsResult::with_all_items(self.tools.iter().filter(listed).cloned().collect());
+        // What is listed depends on who asks.
+        Ok(tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
     async fn list_resources(
@@ -370,6 +373,8 @@ impl Handler {
             tools::JOB_LIST => {
                 structured(&lookup::list(&self.service, &tenant, arguments::parse(arguments)?).await?)
             }
+            tools::JOB_CHART => app::picture(&self.service, &tenant, arguments::parse(arguments)?).await,
+            tools::JOB_SERIES => app::series(&self.service, &tenant, arguments::parse(arguments)?).await,
             tools::BACKTEST_BATCH => self.submit_batch(&tenant, arguments, context).await,
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
@@ -398,6 +403,10 @@ impl Handler {
                 let Written { draft, replace, wait } = Written::parse(arguments, true)?;
                 let writing = self.service.write(&tenant, draft, replace, wait);
                 structured(&self.until_gone(context, writing).await?)
+            }
+            tools::HEALTH => {
+                let arguments::Nothing {} = arguments::parse(arguments)?;
+                structured(&self.service.health(true).await)
             }
             webhooks::NAME => {
                 self.until_gone(context, webhooks::call(&self.service, &tenant, arguments)).await

@@ -12,8 +12,8 @@ pub(super) fn scope_of(tool: &str) -> Option<Scope> {
         return Some(Scope::JobsWrite);
     }
     match tool {
-        tools::CANDLES_LIST => None,
-        tools::JOB_GET | tools::JOB_LIST => Some(Scope::JobsRead),
+        tools::CANDLES_LIST | tools::HEALTH => None,
+        tools::JOB_GET | tools::JOB_LIST | tools::JOB_CHART | tools::JOB_SERIES => Some(Scope::JobsRead),
         tools::BACKTEST
         | tools::BACKTEST_BATCH
         | tools::OPTIMIZE

@@ -33,7 +33,7 @@ const WORKFLOWS: [Workflow; 3] = [
                2. Call backtest on the rest. With fewer than 30 trades say that nothing can be concluded, and stop. 3. Call \
                backtest_batch with a grid of the neighbouring values of its hyperparameters (strategy_list has their ranges): a \
                good result among bad neighbours is luck. 4. Call monte_carlo on the same backtest and say where the real run lies \
-               among the altered histories. 5. Only then call backtest once on the quarter that was kept aside. Report all \
+               among the altered histories. Call risk_report with its job_id and give the verdict. 5. Only then call backtest once on the quarter that was kept aside. Report all \
                results, also those that speak against it, with the number of variants tried. Use the campaign {strategy}-idea \
                in every call.",
     },
@@ -52,11 +52,11 @@ const WORKFLOWS: [Workflow; 3] = [
         title: "Assess the risk of a result",
         description: "How far the result of a backtest can be trusted, and what it may lose",
         arguments: &[("job_id", "A backtest that has succeeded")],
-        text: "Assess the risk of job {job_id}. 1. Call job_get with detail true for its metrics and its spec. 2. Read \
-               job://{job_id}/trades: does the profit come from a few trades? Read job://{job_id}/equity_curve: when was it under \
-               water, for how long? 3. Call monte_carlo with the same spec. 4. Call backtest_batch with the same spec and a grid \
-               of fee (once and twice the spec's) and of leverage where that applies. Say what could be lost in a bad year, and \
-               which of these figures rest on too few trades.",
+        text: "Assess the risk of job {job_id}. 1. Call job_get with detail true for its metrics and its spec. 2. Call risk_report \
+               with the job_id for the verdict, the tail and the drawdowns. Call analyze_results: does the profit come from a few \
+               trades or one month? 3. Call monte_carlo with the job_id and method returns: what else could have come of it. 4. Call \
+               stress_test with the job_id: gaps, higher fees and spreads, past crises. 5. Call job_chart if you can look at \
+               pictures. Say what could be lost in a bad year, and which of these figures rest on too few trades.",
     },
 ];
 

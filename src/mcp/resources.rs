@@ -5,6 +5,7 @@
 
 use access::{Caller, Scope};
 use analysis::ledger::Figures;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jobs::{JobId, TenantId};
 use rmcp::{
     ErrorData,
@@ -15,10 +16,10 @@ use rmcp::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-use super::{MOST_SOURCE, arguments, batch, lookup};
+use super::{MOST_SOURCE, app, arguments, batch, lookup};
 use crate::{
     callers::require,
-    chart,
+    charts::{self, Kind, Look, Theme},
     errors::{Code, ServiceError},
     service::Service,
 };
@@ -26,13 +27,17 @@ use crate::{
 /// The guide for agents, which is also a page of the documentation.
 pub(super) const GUIDE: &str = include_str!("../../docs/agents.md");
 const GUIDE_URI: &str = "guide://agents";
+const ERRORS: &str = include_str!("../../docs/errors.md");
+const ERRORS_URI: &str = "guide://errors";
 
 const JSON: &str = "application/json";
+pub(super) const PNG: &str = "image/png";
+const SVG: &str = "image/svg+xml";
 /// The default and the longest length of a page of trades or of points.
 const PAGE: (usize, usize) = (50, 500);
 
 /// URI template, name, MIME type, description.
-const TEMPLATES: [(&str, &str, &str, &str); 9] = [
+const TEMPLATES: [(&str, &str, &str, &str); 10] = [
     ("job://{id}", "job", JSON, "A job with all that it was asked for"),
     ("job://{id}/result", "job_result", JSON, "All metrics, and what the result was computed from"),
     ("job://{id}/trades{?cursor,limit}", "job_trades", JSON, "Closed trades, 50 a page (limit up to 500)"),
@@ -43,7 +48,13 @@ const TEMPLATES: [(&str, &str, &str, &str); 9] = [
         "Time (seconds, UTC) and balance, in pages",
     ),
     ("job://{id}/logs", "job_logs", "text/plain", "What the strategy logged and printed"),
-    ("job://{id}/chart.svg", "job_chart", "image/svg+xml", "Equity with the drawdown below it"),
+    (
+        "job://{id}/chart.png{?kind,theme}",
+        "job_chart",
+        PNG,
+        "Equity with the drawdown below it, or (kind=monthly) returns by month; theme=dark for dark surroundings",
+    ),
+    ("job://{id}/chart.svg{?kind,theme}", "job_chart_svg", SVG, "The same as SVG"),
     ("batch://{id}", "batch", JSON, "The table of a batch"),
     ("campaign://{name}", "campaign", JSON, "How many trials an idea took, and what luck alone would give"),
     ("strategy://{name}", "strategy", JSON, "The source of a strategy and of all that it imports"),
@@ -56,7 +67,12 @@ pub(super) fn list() -> ListResourcesResult {
         .with_description("How to run, follow and read jobs, with examples")
         .with_mime_type("text/markdown")
         .with_size(GUIDE.len() as u64);
-    ListResourcesResult::with_all_items(vec![guide])
+    let errors = Resource::new(ERRORS_URI, "errors")
+        .with_title("Error codes")
+        .with_description("What each code means and what to do about it")
+        .with_mime_type("text/markdown")
+        .with_size(ERRORS.len() as u64);
+    ListResourcesResult::with_all_items(vec![guide, errors, app::resource()])
 }
 
 /// The URIs of all others.
@@ -71,11 +87,12 @@ pub(super) fn templates() -> ListResourceTemplatesResult {
 #[derive(Debug, PartialEq, Eq)]
 enum Named {
     Guide,
+    Errors,
     Job(JobId),
     Result(JobId),
     Page(JobId, &'static str, Page),
     Logs(JobId),
-    Chart(JobId),
+    Chart(JobId, &'static str, Look),
     Batch(JobId),
     Campaign(String),
     Strategy(String),
@@ -91,13 +108,13 @@ impl Named {
     /// What a key must allow.
     fn needs(&self) -> Option<Scope> {
         match self {
-            Self::Guide => None,
+            Self::Guide | Self::Errors => None,
             Self::Strategy(_) => Some(Scope::StrategiesRead),
             Self::Job(_)
             | Self::Result(_)
             | Self::Page(..)
             | Self::Logs(_)
-            | Self::Chart(_)
+            | Self::Chart(..)
             | Self::Batch(_)
             | Self::Campaign(_) => Some(Scope::JobsRead),
         }
@@ -107,10 +124,17 @@ impl Named {
         if uri == GUIDE_URI {
             return Ok(Self::Guide);
         }
+        if uri == ERRORS_URI {
+            return Ok(Self::Errors);
+        }
         let unknown = || {
             let shown: String = uri.chars().take(120).collect();
             let known: Vec<_> = TEMPLATES.iter().map(|template| template.0).collect();
-            let message = format!("no resource {shown:?}; there are {GUIDE_URI}, {}", known.join(", "));
+            let message = format!(
+                "no resource {shown:?}; there are {GUIDE_URI}, {ERRORS_URI}, {}, {}",
+                app::URI,
+                known.join(", ")
+            );
             ServiceError::new(Code::NotFound, message)
         };
         let (scheme, rest) = uri.split_once("://").ok_or_else(unknown)?;
@@ -128,7 +152,8 @@ impl Named {
                 return Ok(Self::Page(arguments::job_id(name)?, "equity_curve", page(query)?));
             }
             ("job", "logs") => Self::Logs(arguments::job_id(name)?),
-            ("job", "chart.svg") => Self::Chart(arguments::job_id(name)?),
+            ("job", "chart.svg") => return Ok(Self::Chart(arguments::job_id(name)?, SVG, look(query)?)),
+            ("job", "chart.png") => return Ok(Self::Chart(arguments::job_id(name)?, PNG, look(query)?)),
             ("batch", "") => Self::Batch(arguments::job_id(name)?),
             ("strategy", "") if !name.is_empty() => Self::Strategy(name.to_owned()),
             _ => return Err(unknown()),
@@ -154,31 +179,68 @@ fn page(query: &str) -> Result<Page, ServiceError> {
     Ok(page)
 }
 
+fn look(query: &str) -> Result<Look, ServiceError> {
+    let mut look = Look::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair {
+            "kind=equity" => look.kind = Kind::Equity,
+            "kind=monthly" => look.kind = Kind::Monthly,
+            "theme=light" => look.theme = Theme::Light,
+            "theme=dark" => look.theme = Theme::Dark,
+            _ => {
+                let message = "a chart is asked for with kind (equity or monthly) and theme (light or dark)";
+                return Err(ServiceError::new(Code::InvalidRequest, message));
+            }
+        }
+    }
+    Ok(look)
+}
+
 /// Reads a resource.
 pub(super) async fn read(
     service: &Service,
     caller: &Caller,
     uri: &str,
 ) -> Result<ReadResourceResult, ErrorData> {
-    let (mime, text) = contents(service, caller, uri).await.map_err(|error| told_of(uri, &error))?;
-    Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(mime)]))
+    if uri == app::URI {
+        return Ok(ReadResourceResult::new(vec![app::contents()]));
+    }
+    let (mime, content) = contents(service, caller, uri).await.map_err(|error| told_of(uri, &error))?;
+    let content = match content {
+        Content::Text(text) => ResourceContents::text(text, uri),
+        Content::Bytes(bytes) => ResourceContents::blob(BASE64.encode(bytes), uri),
+    };
+    Ok(ReadResourceResult::new(vec![content.with_mime_type(mime)]))
+}
+
+/// What a resource holds.
+enum Content {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 async fn contents(
     service: &Service,
     caller: &Caller,
     uri: &str,
-) -> Result<(&'static str, String), ServiceError> {
+) -> Result<(&'static str, Content), ServiceError> {
     let (now, tenant) = (std::time::Duration::ZERO, &caller.tenant);
     let named = Named::parse(uri)?;
     if let Some(scope) = named.needs() {
         require(caller, scope)?;
     }
     Ok(match named {
-        Named::Guide => ("text/markdown", GUIDE.to_owned()),
+        Named::Guide => ("text/markdown", GUIDE.to_owned().into()),
+        Named::Errors => ("text/markdown", ERRORS.to_owned().into()),
         Named::Job(job) => {
             let view = service.job(tenant, job, now, |_| {}).await?;
-            (JSON, text(&lookup::detailed(view))?)
+            (JSON, text(&lookup::detailed(view))?.into())
         }
         Named::Result(job) => {
             let mut fields = service.result(tenant, job).await?.fields;
@@ -186,20 +248,25 @@ async fn contents(
             for long in ["trades", "equity_curve", "benchmark_curve", "logs"] {
                 fields.remove(long);
             }
-            (JSON, text(&fields)?)
+            (JSON, text(&fields)?.into())
         }
-        Named::Page(job, field, page) => (JSON, page_of(service, tenant, job, field, page).await?),
-        Named::Logs(job) => ("text/plain", service.logs(tenant, job).await?),
-        Named::Chart(job) => {
-            let fields = service.result(tenant, job).await?.fields;
-            ("image/svg+xml", chart::equity(fields.get("equity_curve").map(AsRef::as_ref))?)
+        Named::Page(job, field, page) => (JSON, page_of(service, tenant, job, field, page).await?.into()),
+        Named::Logs(job) => ("text/plain", service.logs(tenant, job).await?.into()),
+        Named::Chart(job, mime, look) => {
+            let result = service.result(tenant, job).await?;
+            let drawn = if mime == PNG {
+                Content::Bytes(charts::png(result, look).await?)
+            } else {
+                charts::svg(&result, look)?.into()
+            };
+            (mime, drawn)
         }
         Named::Batch(batch) => {
             let view = service.batch(tenant, batch).await?;
-            (JSON, text(&batch::answer(service, tenant, &view, batch::RankBy::default()).await?)?)
+            (JSON, text(&batch::answer(service, tenant, &view, batch::RankBy::default()).await?)?.into())
         }
-        Named::Campaign(name) => (JSON, text(&campaign(service, tenant, &name).await?)?),
-        Named::Strategy(name) => (JSON, text(&service.strategy(&name, None, MOST_SOURCE).await?)?),
+        Named::Campaign(name) => (JSON, text(&campaign(service, tenant, &name).await?)?.into()),
+        Named::Strategy(name) => (JSON, text(&service.strategy(&name, None, MOST_SOURCE).await?)?.into()),
     })
 }
 
@@ -273,20 +340,23 @@ fn protocol_error(error: &ServiceError) -> ErrorData {
     }
 }
 
-/// Completes names of strategies and symbols, and ids of the newest jobs.
+/// Completes names of strategies, symbols and campaigns, ids of the newest jobs, and what charts there are.
 pub(super) async fn complete(
     service: &Service,
     caller: &Caller,
     reference: &Reference,
     argument: &ArgumentInfo,
 ) -> Result<CompleteResult, ErrorData> {
-    let of_strategy =
-        matches!(reference, Reference::Resource(resource) if resource.uri.starts_with("strategy:"));
+    let of =
+        |scheme: &str| matches!(reference, Reference::Resource(resource) if resource.uri.starts_with(scheme));
     let known = match argument.name.as_str() {
-        name if name == "strategy" || (name == "name" && of_strategy) => {
+        name if name == "strategy" || (name == "name" && of("strategy:")) => {
             if caller.may(Scope::StrategiesRead) { strategies(service).await } else { Ok(Vec::new()) }
         }
         "symbol" => symbols(service).await,
+        "kind" => Ok(["equity", "monthly"].map(str::to_owned).into()),
+        "theme" => Ok(["light", "dark"].map(str::to_owned).into()),
+        "name" if of("campaign:") && caller.may(Scope::JobsRead) => campaigns(service, &caller.tenant).await,
         "id" | "job_id" if caller.may(Scope::JobsRead) => newest(service, &caller.tenant).await,
         _ => Ok(Vec::new()),
     };
@@ -309,6 +379,10 @@ async fn symbols(service: &Service) -> Result<Vec<String>, ServiceError> {
     symbols.sort();
     symbols.dedup();
     Ok(symbols)
+}
+
+async fn campaigns(service: &Service, tenant: &TenantId) -> Result<Vec<String>, ServiceError> {
+    Ok(service.campaigns(tenant).await?.into_iter().map(|campaign| campaign.name).collect())
 }
 
 async fn newest(service: &Service, tenant: &TenantId) -> Result<Vec<String>, ServiceError> {
@@ -338,8 +412,14 @@ mod tests {
         let page = Page { first: 100, most: 20 };
         for (uri, named) in [
             ("guide://agents".to_owned(), Named::Guide),
+            ("guide://errors".to_owned(), Named::Errors),
             (format!("job://{ID}"), Named::Job(id)),
             (format!("job://{ID}/trades?cursor=100&limit=20"), Named::Page(id, "trades", page)),
+            (format!("job://{ID}/chart.svg"), Named::Chart(id, SVG, Look::default())),
+            (
+                format!("job://{ID}/chart.png?theme=dark&kind=monthly"),
+                Named::Chart(id, PNG, Look { kind: Kind::Monthly, theme: Theme::Dark }),
+            ),
             (format!("batch://{ID}"), Named::Batch(id)),
             ("strategy://SmaCross".to_owned(), Named::Strategy("SmaCross".into())),
             ("campaign://strategy:A?b".to_owned(), Named::Campaign("strategy:A?b".into())),
@@ -354,7 +434,9 @@ mod tests {
             ("file:///etc/passwd", "job://{id}"),
             ("strategy://", "no resource"),
             ("strategy://a/../b", "no resource"),
-            (&format!("job://{ID}/chart.svg?limit=1"), "no resource"),
+            (&format!("job://{ID}/chart.svg?limit=1"), "equity or monthly"),
+            (&format!("job://{ID}/chart.png?theme=blue"), "light or dark"),
+            (&format!("job://{ID}/logs?limit=1"), "no resource"),
             (&format!("job://{ID}/trades?limit=501"), "1 to 500"),
             (&format!("job://{ID}/trades?cursor=-1"), "cursor"),
             (&format!("job://{ID}/trades?page=1"), "cursor and limit"),

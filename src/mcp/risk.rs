@@ -64,15 +64,15 @@ fn described() -> Vec<Described> {
         described(
             Kind::RiskReport,
             "Risk report",
-            "Verdict in words, figures with intervals, tail, drawdowns, what else could have come of a result. Call it on any backtest \
-             before trusting it.",
+            "Verdict in words, figures with intervals, tail, drawdowns, what else could have come of it. Call it before trusting a \
+             backtest.",
             true,
             json!({}),
         ),
         described(
             Kind::VarCalculation,
             "Value at risk",
-            "VaR and expected shortfall by six named methods, and whether such forecasts held. Losses are positive fractions.",
+            "VaR and expected shortfall by six methods, and whether such forecasts held. Losses are positive fractions.",
             true,
             json!({"confidence": numbers, "horizons": numbers}),
         ),
@@ -123,22 +123,21 @@ fn described() -> Vec<Described> {
 
 fn tool(Described { kind, title, description, sourced, own }: Described) -> Tool {
     let mut properties = JsonObject::new();
-    // What is analysed is described once, by the first tool of the list.
-    let said = |of_type: &str, description: &str| match kind {
-        Kind::RiskReport => json!({"type": of_type, "description": description}),
-        _ => json!({"type": of_type}),
-    };
     if sourced {
-        properties.insert("job_id".into(), said("string", "A succeeded backtest"));
-        if !matches!(kind, Kind::StressTest | Kind::AnalyzeResults) {
-            let mut returns = said("array", "Or fractions, with period");
-            returns["items"] = json!({"type": "number"});
-            properties.insert("returns".into(), returns);
-            properties.insert("period".into(), json!({"type": "string"}));
-            let mut jobs = said("array", "Or [{job_id, weight}]");
-            jobs["items"] = json!({"type": "object"});
-            properties.insert("jobs".into(), jobs);
-        }
+        properties.insert("job_id".into(), json!({"type": "string"}));
+    }
+    // What else can be analysed is said once, by the first tool of the list, and taken by all but those of one result.
+    if kind == Kind::RiskReport {
+        let said = json!({
+            "job_id": {"type": "string", "description": "A succeeded backtest"},
+            "jobs": {
+                "type": "array", "items": {"type": "object"},
+                "description": "Or [{job_id, weight}]; also in var_calculation, factor_analysis and regime_detector",
+            },
+            "returns": {"type": "array", "items": {"type": "number"}, "description": "Or fractions, with period"},
+            "period": {"type": "string"},
+        });
+        properties.extend(said.as_object().cloned().unwrap_or_default());
     }
     if let Value::Object(own) = own {
         properties.extend(own);

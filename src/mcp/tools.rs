@@ -16,9 +16,10 @@ use rmcp::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
+    app,
     arguments::{Job, Nothing, Read, Replace, Wait},
     batch::{Batch, BatchAnswer},
     lookup::{Get, List, Listed, get_output},
@@ -26,7 +27,7 @@ use super::{
 };
 
 use crate::service::{
-    Invalidate, Invalidated, ResendRequest, StrategySource, StrategyView, SubmitOptions, Validation,
+    Health, Invalidate, Invalidated, ResendRequest, StrategySource, StrategyView, SubmitOptions, Validation,
     WebhookFields,
 };
 
@@ -38,12 +39,15 @@ pub(super) const WALK_FORWARD: &str = "walk_forward";
 pub(super) const MONTE_CARLO: &str = "monte_carlo";
 pub(super) const SIGNIFICANCE_TEST: &str = "significance_test";
 pub(super) const JOB_GET: &str = "job_get";
+pub(super) const JOB_CHART: &str = "job_chart";
+pub(super) const JOB_SERIES: &str = "job_series";
 pub(super) const JOB_CANCEL: &str = "job_cancel";
 pub(super) const STRATEGY_LIST: &str = "strategy_list";
 pub(super) const CACHE_INVALIDATE: &str = "cache_invalidate";
 pub(super) const STRATEGY_READ: &str = "strategy_read";
 pub(super) const STRATEGY_VALIDATE: &str = "strategy_validate";
 pub(super) const STRATEGY_WRITE: &str = "strategy_write";
+pub(super) const HEALTH: &str = "health";
 pub(super) const CANDLES_LIST: &str = "candles_list";
 pub(super) const CANDLES_IMPORT: &str = "candles_import";
 
@@ -61,8 +65,10 @@ struct Candles {
 pub(super) enum Effect {
     Reads,
     Submits,
-    Writes,
-    Cancels,
+    /// Changes what is there, and nothing more when it is repeated.
+    Removes,
+    /// Whatever its arguments say.
+    Manages,
 }
 
 impl Effect {
@@ -72,7 +78,8 @@ impl Effect {
         match self {
             Self::Reads => ToolAnnotations::new().read_only(true),
             Self::Submits => ToolAnnotations::new().destructive(false),
-            Self::Writes | Self::Cancels => ToolAnnotations::new().idempotent(true),
+            Self::Removes => ToolAnnotations::new().idempotent(true),
+            Self::Manages => ToolAnnotations::new(),
         }
     }
 }
@@ -103,7 +110,7 @@ fn strategy_write() -> Tool {
         "Validate a strategy and, if it is valid (written: true), let backtest use it by its name. Takes strategy_validate's \
          arguments and replace.",
         &merged(&[input.into(), schema_for_type::<Replace>()]),
-        Effect::Writes,
+        Effect::Removes,
     )
 }
 
@@ -134,28 +141,16 @@ fn webhooks_tool() -> Tool {
         "Manage webhooks",
         webhooks::DESCRIPTION,
         &input,
-        Effect::Cancels,
+        Effect::Manages,
     )
 }
 
 fn always() -> Vec<Tool> {
-    let mut backtest = merged(&[
+    let backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
-    // The fields of routes are those of the backtest itself.
-    for route in backtest
-        .get_mut("$defs")
-        .and_then(Value::as_object_mut)
-        .into_iter()
-        .flat_map(|defs| defs.values_mut())
-    {
-        if let Value::Object(route) = route {
-            route.remove("description");
-            undescribed(route);
-        }
-    }
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -174,71 +169,69 @@ fn always() -> Vec<Tool> {
         tool::<Validation>(
             STRATEGY_VALIDATE,
             "Validate a strategy",
-            "Check a strategy without storing it: its syntax and, where writing is allowed, by importing it, its methods and \
-             hyperparameters. Tells file and line \
-             of each mistake. Files that are not given are those of the strategy of that name.",
+            "Check a strategy without storing it; where writing is allowed also by importing it. Tells file and line of each mistake. \
+             Files that are not given are those stored by that name.",
             &merged(&[schema_for_type::<DraftRequest>(), wait()]),
             Effect::Submits,
         ),
         tool::<Candles>(
             CANDLES_LIST,
             "List candles",
-            "Exchanges and symbols that have candles, and from when to when. A backtest needs warm_up_candles before its \
-             start_date too.",
+            "Exchanges and symbols that have candles, and from when to when. A backtest needs warm_up_candles before its start_date.",
             &schema_for_type::<Nothing>(),
             Effect::Reads,
         ),
-        job_tool(
+        app::shown(job_tool(
             BACKTEST,
             "Run a backtest",
             "Backtest a strategy. Mostly answers with the metrics (state \"succeeded\", summary.metrics), else with a job_id for \
-             job_get. The same call again costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual \
+             job_get, as all tools that submit. The same call again costs nothing. Example: {\"strategy\":\"SmaCross\",\"exchange\":\"Binance Perpetual \
              Futures\",\"symbol\":\"BTC-USDT\",\"timeframe\":\"1h\",\"start_date\":\"2023-02-01\",\"finish_date\":\"2023-03-01\"}",
             &backtest,
             Effect::Submits,
-        ),
+        )),
         backtest_batch(),
     ]
 }
 
 /// What is made of backtests.
 fn searches() -> Vec<Tool> {
-    let (search, windows) = (with_backtest::<SearchRequest>(), with_backtest::<WindowsRequest>());
-    let (histories, bootstrap) =
-        (or_a_result(with_backtest::<ScenariosRequest>()), with_backtest::<BootstrapRequest>());
+    let backtest = ("backtest", "Arguments of backtest");
+    let search = made_of::<SearchRequest>(&[backtest]);
+    let windows =
+        made_of::<WindowsRequest>(&[backtest, ("optimize", "Arguments of optimize, but no test_*")]);
+    let histories = or_a_result(made_of::<ScenariosRequest>(&[backtest]));
+    let bootstrap = made_of::<BootstrapRequest>(&[backtest]);
     vec![
         job_tool(
             OPTIMIZE,
             "Search hyperparameters",
             "Search the hyperparameters with which a strategy does best on the first part of a period, and judge the best on the \
-             rest, which the search never sees. Takes backtest's arguments and these. Mostly answers with a job_id to call job_get \
-             with.",
+             rest, which the search never sees.",
             &search,
             Effect::Submits,
         ),
         job_tool(
             WALK_FORWARD,
-            "Walk-forward analysis",
+            "Walk-forward",
             "Cut a period into windows, optimize on each training period and test the winner on the days after it: the honest \
-             estimate of what optimizing this strategy is worth. Takes optimize's arguments (but no test_*) and these.",
+             estimate of what optimizing is worth.",
             &windows,
             Effect::Submits,
         ),
         job_tool(
             MONTE_CARLO,
-            "Monte Carlo on candles",
-            "Run a backtest on many altered histories and say where the real one lies among them. Or, with job_id and method \"returns\" \
-             or \"trades\" (paths, steps, seed): resample what a result was made of. Takes \
-             backtest's arguments and these.",
+            "Monte Carlo",
+            "Run a backtest on many altered histories and say where the real one lies among them. Or resample a result: job_id, method \
+             \"returns\" or \"trades\".",
             &histories,
             Effect::Submits,
         ),
         job_tool(
             SIGNIFICANCE_TEST,
-            "Significance of signals",
-            "Test whether a strategy's entry signals foretell the next bar's return better than chance; exits, sizes and fees \
-             play no part. p_value is the share of chance means as high as the observed one. Takes backtest's arguments (one \
-             route) and these.",
+            "Significance",
+            "Whether entry signals (of one route) foretell the next bar's return better than chance; exits, sizes and fees play no \
+             part. p_value: the share of chance means as high.",
             &bootstrap,
             Effect::Submits,
         ),
@@ -251,22 +244,31 @@ fn jobs() -> Vec<Tool> {
     vec![
         job_get(),
         job_list(),
+        job_chart(),
+        app::series_tool(),
         job_tool(
             JOB_CANCEL,
             "Cancel a job",
-            "Stop a job that has not ended. One that has ended stays as it is.",
+            "Stop a job, or a batch, that has not ended.",
             &schema_for_type::<Job>(),
-            Effect::Cancels,
+            Effect::Removes,
         ),
         tool::<Invalidated>(
             CACHE_INVALIDATE,
             "Invalidate results",
-            "Remove stored results that have all that is named (key: provenance.cache_key; all: true for every one). Seldom needed: \
-             edits, new candles and upgrades miss by themselves; cache \"refresh\" recomputes one.",
+            "Remove stored results that have all that is named (key: provenance.cache_key). Seldom needed: edits, new candles and \
+             upgrades miss by themselves.",
             &which,
-            Effect::Cancels,
+            Effect::Removes,
         ),
         webhooks_tool(),
+        tool::<Health>(
+            HEALTH,
+            "Health",
+            "Whether Redis and Jesse are there, and the queue's length.",
+            &schema_for_type::<Nothing>(),
+            Effect::Reads,
+        ),
     ]
 }
 
@@ -274,9 +276,9 @@ fn backtest_batch() -> Tool {
     tool::<BatchAnswer>(
         BACKTEST_BATCH,
         "Run many backtests",
-        "Run a list or a grid of backtests in one call; answers with one table: the best rows first, then the worst, and how \
-             many are in each state. All are accepted or none. backtest's options (cache, priority, campaign, ...) hold for all.",
-        &open(merged(&[schema_for_type::<Batch>(), wait()])),
+        "Run a list or a grid of backtests, all or none; answers one table: the best rows first, then the worst, and how many are \
+         in each state. backtest's options (cache, campaign, ...) hold for all.",
+        &merged(&[schema_for_type::<Batch>(), wait()]),
         Effect::Submits,
     )
 }
@@ -292,6 +294,23 @@ fn job_get() -> Tool {
         .with_raw_output_schema(Arc::new(get_output()))
 }
 
+/// The one tool without an output schema: it answers a picture, beside which some clients would show their models the
+/// structured part alone.
+fn job_chart() -> Tool {
+    app::shown(described(
+        JOB_CHART,
+        "Draw a result",
+        "A picture of a backtest: equity with drawdown, or returns by month.",
+        &schema_for_type::<app::Picture>(),
+        Effect::Reads,
+    ))
+}
+
+/// See [`app::series_tool`].
+pub(super) fn series() -> Tool {
+    tool::<app::Series>(JOB_SERIES, "Series", "For charts.", &schema_for_type::<app::Wanted>(), Effect::Reads)
+}
+
 fn job_list() -> Tool {
     tool::<Listed>(
         JOB_LIST,
@@ -302,19 +321,15 @@ fn job_list() -> Tool {
     )
 }
 
-/// The arguments that say what is traded and when, and further ones. The others of a backtest, and how it is treated, are
-/// accepted too; they are not said again, as every word is paid for.
-fn with_backtest<More: JsonSchema + 'static>() -> JsonObject {
-    let mut request = (*schema_for_type::<BacktestRequest>()).clone();
-    if let Some(Value::Object(properties)) = request.get_mut("properties") {
-        const SAID: [&str; 6] = ["strategy", "exchange", "symbol", "timeframe", "start_date", "finish_date"];
-        properties.retain(|name, _| SAID.contains(&name.as_str()));
+/// A search's own arguments, and in one word those of what it is made of: they may also lie beside these, as in
+/// `arguments::Submitting`. Said again they would be a fifth of the list.
+fn made_of<More: JsonSchema + 'static>(of: &[(&str, &str)]) -> JsonObject {
+    let mut all = (*schema_for_type::<More>()).clone();
+    if let Some(Value::Object(properties)) = all.get_mut("properties") {
+        for (name, description) in of {
+            properties.insert((*name).into(), json!({"type": "object", "description": description}));
+        }
     }
-    undescribed(&mut request);
-    request.remove("$defs");
-    request.remove("additionalProperties");
-    let mut all = merged(&[request.into(), schema_for_type::<More>()]);
-    all.remove("additionalProperties");
     all
 }
 
@@ -335,31 +350,24 @@ fn undescribed(schema: &mut JsonObject) {
     }
 }
 
-/// The same, where more is accepted than is said.
-fn open(mut schema: JsonObject) -> JsonObject {
-    schema.remove("additionalProperties");
-    schema
-}
-
-/// The same for a tool that may be given a result instead of a backtest: then nothing else is required.
+/// The same for a tool that may be given a result instead of a backtest.
 fn or_a_result(mut request: JsonObject) -> JsonObject {
     if let Some(Value::Object(properties)) = request.get_mut("properties") {
         for name in ["job_id", "method"] {
-            properties.insert(name.into(), serde_json::json!({"type": "string"}));
+            properties.insert(name.into(), json!({"type": "string"}));
         }
         for name in ["paths", "steps"] {
-            properties.insert(name.into(), serde_json::json!({"type": "integer"}));
+            properties.insert(name.into(), json!({"type": "integer"}));
         }
     }
-    request.remove("required");
     request
 }
 
 /// What all tools that answer a job promise of it. Said twenty times in a list, so it names what an agent acts on and no more.
 pub(super) fn job_output() -> JsonObject {
-    let (text, object) = (serde_json::json!({"type": "string"}), serde_json::json!({"type": "object"}));
-    let mut schema = output(serde_json::json!({"job_id": text, "state": text, "summary": object}));
-    schema.insert("required".into(), serde_json::json!(["job_id", "state"]));
+    let (text, object) = (json!({"type": "string"}), json!({"type": "object"}));
+    let mut schema = output(json!({"job_id": text, "state": text, "summary": object}));
+    schema.insert("required".into(), json!(["job_id", "state"]));
     schema
 }
 
@@ -419,47 +427,45 @@ fn merged(schemas: &[Arc<JsonObject>]) -> JsonObject {
     all
 }
 
-/// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers. Few agents get to
-/// see an output's schema, and its fields' names say what they are, so it goes without descriptions, and what its objects
-/// hold in turn is left out.
-fn lean(schema: &JsonObject, described: bool) -> Arc<JsonObject> {
-    fn strip(value: &mut Value, described: bool) {
+/// The schema without what tells a client nothing: titles of types, formats and bounds of machine numbers, defaults (what is
+/// not in `required` may be left out, and descriptions say what it then is), and what objects hold in turn, which
+/// descriptions say too. Of arguments, that no others are known: whoever gives one is told. Few agents get to see an
+/// output's schema, and its fields' names say what they are, so it goes without descriptions.
+fn lean(schema: &JsonObject, input: bool) -> Arc<JsonObject> {
+    fn strip(value: &mut Value, input: bool) {
         match value {
             Value::Object(fields) => {
                 if fields.get("format").is_some_and(Value::is_string) {
                     fields.remove("format");
                     fields.remove("minimum");
                 }
-                // That an argument may be left out, `required` says already, and descriptions say what it then is.
-                if fields.get("default").is_some_and(|default| !default.is_object() || described) {
+                if fields.get("default").is_some_and(|default| !default.is_object() || input) {
                     fields.remove("default");
                 }
-                // An object may hold anything unless it says otherwise.
-                if described && fields.get("additionalProperties") == Some(&Value::Bool(true)) {
+                if fields.remove("$ref").is_some() {
+                    fields.insert("type".into(), "object".into());
+                }
+                // A property may have the name of a keyword; its schema is an object.
+                if input && fields.get("type") == Some(&"object".into()) {
                     fields.remove("additionalProperties");
                 }
-                if !described {
-                    if fields.get("description").is_some_and(Value::is_string) {
-                        fields.remove("description");
-                    }
-                    if fields.remove("$ref").is_some() {
-                        fields.insert("type".into(), "object".into());
-                    }
+                if !input && fields.get("description").is_some_and(Value::is_string) {
+                    fields.remove("description");
                 }
-                fields.values_mut().for_each(|field| strip(field, described));
+                fields.values_mut().for_each(|field| strip(field, input));
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| strip(item, described)),
+            Value::Array(items) => items.iter_mut().for_each(|item| strip(item, input)),
             _ => {}
         }
     }
     let mut schema = schema.clone();
-    for name in ["$schema", "title", "description"] {
+    for name in ["$schema", "$defs", "title", "description"] {
         schema.remove(name);
     }
-    if !described {
-        schema.remove("$defs");
+    if input && schema.get("properties").is_some() {
+        schema.remove("additionalProperties");
     }
-    schema.values_mut().for_each(|field| strip(field, described));
+    schema.values_mut().for_each(|field| strip(field, input));
     Arc::new(schema)
 }
 
@@ -473,21 +479,22 @@ mod tests {
         let tools = all(true, true);
         for tool in &tools {
             assert!(
-                tool.annotations.is_some() && tool.output_schema.is_some() && tool.title.is_some(),
+                tool.annotations.is_some() && tool.title.is_some() && tool.description.is_some(),
                 "{}",
                 tool.name
             );
+            assert_eq!(tool.output_schema.is_none(), tool.name == JOB_CHART, "{}", tool.name);
         }
         // 6,000 tokens; about four bytes make one. Writing is off by default.
         let mut tools = all(false, true);
         let json = serde_json::to_string(&tools).unwrap();
         assert!(json.len() <= 24_000, "{} bytes: {json}", json.len());
-        // What clients that drop output schemas show to their models. 16,000 bytes are the goal.
+        // What clients that drop output schemas show to their models: 4,000 tokens.
         for tool in &mut tools {
             tool.output_schema = None;
         }
         let json = serde_json::to_string(&tools).unwrap();
-        assert!(json.len() <= 19_000, "{} bytes: {json}", json.len());
+        assert!(json.len() <= 16_000, "{} bytes: {json}", json.len());
     }
 
     #[test]
@@ -497,9 +504,6 @@ mod tests {
         for name in ["strategy", "start_date", "hyperparameters", "cache", "timeout_s", "wait_seconds"] {
             assert!(properties.contains_key(name), "{name}");
         }
-        assert_eq!(
-            backtest.input_schema["required"],
-            serde_json::json!(["exchange", "start_date", "finish_date"])
-        );
+        assert_eq!(backtest.input_schema["required"], json!(["exchange", "start_date", "finish_date"]));
     }
 }

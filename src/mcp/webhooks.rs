@@ -15,10 +15,9 @@ use crate::{
 };
 
 pub(super) const NAME: &str = "webhooks";
-pub(super) const DESCRIPTION: &str = "URLs that are told of the ends of jobs, signed as Standard Webhooks. action: create (url, events: \
-    job.succeeded, job.failed, job.cancelled, job.dead, job.expired, batch.completed; answers id and secret), update, list, delete, \
-    secret, rotate, test, deliveries (state: pending, delivered or failed), resend (delivery, or since and until, or failed: true). \
-    The id jobs stands for the URLs that jobs name in webhook.";
+pub(super) const DESCRIPTION: &str = "URLs that are told of the ends of jobs, signed as Standard Webhooks. create: url, events (default all); answers id and secret. \
+    deliveries: state (pending, delivered, failed). resend: delivery, or since and until, or failed. The id jobs stands for the URLs \
+    that jobs name in webhook.";
 
 /// Pages are short: an agent pays for every delivery.
 const DELIVERIES: usize = 10;

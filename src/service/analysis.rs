@@ -69,7 +69,7 @@ impl Service {
             let message = format!("job {job} is a {}; only a risk_report has pages", view.kind.as_str());
             return Err(ServiceError::new(Code::InvalidRequest, message));
         }
-        let ResultBody { blob, fields } = self.result(tenant, job).await?;
+        let ResultBody { blob, fields, .. } = self.result(tenant, job).await?;
         let unreadable = |error| ServiceError::internal("a stored report cannot be read", &error);
         let parsed = fields
             .into_iter()

@@ -5,6 +5,7 @@ mod cache;
 mod campaigns;
 mod engines;
 mod filter;
+mod health;
 mod strategies;
 mod submit;
 mod wanted;
@@ -36,6 +37,7 @@ pub use cache::{CacheView, Invalidate, Invalidated};
 pub use campaigns::CampaignView;
 pub use engines::PlannedEngines;
 pub(crate) use filter::{job_filter, parts};
+pub use health::Health;
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
@@ -49,6 +51,8 @@ pub(crate) const LONGEST_PAGE: usize = 100;
 pub struct ResultBody {
     /// Names the content.
     pub blob: BlobId,
+    /// What the job was asked for, with all defaults.
+    pub request: Box<RawValue>,
     /// `metrics`, `trades`, `equity_curve`, `logs`, `provenance`.
     pub fields: BTreeMap<String, Box<RawValue>>,
 }
@@ -220,7 +224,7 @@ impl Service {
         let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&body)
             .map_err(|error| ServiceError::internal("a stored result cannot be read", &error))?;
         fields.insert("provenance".into(), receipt.provenance);
-        Ok(ResultBody { blob: receipt.blob, fields })
+        Ok(ResultBody { blob: receipt.blob, request: view.request, fields })
     }
 
     /// What a job that has ended has printed, as text: all of it, or its begin and its end.

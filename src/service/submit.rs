@@ -38,11 +38,11 @@ const MISTAKES_TOLD: usize = 20;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitOptions {
-    /// use (default): take a stored result; refresh: compute anew; off: neither read nor store
+    /// use (default), refresh or off
     #[serde(default)]
     #[schemars(with = "String")]
     pub cache: CacheMode,
-    /// interactive, normal, batch; default normal, for batches batch
+    /// interactive, normal or batch
     #[serde(default)]
     #[schemars(with = "String")]
     pub priority: Option<Priority>,
@@ -50,7 +50,7 @@ pub struct SubmitOptions {
     #[serde(default)]
     #[schemars(with = "u32")]
     pub timeout_s: Option<u32>,
-    /// Attempts before it is given up, 1 to 10; default 3
+    /// 1 to 10; default 3
     #[serde(default)]
     #[schemars(with = "u32")]
     pub max_attempts: Option<u32>,
@@ -58,10 +58,10 @@ pub struct SubmitOptions {
     #[serde(default)]
     #[schemars(with = "String")]
     pub campaign: Option<String>,
-    /// Name to value; jobs can be listed by them
+    /// Name to text, for job_list
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// URL that is told of the end, signed (see webhooks, id jobs)
+    /// URL to tell of the end
     #[serde(default)]
     #[schemars(with = "String")]
     pub webhook: Option<String>,

@@ -41,7 +41,7 @@ async fn run(mut command: Command) -> Value {
 }
 
 /// How a client reaches the server: by HTTP, and through a twin that it spawns.
-fn ways(deployment: &Deployment) -> [Vec<String>; 2] {
+pub fn ways(deployment: &Deployment) -> [Vec<String>; 2] {
     let http = ["http", &deployment.url("/mcp")].map(str::to_owned).to_vec();
     let binary = env!("CARGO_BIN_EXE_jesse-jobs");
     let stdio = ["stdio", binary, "mcp", "--url", &deployment.process.url].map(str::to_owned).to_vec();
@@ -131,7 +131,7 @@ fn inspector(way: &[String], arguments: &[&str]) -> std::process::Output {
 }
 
 /// What one of its calls printed, and what it warned of.
-async fn inspected(way: &[String], arguments: &[&str]) -> (Value, String) {
+pub async fn inspected(way: &[String], arguments: &[&str]) -> (Value, String) {
     let (way, told) = (way.to_vec(), format!("{arguments:?}"));
     let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
     let running = tokio::task::spawn_blocking(move || {

@@ -107,9 +107,12 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
             "pairs_backtest",
             "job_get",
             "job_list",
+            "job_chart",
+            "job_series",
             "job_cancel",
             "cache_invalidate",
-            "webhooks"
+            "webhooks",
+            "health"
         ]
     );
 
@@ -125,6 +128,12 @@ async fn an_agent_finds_what_exists_runs_it_and_reads_the_result() {
     assert!(broken["error"].as_str().unwrap().contains("__init__.py:6"), "{broken}");
     let candles = call_checked(&client, "candles_list", json!({})).await;
     assert_eq!(structured(&candles)["candles"][0]["exchange"], EXCHANGE);
+
+    let health = call_checked(&client, "health", json!({})).await;
+    assert_eq!(
+        (&structured(&health)["status"], &structured(&health)["redis"]),
+        (&json!("healthy"), &json!("connected"))
+    );
 
     let spec = with(month("SmaCross"), &json!({"balance": 20_000, "wait_seconds": 50}));
     let first = call_checked(&client, "backtest", spec.clone()).await;

@@ -18,3 +18,5 @@ mod tail;
 mod track;
 
 pub use answer::{Answer, refusal};
+pub use risk::performance::{MonthlyTable, YearOfReturns};
+pub use track::monthly_returns;

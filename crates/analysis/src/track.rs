@@ -3,6 +3,7 @@
 use jobs::JobError;
 use risk::{
     EquityCurve, PeriodsPerYear, Returns, Side, Trade, Trades,
+    performance::{MonthlyTable, monthly_table},
     portfolio::{Portfolio, combine},
 };
 use serde_json::{Value, json};
@@ -97,16 +98,9 @@ impl Track {
     /// As an equity curve in time that starts at the balance, or at 1; `None` if the time is not known.
     pub(crate) fn equity(&self) -> Result<Option<EquityCurve>, JobError> {
         let Some(start) = self.start_ms else { return Ok(None) };
-        // A period's mark is its last millisecond, so that it belongs to the period's own day and month.
-        let mut times = vec![start];
-        let mut end = start;
-        for _ in self.returns.values() {
-            end += self.period_ms;
-            times.push(end - 1);
-        }
         let scale = self.balance.unwrap_or(1.0);
         let values = self.returns.wealth().iter().map(|level| level * scale).collect();
-        EquityCurve::new(times, values).map(Some).map_err(|error| refusal(&error))
+        marked(start, self.period_ms, values).map(Some)
     }
 
     /// When the last period ends, in milliseconds.
@@ -137,15 +131,38 @@ impl Track {
     }
 }
 
+/// A curve of the values at `start_ms` and at the end of each period after it. A period's mark is its last millisecond, so
+/// that it belongs to the period's own day and month.
+fn marked(start_ms: i64, period_ms: i64, values: Vec<f64>) -> Result<EquityCurve, JobError> {
+    let mut times = vec![start_ms];
+    let mut end = start_ms;
+    for _ in values.iter().skip(1) {
+        end += period_ms;
+        times.push(end - 1);
+    }
+    EquityCurve::new(times, values).map_err(|error| refusal(&error))
+}
+
+/// Returns by calendar month (UTC) of a backtest's equity curve of two points or more: those of its risk report.
+pub fn monthly_returns(points: &[Point]) -> Result<MonthlyTable, JobError> {
+    let daily = by_day(points)?;
+    monthly_table(&marked(daily.first_day * DAY_MS, DAY_MS, daily.levels())?).map_err(|error| refusal(&error))
+}
+
 impl Daily {
+    /// What 1 becomes: one more value than there are days.
+    fn levels(&self) -> Vec<f64> {
+        let mut levels = vec![1.0];
+        levels.extend(self.returns.iter().scan(1.0, |level, value| {
+            *level *= 1.0 + value;
+            Some(*level)
+        }));
+        levels
+    }
+
     /// As marks at the days' beginnings for those who combine curves: the first is of the day before, when nothing was won yet.
     fn marks(&self) -> Result<EquityCurve, JobError> {
-        let mut level = 1.0;
-        let mut values = vec![level];
-        values.extend(self.returns.iter().map(|value| {
-            level *= 1.0 + value;
-            level
-        }));
+        let values = self.levels();
         let days = (self.first_day - 1..).take(values.len());
         EquityCurve::new(days.map(|day| day * DAY_MS).collect(), values).map_err(|error| refusal(&error))
     }

@@ -20,16 +20,16 @@ const DEFAULT_SCENARIOS: u32 = 200;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScenariosRequest {
-    /// How many altered histories; default 200
+    /// Altered histories; default 200
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub scenarios: Option<u32>,
-    /// The same seed, the same histories; default 0
+    /// Default 0
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub seed: Option<u32>,
-    /// {"type": "moving_block_bootstrap" (default), "batch_minutes"} or {"type": "gaussian_noise", "close_sigma",
-    /// "high_sigma", "low_sigma"} (in the quote asset)
+    /// {type: "moving_block_bootstrap" (default), batch_minutes} or {type: "gaussian_noise", close_sigma, high_sigma,
+    /// low_sigma} (in the quote asset)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     pub pipeline: Option<Pipeline>,

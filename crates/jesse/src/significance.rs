@@ -28,15 +28,15 @@ const DEFAULT_BLOCK_LENGTH: u32 = 10;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapRequest {
-    /// How many resamples, 100 to 100000; default 2000
+    /// Resamples, 100 to 100000; default 2000
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub n_simulations: Option<u32>,
-    /// The same seed, the same resamples; default 42
+    /// Default 42
     #[serde(default, alias = "random_seed", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub seed: Option<u32>,
-    /// Mean bars of a resampled block; default 10
+    /// Bars of a block; default 10
     #[serde(default, alias = "bootstrap_mean_block_length", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub mean_block_length: Option<u32>,

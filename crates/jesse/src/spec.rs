@@ -28,38 +28,38 @@ const MAX_LEVERAGE: u32 = 125;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BacktestRequest {
-    /// Name of the strategy (strategy_list)
+    /// From strategy_list
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub strategy: Option<String>,
-    /// As Jesse spells it, e.g. "Binance Perpetual Futures" (candles_list)
+    /// As candles_list spells it
     pub exchange: String,
     /// E.g. BTC-USDT
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub symbol: Option<String>,
-    /// 1m 3m 5m 15m 30m 45m 1h 2h 3h 4h 6h 8h 12h 1D
+    /// 1m, 15m, 4h, 1D, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub timeframe: Option<String>,
     /// First day, YYYY-MM-DD (UTC)
     pub start_date: String,
-    /// Day after the last, YYYY-MM-DD (UTC)
+    /// Day after the last
     #[serde(alias = "end_date")]
     pub finish_date: String,
-    /// Instead of strategy, symbol, timeframe: several at once
+    /// Several at once: [{strategy, symbol, timeframe}]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Route>")]
     pub routes: Option<Vec<Route>>,
-    /// Further candles the strategies read
+    /// Further candles the strategies read: [{symbol, timeframe}]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<DataRoute>")]
     pub data_routes: Option<Vec<DataRoute>>,
-    /// Starting balance in the quote asset; default 10000
+    /// At the start, in the quote asset; default 10000
     #[serde(default, alias = "starting_balance", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub balance: Option<f64>,
-    /// Fraction per trade, e.g. 0.0006; default the exchange's
+    /// Fraction, e.g. 0.0006; default the exchange's
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub fee: Option<f64>,
@@ -71,11 +71,11 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leverage_mode: Option<String>,
-    /// Candles before start_date; also the most that an indicator sees, unless 0; default 240
+    /// Candles before start_date; they also bound indicators; default 240
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub warm_up_candles: Option<u32>,
-    /// Values of the strategy's hyperparameters; the others keep their defaults
+    /// Name to value; others keep their defaults
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub hyperparameters: Option<BTreeMap<String, serde_json::Value>>,
@@ -87,7 +87,7 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub benchmark: Option<bool>,
-    /// Run although minutes are missing; they then repeat the last close. Default false
+    /// Run although minutes are missing
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub allow_gaps: Option<bool>,

@@ -68,6 +68,7 @@ impl Belongings {
                 json!({"job_id": self.batch}),
                 json!({"job_id": self.job, "detail": true}),
             ],
+            "job_chart" | "job_series" => vec![json!({"job_id": self.job})],
             "job_cancel" => vec![json!({"job_id": self.job}), json!({"job_id": self.batch})],
             "risk_report" | "var_calculation" | "stress_test" | "analyze_results" => {
                 vec![json!({"job_id": self.job})]
@@ -82,7 +83,7 @@ impl Belongings {
                 .chain([json!({"action": "resend", "id": self.webhook, "failed": true})])
                 .collect(),
             "strategy_list" | "strategy_read" | "strategy_validate" | "strategy_write" | "candles_list"
-            | "candles_import" | "backtest" | "backtest_batch" | "optimize" | "walk_forward"
+            | "candles_import" | "health" | "backtest" | "backtest_batch" | "optimize" | "walk_forward"
             | "significance_test" | "regime_detector" | "correlation_matrix" | "pairs_backtest"
             | "job_list" | "cache_invalidate" => Vec::new(),
             other => panic!("{other}: say here how it names what belongs to somebody"),
@@ -142,6 +143,7 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
     for (method, params) in [
         ("resources/read", json!({"uri": format!("job://{}", belongings.job)})),
         ("resources/read", json!({"uri": format!("job://{}/trades", belongings.job)})),
+        ("resources/read", json!({"uri": format!("job://{}/chart.png", belongings.job)})),
         ("resources/read", json!({"uri": format!("batch://{}", belongings.batch)})),
         ("resources/read", json!({"uri": format!("campaign://{CAMPAIGN}")})),
         ("tasks/get", task.clone()),
@@ -269,7 +271,7 @@ async fn every_route_asks_for_a_key_and_for_its_scope() {
         }
     })
     .await;
-    assert_eq!(little.tools().await, ["candles_list", "webhooks"]);
+    assert_eq!(little.tools().await, ["candles_list", "webhooks", "health"]);
     let error = little.tool("backtest", &month("SmaCross")).await["error"].clone();
     assert_eq!(error["code"], "missing_scope", "{error}");
     assert!(error["message"].as_str().unwrap().contains("jobs:write"), "{error}");

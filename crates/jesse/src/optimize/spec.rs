@@ -33,11 +33,11 @@ const DEFAULT_OPTIMAL_TRADES: u32 = 200;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchRequest {
-    /// How many to try; default 200
+    /// Default 200
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub trials: Option<u32>,
-    /// How many at once, before the search learns from them; default 20
+    /// Tried before it learns from them; default 20
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub round: Option<u32>,
@@ -49,31 +49,31 @@ pub struct SearchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub objective: Option<Objective>,
-    /// Fewer trades than this lower the score; default 200
+    /// Fewer lower the score; default 200
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub optimal_trades: Option<u32>,
-    /// The same seed, the same search; default 0
+    /// Default 0
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub seed: Option<u32>,
-    /// Name to a list of values or {min, max, step}: narrower than the strategy's own
+    /// Name to a list of values or {min, max, step}, within the strategy's own
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "Map<String, Value>")]
     pub space: BTreeMap<String, Narrowed>,
-    /// Last part of the period, kept from the search; default 0.3
+    /// Last part, kept from the search; default 0.3
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub test_share: Option<f64>,
-    /// Instead of test_share: its first day
+    /// Or its first day
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub test_start_date: Option<String>,
-    /// Try each on this first part of the training period only, and the better half on all of it
+    /// First part of the training on which the worse half is dropped
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub prune_share: Option<f64>,
-    /// How many of the best are run on the test period; default 5
+    /// How many are judged; default 5
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub best: Option<u32>,

@@ -24,11 +24,11 @@ pub const WINDOWS_MOST: usize = 60;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowsRequest {
-    /// Days of each training period
+    /// Of each training
     pub train_days: u32,
-    /// Days of the test period after it, by which the window moves on
+    /// Of the test after it, by which windows move on
     pub test_days: u32,
-    /// Let training always begin at start_date
+    /// Always train from start_date on
     #[serde(default)]
     pub anchored: bool,
 }

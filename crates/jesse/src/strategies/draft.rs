@@ -52,7 +52,7 @@ pub struct DraftRequest {
     #[serde(default)]
     #[schemars(with = "String")]
     pub source: Option<String>,
-    /// Instead or besides: path to text, e.g. {"indicators/bands.py": "..."}
+    /// Path to text, e.g. {"indicators/bands.py": "..."}
     #[serde(default)]
     pub files: BTreeMap<String, String>,
 }
