@@ -127,14 +127,19 @@ pub struct DataSettings {
     #[arg(long, env = "JESSE_JOBS_BLOBS")]
     pub blobs: Option<String>,
 
-    /// Days that a finished job and a result are kept
-    #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
-    pub retention_days: u64,
+    /// Days that a finished job and a result are kept, 0.0001 to 3650; 0.5 are twelve hours
+    #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7.0, value_parser = retention_days)]
+    pub retention_days: f64,
 
     /// Days that the ledger of a campaign is kept after its last trial: what was tried, and its daily returns (about 2 KB for a
     /// year of one), in Redis
     #[arg(long, env = "JESSE_JOBS_LEDGER_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub ledger_days: u64,
+}
+
+fn retention_days(text: &str) -> Result<f64, String> {
+    let days = text.parse().ok().filter(|days| (0.0001..=3650.0).contains(days));
+    days.ok_or_else(|| "must be a number from 0.0001 to 3650".to_owned())
 }
 
 impl DataSettings {
@@ -148,7 +153,7 @@ impl DataSettings {
 
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
-        let kept = Duration::from_hours(24 * self.retention_days);
+        let kept = Duration::from_secs_f64(86_400.0 * self.retention_days);
         let trials = Duration::from_hours(24 * self.ledger_days);
         jobs::Retention { jobs: kept, results: kept, trials }
     }

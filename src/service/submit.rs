@@ -1,6 +1,6 @@
 //! Accepting work: one backtest, a batch of them, or an old job again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jesse::{
     grid::Grid,
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::{
     Service,
-    campaigns::campaign_of,
+    campaigns::{MOST_TOGETHER, campaign_of},
     engines::Runnable,
     wanted::{Checked, Prepared, Wanted},
 };
@@ -161,7 +161,7 @@ impl Service {
         let limits = self.limits(options)?;
         self.check_webhook(options)?;
         let treatment = treatment(options, Priority::Batch, limits)?;
-        let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
+        let mut shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
         let runnable = self.runnable().await?;
         let mut readable = Vec::new();
@@ -171,7 +171,7 @@ impl Service {
                 serde_json::from_value::<BacktestRequest>(request).map_err(|error| error.to_string());
             numbers.push(request.map(|request| readable.push(request)));
         }
-        let mut mistakes = Mistakes::default();
+        let (mut mistakes, mut campaigns) = (Mistakes::default(), BTreeSet::new());
         let (mut plans, mut known, mut children) =
             (Vec::new(), HashMap::new(), Vec::with_capacity(readable.len()));
         let mut planned = self.plan_all(&runnable, &readable, limits).await?.into_iter();
@@ -190,6 +190,7 @@ impl Service {
                         plans.push(plan);
                     }
                     let trial_of = Some(campaign_of(options.campaign.as_deref(), &spec));
+                    campaigns.extend(trial_of.clone().filter(|_| campaigns.len() < MOST_TOGETHER));
                     children.push(Child { cache_key, request: json_text(&spec)?, plan: index, trial_of });
                 }
                 Some(Err(message)) => mistakes.note(number, &message),
@@ -197,6 +198,9 @@ impl Service {
             }
         }
         mistakes.check()?;
+        if options.campaign.is_none() {
+            shown["campaigns"] = json!(campaigns);
+        }
         let batch = BatchSubmission {
             tenant: tenant.clone(),
             kind: Kind::Backtest,

@@ -170,6 +170,15 @@ impl Deployment {
         }
     }
 
+    /// Reads a job until its record has expired.
+    pub async fn until_gone(&self, job: &str) {
+        let end = Instant::now() + LIMIT;
+        while self.get(&format!("/v1/jobs/{job}")).await.0 != 404 {
+            assert!(Instant::now() < end, "it does not expire");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     pub fn edit(&self, strategy: &str, change: impl Fn(&str) -> String) {
         let file = self.project.join("strategies").join(strategy).join("__init__.py");
         let text = std::fs::read_to_string(&file).unwrap();

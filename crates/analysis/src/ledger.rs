@@ -1,9 +1,11 @@
 //! What a campaign's trials amount to: computed when it is asked for, from the ledger, and never part of a stored result.
 //!
-//! Trials over the same days form a group, whose figures take their correlation into account; groups of different days count as
-//! independent of each other, which is cautious. Sharpe ratios here are annual, of daily returns, 365 to the year.
+//! Trials over the same days form a group, whose figures take their correlation into account. Of several groups each counts by what
+//! it adds: the number of independent trials among N that correlate by r is r + (1 - r) N, so that of two groups together is the sum
+//! of theirs less the correlation between them, which is that of the days they share. A group is held against the earlier one that is
+//! most like it, and no other, which is cautious. Sharpe ratios here are annual, of daily returns, 365 to the year.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use jobs::ledger::{Trial, Tried};
 use risk::selection::{RunningTrials, TrialSums};
@@ -19,6 +21,9 @@ const CLOCK_SLACK_MS: i64 = 10_000;
 const CONVINCING: f64 = 0.95;
 /// The most groups of a campaign; trials over yet other days count, without a Sharpe ratio.
 const MOST_GROUPS: usize = 2_000;
+
+/// With how many of the groups before it a group is compared.
+const COMPARED: usize = 32;
 
 /// The daily returns of a backtest's result, for the ledger. None if it made no trade, or if there is no return to be had.
 pub fn trial_of(body: &[u8]) -> Trial {
@@ -36,9 +41,8 @@ pub struct Ledger {
     met: HashSet<String>,
     /// Of which there was nothing in the ledger yet: not ended, or failed.
     open: HashSet<String>,
-    groups: HashMap<(i64, usize), RunningTrials>,
-    total: u64,
     last_ms: i64,
+    sums: Sums,
 }
 
 impl Ledger {
@@ -51,7 +55,6 @@ impl Ledger {
     #[must_use]
     pub fn meet(&mut self, tried: Tried) -> bool {
         let Tried { total, known, since } = tried;
-        self.total = total;
         for (name, time) in since {
             self.last_ms = self.last_ms.max(time);
             if self.met.insert(name.clone()) {
@@ -59,6 +62,9 @@ impl Ledger {
             }
         }
         let (met, known) = (self.met.len() as u64, known);
+        self.sums.total = total;
+        // Those that are counted and known no more.
+        self.sums.forgotten = total.saturating_sub(met);
         // Beyond the most that Redis knows one by one, this knows more, which is no harm until it is far more.
         met == known || (total > known && met > known && met < 2 * known)
     }
@@ -71,28 +77,59 @@ impl Ledger {
     /// What was found of a trial.
     pub fn found(&mut self, name: &str, trial: &Trial) {
         self.open.remove(name);
+        let groups = &mut self.sums.groups;
         let group = (trial.first_day, trial.returns.len());
-        if self.groups.len() < MOST_GROUPS || self.groups.contains_key(&group) {
-            self.groups.entry(group).or_default().add(&trial.returns);
+        if groups.len() < MOST_GROUPS || groups.contains_key(&group) {
+            groups.entry(group).or_default().add(&trial.returns);
         }
+    }
+
+    /// What its trials add up to.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
+    }
+}
+
+/// What the trials of a campaign, or of several, add up to.
+#[derive(Debug, Clone, Default)]
+pub struct Sums {
+    /// By first day and number of days.
+    groups: BTreeMap<(i64, usize), RunningTrials>,
+    total: u64,
+    forgotten: u64,
+}
+
+impl Sums {
+    /// Takes in those of another campaign.
+    pub fn merge(&mut self, other: &Self) {
+        for (days, group) in &other.groups {
+            // Of the same key, so of the same length.
+            let _same_length = self.groups.entry(*days).or_default().merge(group);
+        }
+        self.total += other.total;
+        self.forgotten += other.forgotten;
     }
 
     /// How many there were in effect, at least 1.
     fn effective(&self) -> f64 {
+        let groups: Vec<_> = self.groups.iter().filter(|(_, group)| group.trials() > 0).collect();
         let (mut effective, mut counted) = (0.0, 0_usize);
-        for group in self.groups.values() {
-            effective += group.effective();
+        for (number, ((first_day, _), group)) in groups.iter().enumerate() {
+            let like = |((before, _), earlier): &(&(i64, usize), &RunningTrials)| {
+                earlier.correlation_with(group, usize::try_from(first_day - before).unwrap_or(usize::MAX))
+            };
+            let most_alike = groups[number.saturating_sub(COMPARED)..number].iter().map(like).fold(0.0, f64::max);
+            effective += group.effective() - most_alike;
             counted += group.trials();
         }
         // Those that are counted and known no more are taken for as different as the others.
-        let forgotten = self.total.saturating_sub(self.met.len() as u64);
-        if forgotten > 0 && counted > 0 {
-            effective += effective * as_float(forgotten) / as_float(counted as u64);
+        if self.forgotten > 0 && counted > 0 {
+            effective += effective * as_float(self.forgotten) / as_float(counted as u64);
         }
         effective.max(1.0)
     }
 
-    /// The figures of the campaign, about this trial of it, or about its most convincing one.
+    /// The figures of the campaign of this name, about this trial of it, or about its most convincing one.
     pub fn figures(&self, name: &str, about: Option<&Trial>) -> Figures {
         let effective = self.effective();
         let ranked = |(group, best): (&RunningTrials, TrialSums)| {
@@ -207,7 +244,7 @@ mod tests {
     #[test]
     fn the_best_of_much_noise_shows_no_edge_and_one_that_is_real_does() {
         let mut trials: Vec<_> = (0..500).map(|trial| noise(trial, 365)).collect();
-        let figures = ledger(&trials).figures("c", None);
+        let figures = ledger(&trials).sums().figures("c", None);
         assert_eq!((figures.trials, figures.with_returns), (500, 500));
         assert!(figures.effective > 450.0 && figures.best_sharpe > Some(2.0), "{figures:?}");
         assert!(
@@ -220,12 +257,12 @@ mod tests {
         real.returns.iter_mut().for_each(|value| *value += 0.004);
         trials.push(real.clone());
         let known = ledger(&trials);
-        let figures = known.figures("c", Some(&real));
+        let figures = known.sums().figures("c", Some(&real));
         assert!(
             figures.deflated_sharpe > Some(CONVINCING) && figures.advice.contains("more than luck"),
             "{figures:?}"
         );
-        let other = known.figures("c", trials.first());
+        let other = known.sums().figures("c", trials.first());
         assert!(
             other.deflated_sharpe < Some(CONVINCING) && other.advice.contains("not by this one"),
             "{other:?}"
@@ -235,15 +272,42 @@ mod tests {
     #[test]
     fn copies_count_in_full_and_amount_to_one() {
         let trials: Vec<_> = (0..50).map(|_| noise(3, 90)).collect();
-        let figures = ledger(&trials).figures("c", None);
+        let figures = ledger(&trials).sums().figures("c", None);
         assert_eq!(figures.trials, 50);
         assert!((figures.effective - 1.0).abs() < 1e-3, "{figures:?}");
     }
 
     #[test]
+    fn what_is_tried_over_other_days_counts_by_the_days_that_are_new() {
+        let whole = noise(3, 400);
+        let part = |from: usize, to: usize| Trial {
+            first_day: whole.first_day + i64::try_from(from).unwrap_or_default(),
+            returns: whole.returns[from..to].to_vec(),
+        };
+        let effective = |trials: &[Trial]| ledger(trials).sums().figures("c", None).effective;
+        // The same again with one day more is hardly another try; other days are one.
+        let sliding: Vec<_> = (0..20).map(|day| part(day, 380 + day)).collect();
+        assert!(effective(&sliding) < 1.3, "{}", effective(&sliding));
+        let halves = effective(&[part(0, 200), part(200, 400)]);
+        assert!((halves - 2.0).abs() < 1e-3, "{halves}");
+        let nested = effective(&[part(0, 400), part(0, 200)]);
+        assert!((1.2..1.4).contains(&nested), "{nested}");
+        let different: Vec<_> = (0..20).map(|trial| noise(trial, 300 + 5 * usize::try_from(trial).unwrap_or(0))).collect();
+        assert!(effective(&different) > 17.0, "{}", effective(&different));
+    }
+
+    #[test]
+    fn campaigns_together_are_as_one_that_has_all_their_trials() {
+        let trials: Vec<_> = (0..30).map(|trial| noise(trial, 90)).collect();
+        let mut together = ledger(&trials[..10]).sums().clone();
+        together.merge(ledger(&trials[10..]).sums());
+        assert_eq!(together.figures("c", trials.last()), ledger(&trials).sums().figures("c", trials.last()));
+    }
+
+    #[test]
     fn trials_without_returns_count_and_say_nothing() {
-        let figures =
-            ledger(&[Trial::default(), Trial { first_day: 1, returns: vec![0.0; 40] }]).figures("c", None);
+        let figures = ledger(&[Trial::default(), Trial { first_day: 1, returns: vec![0.0; 40] }]);
+        let figures = figures.sums().figures("c", None);
         assert_eq!((figures.trials, figures.with_returns, figures.best_sharpe), (2, 0, None));
         assert!(figures.advice.contains("nothing is shown"), "{figures:?}");
     }
