@@ -472,6 +472,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be from 0 to 2592000".into())
 }
 
+fn holdout_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=crate::service::MOST_HELD_OUT).contains(share));
+    share.ok_or_else(|| format!("must be a number from 0 to {}", crate::service::MOST_HELD_OUT))
+}
+
 /// Who shares results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum CacheScope {
@@ -496,6 +501,11 @@ pub struct LimitSettings {
     /// Who shares results and runs in flight: deployment (all tenants) or tenant (nobody with another)
     #[arg(long, env = "CACHE_SCOPE", default_value = "deployment")]
     pub cache_scope: CacheScope,
+
+    /// Part of the candles, the last, that the first job of a campaign on a symbol holds out of a tenant's research, 0 (nothing) to
+    /// 0.5; a campaign may say another
+    #[arg(long, env = "JESSE_JOBS_HOLDOUT_SHARE", default_value_t = 0.2, value_parser = holdout_share)]
+    pub holdout_share: f64,
 
     /// Most jobs of a tenant that have not ended; more are refused for the time being
     #[arg(long, env = "JESSE_JOBS_MAX_OPEN", default_value_t = jobs::MAX_OPEN)]

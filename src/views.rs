@@ -91,6 +91,9 @@ pub(crate) struct Treated {
     cache: CacheMode,
     timeout_s: u32,
     max_attempts: u32,
+    /// Looks at days that are held out of research.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    holdout: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     run_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +136,7 @@ impl JobAnswer {
                 cache: view.details.cache,
                 timeout_s: view.details.timeout_s,
                 max_attempts: view.details.max_attempts,
+                holdout: view.details.holdout,
                 run_at: view.details.start_at_ms.map(time),
                 deadline: view.details.deadline_ms.map(time),
                 webhook: view.webhook,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
-    guard::Tenant,
+    guard::{By, Tenant},
     jobs::{Wait, accepted_as, idempotency, parse_id, wait_for},
     listing::{page_limit, page_of_batch},
     problem::{Body, InPath, InQuery},
@@ -37,21 +37,37 @@ pub(super) struct NewBatch {
     max_attempts: Option<u32>,
     campaign: Option<String>,
     #[serde(default)]
+    holdout: bool,
+    holdout_share: Option<f64>,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
     webhook: Option<String>,
 }
 
 pub(super) async fn submit(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    By(caller): By,
     headers: HeaderMap,
     Body(new): Body<NewBatch>,
 ) -> Result<Response, Problem> {
     let idempotency = idempotency(&headers, &new)?;
     let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
+    let (holdout, holdout_share, by) = (new.holdout, new.holdout_share, Some(caller.key));
     let request = BatchRequest { jobs, grid, base, on_failure };
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
+    let options = SubmitOptions {
+        cache,
+        priority,
+        timeout_s,
+        max_attempts,
+        campaign,
+        holdout,
+        holdout_share,
+        labels,
+        webhook,
+        by,
+    };
+    let tenant = caller.tenant;
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
     let answer = JobAnswer::new(api.service.batch(&tenant, batch).await?);
     Ok(accepted_as(&format!("/v1/batches/{batch}"), &answer))

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     Api, Problem,
-    guard::Tenant,
+    guard::{By, Tenant},
     problem::{Body, InPath, InQuery},
 };
 use crate::{
@@ -37,6 +37,9 @@ pub(super) struct NewJob {
     timeout_s: Option<u32>,
     max_attempts: Option<u32>,
     campaign: Option<String>,
+    #[serde(default)]
+    holdout: bool,
+    holdout_share: Option<f64>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     webhook: Option<String>,
@@ -131,7 +134,7 @@ pub(super) async fn wait_for(
 
 pub(super) async fn submit(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    By(caller): By,
     InQuery(wait): InQuery<Wait>,
     headers: HeaderMap,
     Body(new): Body<NewJob>,
@@ -140,12 +143,25 @@ pub(super) async fn submit(
     let idempotency = idempotency(&headers, &new)?;
     let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
+    let (holdout, holdout_share, by) = (new.holdout, new.holdout_share, Some(caller.key));
     let window = Window { run_at: new.run_at, deadline: new.deadline };
     let wanted = Wanted::parse(kind.kind(), spec).map_err(|mut error| {
         error.message.insert_str(0, "spec: ");
         error
     })?;
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
+    let options = SubmitOptions {
+        cache,
+        priority,
+        timeout_s,
+        max_attempts,
+        campaign,
+        holdout,
+        holdout_share,
+        labels,
+        webhook,
+        by,
+    };
+    let tenant = caller.tenant;
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, &tenant, job, limit).await?;

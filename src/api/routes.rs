@@ -102,6 +102,7 @@ fn of_jobs() -> Vec<Route> {
         POST "/v1/batches/{id}/cancel", WRITE_JOBS => batches::cancel;
         GET "/v1/campaigns", READ_JOBS => campaigns::list;
         GET "/v1/campaigns/{name}", READ_JOBS => campaigns::get;
+        GET "/v1/holdouts", READ_JOBS => campaigns::holdouts;
         GET "/v1/strategies", READ_STRATEGIES => strategies::list;
         POST "/v1/strategies", WRITE_STRATEGIES => strategies::write;
         // To look whether code runs is to run it.

@@ -11,7 +11,11 @@ use analysis::{
     selection::{self, Selection},
 };
 use jesse::spec::{BacktestSpec, Route};
-use jobs::{JobId, JobState, JobView, Kind, TenantId, ledger::Campaign};
+use jobs::{
+    JobId, JobState, JobView, Kind, TenantId,
+    holdouts::LOOKS,
+    ledger::{Campaign, Trial},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -103,8 +107,9 @@ impl Service {
 
     /// What a campaign's trials amount to.
     pub async fn campaign(&self, tenant: &TenantId, name: &str) -> Result<Figures, ServiceError> {
-        let figures = self.figures(tenant, &[name.to_owned()], None).await?;
-        if figures.trials == 0 {
+        let mut figures = self.figures(tenant, &[name.to_owned()], None).await?;
+        figures.holdouts = self.holdouts_of_campaign(tenant, name).await?;
+        if figures.trials == 0 && figures.holdouts.is_empty() {
             let message =
                 "no campaign of this name has tried anything; GET /v1/campaigns lists those that have";
             return Err(ServiceError::new(Code::NotFound, message));
@@ -131,7 +136,10 @@ impl Service {
         }
         let result = view.result.as_ref().filter(|_| view.kind == Kind::Backtest);
         let result = result.filter(|_| view.state == JobState::Succeeded);
-        Ok(Some(self.figures(tenant, &names, result.map(String::as_str)).await?))
+        let result = result.map(String::as_str);
+        let mut figures = self.figures(tenant, &names, result).await?;
+        figures.holdouts = self.holdouts_of_job(tenant, view, result).await?;
+        Ok(Some(figures))
     }
 
     /// What choosing the best job of an ended batch of backtests is worth.
@@ -164,7 +172,7 @@ impl Service {
     }
 
     /// What the trials of these campaigns together leave of a result, or of the best of them.
-    async fn figures(
+    pub(super) async fn figures(
         &self,
         tenant: &TenantId,
         campaigns: &[String],
@@ -175,26 +183,49 @@ impl Service {
             Some(result) => queue.trials(&[result.to_owned()]).await?.into_iter().next().flatten(),
             None => None,
         };
+        if let [only] = campaigns
+            && let Some(series) = only.strip_prefix(LOOKS)
+        {
+            return self.figures_of_looks(tenant, only, series, (about, result.is_some())).await;
+        }
         let about = about.as_ref().or(result.map(|_| &NOTHING));
         if let [only] = campaigns {
-            let ledger = self.up_to_date(tenant, only).await?;
+            let ledger = self.up_to_date(tenant, only, None).await?;
             return Ok(ledger.sums().figures(only, about));
         }
         let mut together = Sums::default();
         for campaign in campaigns.iter().take(MOST_TOGETHER) {
-            together.merge(self.up_to_date(tenant, campaign).await?.sums());
+            together.merge(self.up_to_date(tenant, campaign, None).await?.sums());
         }
         Ok(together.figures(&campaigns.join(", "), about))
     }
 
-    /// The ledger of a campaign, with all that has been tried until now.
+    /// The same of looks at what is held out, of whose returns only those of the held-out days count.
+    async fn figures_of_looks(
+        &self,
+        tenant: &TenantId,
+        campaign: &str,
+        series: &str,
+        (about, is_asked): (Option<Trial>, bool),
+    ) -> Result<Figures, ServiceError> {
+        let bound = self.inner.queue.bound_by(tenant, None, &[series.to_owned()]).await?;
+        let first_day = bound.held_out.into_iter().flatten().next().map(|held_out| held_out.first_day);
+        let about =
+            about.map(|trial| first_day.map_or_else(|| trial.clone(), |day| trial.clone().since(day)));
+        let ledger = self.up_to_date(tenant, campaign, first_day).await?;
+        Ok(ledger.sums().figures(campaign, about.as_ref().or(is_asked.then_some(&NOTHING))))
+    }
+
+    /// The ledger of a campaign, with all that has been tried until now; of the days from this one on, if one is given.
     async fn up_to_date(
         &self,
         tenant: &TenantId,
         campaign: &str,
+        first_day: Option<i64>,
     ) -> Result<OwnedMutexGuard<Ledger>, ServiceError> {
         let queue = &self.inner.queue;
-        let mut ledger = self.inner.ledgers.of(tenant, campaign).lock_owned().await;
+        let kept_as = first_day.map_or_else(|| campaign.to_owned(), |day| format!("{campaign}\n{day}"));
+        let mut ledger = self.inner.ledgers.of(tenant, &kept_as).lock_owned().await;
         let since = ledger.since_ms();
         if !ledger.meet(queue.tried(tenant, campaign, since).await?) {
             *ledger = Ledger::default();
@@ -204,7 +235,7 @@ impl Service {
         let open = ledger.open();
         for (name, trial) in open.iter().zip(queue.trials(&open).await?) {
             if let Some(trial) = trial {
-                ledger.found(name, &trial);
+                ledger.found(name, &first_day.map_or_else(|| trial.clone(), |day| trial.clone().since(day)));
             }
         }
         Ok(ledger)
@@ -212,4 +243,4 @@ impl Service {
 }
 
 /// Of a result that the ledger knows nothing of, nothing is said.
-static NOTHING: jobs::ledger::Trial = jobs::ledger::Trial { first_day: 0, returns: Vec::new() };
+static NOTHING: Trial = Trial { first_day: 0, returns: Vec::new() };

@@ -104,14 +104,20 @@ async fn sixty_strategies_of_noise_show_no_edge_and_still_count_when_their_jobs_
         let asked = call_checked(&client, "job_get", json!({"job_id": id, "wait_seconds": 50})).await;
         answer = structured(&asked).clone();
     }
-    assert_eq!((&answer["counts"]["succeeded"], &answer["campaign"]["trials"]), (&json!(60), &json!(60)), "{answer}");
+    assert_eq!(
+        (&answer["counts"]["succeeded"], &answer["campaign"]["trials"]),
+        (&json!(60), &json!(60)),
+        "{answer}"
+    );
     let figures = answer["campaign"].clone();
     assert!(figures["advice"].as_str().unwrap().contains("no edge is shown"), "{figures}");
     assert!(figures["effective"].as_f64().unwrap() > 40.0, "no two seeds trade alike: {figures}");
     assert!(figures["best_sharpe"].as_f64() > Some(1.0), "the best of sixty looks good: {figures}");
 
     deployment.until_gone(id.as_str().unwrap()).await;
-    assert_eq!(campaign(&deployment, "noise").await, figures, "the ledger outlives jobs and results");
+    let mut kept = campaign(&deployment, "noise").await;
+    kept.as_object_mut().unwrap().remove("holdouts");
+    assert_eq!(kept, figures, "the ledger outlives jobs and results");
     let listed = deployment.get("/v1/jobs?campaign=noise").await.1;
     assert_eq!(listed["jobs"], json!([]), "{listed}");
 }
@@ -119,11 +125,12 @@ async fn sixty_strategies_of_noise_show_no_edge_and_still_count_when_their_jobs_
 #[tokio::test]
 async fn a_batch_without_a_name_is_told_of_all_the_strategies_that_it_tried() {
     let deployment = Deployment::start(&[]);
-    let jobs = [("SmaCross", "1h"), ("SmaCross", "4h"), ("RandomTrades", "1h")]
-        .map(|(strategy, timeframe)| with(month(strategy), &json!({"timeframe": timeframe, "warm_up_candles": 60})));
+    let jobs =
+        [("SmaCross", "1h"), ("SmaCross", "4h"), ("RandomTrades", "1h")].map(|(strategy, timeframe)| {
+            with(month(strategy), &json!({"timeframe": timeframe, "warm_up_candles": 60}))
+        });
     let client = connect(&deployment).await;
-    let answer =
-        call_checked(&client, "backtest_batch", json!({"jobs": jobs, "wait_seconds": 50})).await;
+    let answer = call_checked(&client, "backtest_batch", json!({"jobs": jobs, "wait_seconds": 50})).await;
     let mut answer = structured(&answer).clone();
     while answer["open"] != 0 {
         let asked = json!({"job_id": answer["batch_id"], "wait_seconds": 50});
@@ -160,7 +167,11 @@ async fn trials_of_a_search_count_in_the_campaign_that_it_names() {
     let before = runs().await;
     let other = with(job.clone(), &json!({"campaign": "once more"}));
     let (status, again) = deployment.post("/v1/jobs?wait=120", &other).await;
-    assert_eq!((status, &again["state"], &again["summary"]), (200, &json!("succeeded"), &search["summary"]), "{again}");
+    assert_eq!(
+        (status, &again["state"], &again["summary"]),
+        (200, &json!("succeeded"), &search["summary"]),
+        "{again}"
+    );
     let figures = campaign(&deployment, "once more").await;
     assert_eq!(figures["trials"], tried, "{figures}");
     assert_eq!(runs().await, before, "no backtest was computed again");

@@ -16,6 +16,7 @@ mod conformance;
 mod events;
 mod exchange;
 mod harness;
+mod holdouts;
 mod ledger;
 mod lifecycle;
 mod logs;

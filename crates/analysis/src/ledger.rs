@@ -7,11 +7,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use jiff::civil::Date;
 use jobs::ledger::{Trial, Tried};
 use risk::selection::{RunningTrials, TrialSums};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{inputs::Body, track};
+use crate::{inputs::Point, track};
 
 /// Days of a year in which crypto is traded.
 const DAYS_PER_YEAR: f64 = 365.0;
@@ -22,17 +24,29 @@ const CONVINCING: f64 = 0.95;
 /// The most groups of a campaign; trials over yet other days count, without a Sharpe ratio.
 const MOST_GROUPS: usize = 2_000;
 
+/// From how many looks on a hold-out is not worth the name.
+const MANY_LOOKS: u64 = 20;
 /// With how many of the groups before it a group is compared.
 const COMPARED: usize = 32;
 
 /// The daily returns of a backtest's result, for the ledger. None if it made no trade, or if there is no return to be had.
 pub fn trial_of(body: &[u8]) -> Trial {
-    let Ok(body) = serde_json::from_slice::<Body>(body) else { return Trial::default() };
-    let daily = track::daily(&body);
-    daily.map_or_else(
+    // All else in it, trades above all, is passed over without being read.
+    let curve = serde_json::from_slice::<Curve>(body).map(|curve| curve.equity_curve).unwrap_or_default();
+    if curve.len() < 2 {
+        return Trial::default();
+    }
+    track::by_day(&curve).map_or_else(
         |_| Trial::default(),
         |daily| Trial { first_day: daily.first_day, returns: daily.returns },
     )
+}
+
+/// What the ledger takes of a body.
+#[derive(Deserialize)]
+struct Curve {
+    #[serde(default)]
+    equity_curve: Vec<Point>,
 }
 
 /// What is known of a campaign, brought up to date with what is new since the last time.
@@ -118,7 +132,8 @@ impl Sums {
             let like = |((before, _), earlier): &(&(i64, usize), &RunningTrials)| {
                 earlier.correlation_with(group, usize::try_from(first_day - before).unwrap_or(usize::MAX))
             };
-            let most_alike = groups[number.saturating_sub(COMPARED)..number].iter().map(like).fold(0.0, f64::max);
+            let most_alike =
+                groups[number.saturating_sub(COMPARED)..number].iter().map(like).fold(0.0, f64::max);
             effective += group.effective() - most_alike;
             counted += group.trials();
         }
@@ -153,6 +168,7 @@ impl Sums {
             noise_best: best.and_then(|best| best.0).map(annual),
             deflated_sharpe: deflated.map(rounded),
             advice: advice(self.total, effective, best, about.map(|_| deflated.unwrap_or(0.0))),
+            holdouts: Vec::new(),
         }
     }
 }
@@ -178,6 +194,73 @@ pub struct Figures {
     pub deflated_sharpe: Option<f64>,
     /// The same in words.
     pub advice: String,
+    /// What is held out of it, where that is asked for or was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holdouts: Vec<HoldoutFigures>,
+}
+
+/// The days of a series that are held out of research, and what looks at them amount to. Only the returns of these days count.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HoldoutFigures {
+    /// Exchange and symbol.
+    pub series: String,
+    /// The first day; all later ones are held out too.
+    pub from: Date,
+    /// How many different backtests or analyses have seen them.
+    pub looks: u64,
+    /// How many independent ones they amount to; 0 before the first.
+    pub effective: f64,
+    /// Annual Sharpe ratio of the most convincing look.
+    pub best_sharpe: Option<f64>,
+    /// Annual Sharpe ratio that the best of as many looks at noise is expected to have.
+    pub noise_best: Option<f64>,
+    /// The probability that the true Sharpe ratio is above 0 given all looks: of the job that was asked for, or of the most
+    /// convincing look.
+    pub deflated_sharpe: Option<f64>,
+    /// The same in words.
+    pub advice: String,
+    /// How it was set: share, since, by_campaign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<Value>,
+    /// The last looks, the last one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LookView>,
+}
+
+/// A job that looked at held-out days.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LookView {
+    /// When it was accepted (UTC).
+    pub at: String,
+    /// The job, which may have expired.
+    pub job_id: String,
+    /// by (the key's id), campaign, kind, start_date, finish_date.
+    #[serde(flatten)]
+    pub about: Value,
+}
+
+impl HoldoutFigures {
+    /// Of the figures that the looks at a series have as a campaign.
+    pub fn new(series: String, from: Date, looks: Figures, set: Option<Value>, log: Vec<LookView>) -> Self {
+        let Figures { trials, effective, best_sharpe, noise_best, deflated_sharpe, advice, .. } = looks;
+        let advice = match trials {
+            0 => "nobody has looked: judge here, once, what you have chosen on the days before".to_owned(),
+            MANY_LOOKS.. => format!("{advice}; so many looks make it data like any other"),
+            _ => advice,
+        };
+        Self {
+            series,
+            from,
+            looks: trials,
+            effective,
+            best_sharpe,
+            noise_best,
+            deflated_sharpe,
+            advice,
+            set,
+            log,
+        }
+    }
 }
 
 type Ranked = (Option<f64>, TrialSums, Option<f64>);
@@ -270,6 +353,43 @@ mod tests {
     }
 
     #[test]
+    fn the_ledger_takes_the_curve_of_a_body_and_nothing_of_what_is_none() {
+        let body =
+            |curve: &str| format!(r#"{{"metrics":{{}},"trades":[{{"odd":[1,2]}}],"equity_curve":{curve}}}"#);
+        let day = |number: i64, value: &str| format!(r#"{{"time":{},"value":{value}}}"#, number * 86_400);
+        let curve = format!("[{},{},{}]", day(5, "100"), day(6, "110"), day(7, "99"));
+        let trial = trial_of(body(&curve).as_bytes());
+        assert_eq!((trial.first_day, trial.returns.len()), (5, 2));
+        assert!((trial.returns[1] + 0.1).abs() < 1e-12, "{trial:?}");
+        let one = format!("[{}]", day(5, "100"));
+        let broken = format!("[{},{}]", day(5, "100"), day(6, "null"));
+        for curve in ["[]", &one, &broken, "7"] {
+            assert_eq!(trial_of(body(curve).as_bytes()), Trial::default(), "{curve}");
+        }
+        assert_eq!(trial_of(b"no JSON"), Trial::default());
+    }
+
+    #[test]
+    fn looks_at_held_out_days_have_their_own_words() {
+        let day = Date::constant(2023, 4, 7);
+        let of = |looks: &[Trial]| {
+            HoldoutFigures::new(
+                "X A-B".into(),
+                day,
+                ledger(looks).sums().figures("c", None),
+                None,
+                Vec::new(),
+            )
+        };
+        let advice = of(&[]).advice;
+        assert!(advice.starts_with("nobody has looked"), "{advice}");
+        let looks: Vec<_> = (0..20).map(|look| noise(look, 60)).collect();
+        assert!(of(&looks[..2]).advice.starts_with("best of 2 tries"));
+        let many = of(&looks);
+        assert!(many.looks == 20 && many.advice.ends_with("data like any other"), "{many:?}");
+    }
+
+    #[test]
     fn copies_count_in_full_and_amount_to_one() {
         let trials: Vec<_> = (0..50).map(|_| noise(3, 90)).collect();
         let figures = ledger(&trials).sums().figures("c", None);
@@ -292,7 +412,8 @@ mod tests {
         assert!((halves - 2.0).abs() < 1e-3, "{halves}");
         let nested = effective(&[part(0, 400), part(0, 200)]);
         assert!((1.2..1.4).contains(&nested), "{nested}");
-        let different: Vec<_> = (0..20).map(|trial| noise(trial, 300 + 5 * usize::try_from(trial).unwrap_or(0))).collect();
+        let different: Vec<_> =
+            (0..20).map(|trial| noise(trial, 300 + 5 * usize::try_from(trial).unwrap_or(0))).collect();
         assert!(effective(&different) > 17.0, "{}", effective(&different));
     }
 

@@ -258,8 +258,16 @@ impl OptimizePlan {
             });
         let candles: Vec<_> = candles.collect();
         let engine = (&self.train.engine.jesse_version, &self.train.engine.semantics);
-        let ledger = (&self.children.tenant, &self.children.trial_of);
-        self.train.scoped(key(&(KEY_VERSION, Kind::Optimize, spec, &self.train.bundles, candles, engine, ledger)))
+        let ledger = (&self.children.tenant, &self.children.trial_of, &self.children.holdouts);
+        self.train.scoped(key(&(
+            KEY_VERSION,
+            Kind::Optimize,
+            spec,
+            &self.train.bundles,
+            candles,
+            engine,
+            ledger,
+        )))
     }
 
     /// The result: all trials, and the best of them.

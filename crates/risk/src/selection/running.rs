@@ -218,7 +218,9 @@ mod tests {
     }
 
     fn waves(trial: usize, periods: usize) -> Vec<f64> {
-        (0..periods).map(|t| 0.001 + 0.01 * (count(t) * (0.7 + 0.37 * count(trial)) + count(trial)).sin()).collect()
+        (0..periods)
+            .map(|t| 0.001 + 0.01 * (count(t) * (0.7 + 0.37 * count(trial)) + count(trial)).sin())
+            .collect()
     }
 
     #[test]
@@ -229,7 +231,9 @@ mod tests {
             if number < 4 { &mut first } else { &mut second }.add(&waves(number, 60)).unwrap();
         }
         let mut together = RunningTrials::default();
-        assert!(together.merge(&first) && together.merge(&second) && together.merge(&RunningTrials::default()));
+        assert!(
+            together.merge(&first) && together.merge(&second) && together.merge(&RunningTrials::default())
+        );
         assert_eq!((together.trials(), together.best()), (9, all.best()));
         for (a, b) in [(together.effective(), all.effective()), (together.variance(), all.variance())] {
             assert!((a - b).abs() < 1e-9, "{a} {b}");
