@@ -4,7 +4,12 @@ use analysis::ledger::Figures;
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::{Api, Problem, guard::Tenant, problem::InPath};
+use super::{
+    Api, Problem,
+    guard::{By, Tenant},
+    problem::{Body, InPath},
+};
+use crate::service::OpenDays;
 
 /// Those with the latest trials first.
 pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Value>, Problem> {
@@ -14,6 +19,15 @@ pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Resu
 /// What is held out of the tenant's research, and who has looked at it.
 pub(super) async fn holdouts(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "holdouts": api.service.holdouts(&tenant).await? })))
+}
+
+/// Sets held-out days free for research.
+pub(super) async fn open_days(
+    State(api): State<Api>,
+    By(caller): By,
+    Body(open): Body<OpenDays>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "holdouts": api.service.open_days(&caller, &open).await? })))
 }
 
 /// The figures of one.

@@ -103,6 +103,7 @@ fn of_jobs() -> Vec<Route> {
         GET "/v1/campaigns", READ_JOBS => campaigns::list;
         GET "/v1/campaigns/{name}", READ_JOBS => campaigns::get;
         GET "/v1/holdouts", READ_JOBS => campaigns::holdouts;
+        POST "/v1/holdouts", WRITE_JOBS => campaigns::open_days;
         GET "/v1/strategies", READ_STRATEGIES => strategies::list;
         POST "/v1/strategies", WRITE_STRATEGIES => strategies::write;
         // To look whether code runs is to run it.

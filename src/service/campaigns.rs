@@ -168,7 +168,9 @@ impl Service {
             Err(jobs::QueueError::JobNotFound) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        Ok(Some(self.figures(tenant, &campaigns_of_job(&view), view.result.as_deref()).await?))
+        let mut figures = self.figures(tenant, &campaigns_of_job(&view), view.result.as_deref()).await?;
+        figures.holdouts = self.holdouts_of_job(tenant, &view, view.result.as_deref()).await?;
+        Ok(Some(figures))
     }
 
     /// What the trials of these campaigns together leave of a result, or of the best of them.

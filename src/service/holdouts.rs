@@ -3,10 +3,11 @@
 //!
 //! A series is held out of a tenant's research from the first job on that names a campaign, and from then on for all of the tenant's
 //! jobs, with this name, another or none: a hold-out that a new name opens is none. The first day is fixed then. Candles that come
-//! later are held out too; none are set free by themselves.
+//! later are held out too; none are set free by themselves, only by [`Service::open_days`].
 
 use std::collections::BTreeMap;
 
+use access::Caller;
 use analysis::ledger::{HoldoutFigures, LookView};
 use jesse::{
     candles::{Series, store::StoreError},
@@ -18,6 +19,7 @@ use jobs::{
     JobView, Kind, TenantId,
     holdouts::{Bound, HeldOut, Looks, looks_of},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Service, SubmitOptions};
@@ -29,6 +31,18 @@ use crate::{
 /// The most of a series' candles that may be held out.
 pub const MOST_HELD_OUT: f64 = 0.5;
 const DAY_MS: i64 = 86_400_000;
+
+/// Held-out days that are to be free for research.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenDays {
+    /// As Jesse spells it.
+    pub exchange: String,
+    /// E.g. BTC-USDT.
+    pub symbol: String,
+    /// The first day that is held out from now on.
+    pub open_until: Date,
+}
 
 /// What a job, or all jobs of a batch together, read: of each series the days from the first to the one after the last.
 #[derive(Debug, Clone, Default)]
@@ -170,14 +184,7 @@ impl Service {
         share: f64,
         campaign: &str,
     ) -> Result<Option<HeldOut>, ServiceError> {
-        let stored = self.inner.candles.manifest(series).await.map_err(unread)?;
-        let range = stored.map(|stored| (stored.first_ms(), stored.end_ms()));
-        let Some((first_ms, end_ms)) = (match range {
-            Some(range) => Some(range),
-            None => self.range_on_servers(series).await?,
-        }) else {
-            return Ok(None);
-        };
+        let Some((first_ms, end_ms)) = self.stored_range(series).await? else { return Ok(None) };
         // Whole days only.
         let (first, end) = ((first_ms + DAY_MS - 1).div_euclid(DAY_MS), end_ms.div_euclid(DAY_MS));
         #[expect(
@@ -191,13 +198,60 @@ impl Service {
         Ok(Some(held_out).filter(|_| days > 0 && days < end - first))
     }
 
-    /// What Jesse's servers have of a series: milliseconds of its first day, and of the one after its last.
-    async fn range_on_servers(&self, series: &Series) -> Result<Option<(i64, i64)>, ServiceError> {
+    /// From when to when a series has candles (milliseconds), here or on Jesse's servers.
+    async fn stored_range(&self, series: &Series) -> Result<Option<(i64, i64)>, ServiceError> {
+        let stored = self.inner.candles.manifest(series).await.map_err(unread)?;
+        if let Some(stored) = stored {
+            return Ok(Some((stored.first_ms(), stored.end_ms())));
+        }
         let Some(offer) = self.offer().await? else { return Ok(None) };
         let same =
             |one: &&jesse::rest::Coverage| one.exchange == series.exchange() && one.symbol == series.symbol();
         let found = offer.value.candles.iter().find(same);
         Ok(found.map(|found| (midnight_ms(found.first), midnight_ms(found.last) + DAY_MS)))
+    }
+
+    /// Sets the days before one free for research, which cannot be undone. Refused if they are free already or not stored yet: what
+    /// comes later would open by itself.
+    pub async fn open_days(
+        &self,
+        caller: &Caller,
+        open: &OpenDays,
+    ) -> Result<Vec<HoldoutFigures>, ServiceError> {
+        let series = Series::new(&open.exchange, &open.symbol).map_err(|error| invalid(error.to_string()))?;
+        let (tenant, name) = (&caller.tenant, series.to_string());
+        let bound = self.inner.queue.bound_by(tenant, None, std::slice::from_ref(&name)).await?;
+        let Some(held_out) = bound.held_out.into_iter().flatten().next() else {
+            let message =
+                format!("nothing of {series} is held out of your research; GET /v1/holdouts lists what is");
+            return Err(ServiceError::new(Code::NotFound, message));
+        };
+        let until = midnight_ms(open.open_until).div_euclid(DAY_MS);
+        let end = self
+            .stored_range(&series)
+            .await?
+            .map_or(held_out.first_day, |(_, end_ms)| end_ms.div_euclid(DAY_MS));
+        if until <= held_out.first_day || until > end {
+            let first_day = day(held_out.first_day);
+            let allowed = if end > held_out.first_day {
+                format!(
+                    "after {first_day}, from which day on {series} is held out, and not after {}, where its candles end",
+                    day(end)
+                )
+            } else {
+                format!("after {first_day}, and {series} has no candles after that day")
+            };
+            return Err(invalid(format!("open_until: must be {allowed}")));
+        }
+        let from_now = HeldOut { first_day: until, ..held_out.clone() };
+        let about = json!({"by": caller.key, "open_until": open.open_until}).to_string();
+        if !self.inner.queue.open_days(tenant, &name, held_out.first_day, &from_now, &about).await? {
+            return Err(ServiceError::new(
+                Code::Unavailable,
+                "somebody else has just moved the same day; look at GET /v1/holdouts",
+            ));
+        }
+        self.figures_of_holdouts(tenant, vec![(name, from_now)], None, true).await
     }
 
     /// All that is held out of a tenant's research, and what looks at it have come to.
@@ -255,7 +309,7 @@ impl Service {
             let looks = if with_log { self.inner.queue.looks(tenant, &series).await? } else { Vec::new() };
             let view = |look: jobs::holdouts::Look| LookView {
                 at: time(look.at_ms),
-                job_id: look.job,
+                job_id: Some(look.job).filter(|job| job != "-"),
                 about: serde_json::from_str(&look.about).unwrap_or(Value::Null),
             };
             let log = looks.into_iter().map(view).collect();

@@ -37,7 +37,7 @@ pub use cache::{CacheView, Invalidate, Invalidated};
 pub use campaigns::CampaignView;
 pub use engines::PlannedEngines;
 pub(crate) use filter::{job_filter, parts};
-pub use holdouts::MOST_HELD_OUT;
+pub use holdouts::{MOST_HELD_OUT, OpenDays};
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;

@@ -59,10 +59,10 @@ pub struct SubmitOptions {
     #[serde(default)]
     #[schemars(with = "String")]
     pub campaign: Option<String>,
-    /// Use held-out days too; counted
+    /// Held-out days too; counted
     #[serde(default)]
     pub holdout: bool,
-    /// Held out by a campaign's first job; default 0.2
+    /// Share held out; default 0.2
     #[serde(default)]
     #[schemars(with = "f64")]
     pub holdout_share: Option<f64>,

@@ -131,7 +131,8 @@ impl Deployment {
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<Deployment>> = OnceLock::new();
         let start = || {
-            let deployment = Arc::new(Self::start(&["--grace", "1"]));
+            // What one test held out would be refused to all others.
+            let deployment = Arc::new(Self::start(&["--grace", "1", "--holdout-share", "0"]));
             tie_to_this_process(deployment.process.child.id(), deployment.data.path());
             deployment
         };

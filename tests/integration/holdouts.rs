@@ -131,6 +131,8 @@ async fn a_look_is_said_logged_and_counted_against_what_it_finds() {
     assert!(held_out["deflated_sharpe"].is_number() && held_out["noise_best"] == 0.0, "{shown}");
     assert!(held_out["advice"].as_str().unwrap().starts_with("best of 1 try"), "{shown}");
     assert_eq!(shown["trials"], 2, "a look is a trial of the campaign too");
+    let report = call_checked(&client, "risk_report", json!({"job_id": job["job_id"], "wait_seconds": 50})).await;
+    assert_eq!(structured(&report)["campaign"]["holdouts"][0], *held_out, "{report:?}");
 
     // The same again shows nothing new, but is logged; another is another look, and takes from what the first one showed.
     let (_, again) = submit(&deployment, &vault, &look).await;
@@ -216,6 +218,31 @@ async fn the_first_day_is_fixed_by_whichever_job_comes_first_and_moves_with_no_c
     let (status, answer) = submit(&deployment, &march("2023-03-20"), &json!({"campaign": "idea 0"})).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(holdouts(&deployment).await, listed, "more candles change nothing");
+
+    // Somebody sets days free, for good, and never such as are not there yet.
+    let open =
+        |symbol: &str, until: &str| json!({"exchange": EXCHANGE, "symbol": symbol, "open_until": until});
+    for (symbol, until, status, text) in [
+        ("ETH-USDT", "2023-05-01", 404, "nothing of Binance Perpetual Futures ETH-USDT is held out"),
+        ("eth", "2023-05-01", 400, "as in BTC-USDT"),
+        (SYMBOL, "2023-02-30", 400, "open_until"),
+        (SYMBOL, from.as_str().unwrap(), 400, "must be after"),
+        (SYMBOL, "2023-06-01", 400, "not after 2023-05-31"),
+    ] {
+        let (found, answer) = deployment.post("/v1/holdouts", &open(symbol, until)).await;
+        assert!(found == status && answer["detail"].as_str().unwrap().contains(text), "{until}: {answer}");
+    }
+    let (status, opened) = deployment.post("/v1/holdouts", &open(SYMBOL, "2023-05-01")).await;
+    assert_eq!((status, &opened["holdouts"][0]["from"]), (200, &json!("2023-05-01")), "{opened}");
+    let log = &opened["holdouts"][0]["log"][0];
+    assert_eq!(
+        (&log["open_until"], &log["by"], &log["job_id"]),
+        (&json!("2023-05-01"), &json!("local"), &Value::Null)
+    );
+    let (status, answer) = submit(&deployment, &march("2023-05-01"), &json!({"campaign": "idea 0"})).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = submit(&deployment, &march("2023-05-02"), &json!({})).await;
+    assert_eq!((status, &answer["facts"]["finish_date"]), (422, &json!("2023-05-01")), "{answer}");
 }
 
 #[tokio::test]

@@ -232,9 +232,10 @@ pub struct HoldoutFigures {
 pub struct LookView {
     /// When it was accepted (UTC).
     pub at: String,
-    /// The job, which may have expired.
-    pub job_id: String,
-    /// by (the key's id), campaign, kind, start_date, finish_date.
+    /// The job, which may have expired; none where days were set free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// by (the key's id), campaign, kind, start_date, finish_date; or by and open_until.
     #[serde(flatten)]
     pub about: Value,
 }

@@ -7,7 +7,7 @@
 //! | `:looks:<tenant>:<series>` | list | the jobs that looked, the last first: time, job and what is known of it |
 //!
 //! The day is set once, by whichever call comes first, and belongs to the tenant and the series: neither another campaign nor more
-//! candles move it. Nothing here refuses a job; whoever submits asks first. A look is logged by the script that accepts the job, and
+//! candles move it, only [`Queue::open_days`], which is logged too. Nothing here refuses a job; whoever submits asks first. A look is logged by the script that accepts the job, and
 //! its backtests count as trials of [`looks_of`], so that what many looks leave of the best is worked out as for any campaign.
 //!
 //! Not guaranteed: that what a job saw before its series was held out is known. All is kept for as long as the ledger
@@ -68,7 +68,7 @@ pub struct Looks {
 pub struct Look {
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
-    /// The job that looked.
+    /// The job that looked; `-` where days were set free.
     pub job: String,
     /// What was known of it (JSON).
     pub about: String,
@@ -123,6 +123,21 @@ impl Queue {
         }
         let found: Vec<String> = self.ask(&call).await?;
         found.into_iter().map(|text| parse(Some(text).filter(|text| !text.is_empty()))).collect()
+    }
+
+    /// Sets days free: a series that is held out from `known` on is held out as `from_now` says, and the log has what is said `about`
+    /// it. False if it is not held out from that day on, or not any more.
+    pub async fn open_days(
+        &self,
+        tenant: &TenantId,
+        series: &str,
+        known: i64,
+        from_now: &HeldOut,
+        about: &str,
+    ) -> Result<bool, QueueError> {
+        let mut call = self.call(&self.scripts.open_days);
+        call.arg(tenant.as_str()).arg(series).arg(known).arg(json(from_now)?).arg(about);
+        Ok(self.redis.invoke::<u8>(&call).await? == 1)
     }
 
     /// The series that a campaign is bound by and that are held out, in the order of their names.

@@ -157,6 +157,12 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
         );
     }
     nothing_is_listed_for(&b, &belongings).await;
+    let open =
+        json!({"exchange": "Binance Perpetual Futures", "symbol": "BTC-USDT", "open_until": "2023-04-20"});
+    let opened = b.post("/v1/holdouts", &open).await;
+    assert_eq!((opened.status, opened.code()), (404, "not_found"), "{}", opened.body);
+    let held_out = a.get("/v1/holdouts").await.body;
+    assert_eq!(held_out["holdouts"][0]["from"], "2023-04-07", "{held_out}");
 
     // All of it is as it was, and A has it.
     let job = a.get(&format!("/v1/jobs/{}", belongings.job)).await;

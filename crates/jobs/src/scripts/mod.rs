@@ -375,6 +375,7 @@ scripts! {
     invalidate: [base jobs results];
     purge: [base jobs results];
     hold_out: [base];
+    open_days: [base trials];
 }
 
 /// The script of [`crate::documents`], which has nothing to do with jobs.

@@ -39,7 +39,14 @@ async fn the_first_call_decides_for_a_tenant_and_a_series() {
     assert_eq!((bound.held_out, bound.known), (vec![Some(kept.clone()), None], vec![true, false]));
     assert_eq!(queue.held_out_of(tenant, "idea 3").await.unwrap(), [(SERIES.to_owned(), kept.clone())]);
     assert!(queue.held_out_of(tenant, "never heard of").await.unwrap().is_empty());
-    assert_eq!(queue.all_held_out(tenant).await.unwrap(), [(SERIES.to_owned(), kept)]);
+    assert_eq!(queue.all_held_out(tenant).await.unwrap(), [(SERIES.to_owned(), kept.clone())]);
+    let moved = HeldOut { first_day: 19_500, ..kept.clone() };
+    let stale = queue.open_days(tenant, SERIES, 18_000, &moved, "{}").await.unwrap();
+    assert!(!stale, "somebody else has moved it");
+    assert!(queue.open_days(tenant, SERIES, kept.first_day, &moved, r#"{"by":"me"}"#).await.unwrap());
+    assert_eq!(queue.all_held_out(tenant).await.unwrap(), [(SERIES.to_owned(), moved)]);
+    let log = queue.looks(tenant, SERIES).await.unwrap();
+    assert_eq!((log.len(), log[0].job.as_str(), log[0].about.as_str()), (1, "-", r#"{"by":"me"}"#));
     let other = TenantId::new("other");
     assert!(queue.all_held_out(&other).await.unwrap().is_empty());
 
