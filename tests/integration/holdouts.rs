@@ -131,7 +131,8 @@ async fn a_look_is_said_logged_and_counted_against_what_it_finds() {
     assert!(held_out["deflated_sharpe"].is_number() && held_out["noise_best"] == 0.0, "{shown}");
     assert!(held_out["advice"].as_str().unwrap().starts_with("best of 1 try"), "{shown}");
     assert_eq!(shown["trials"], 2, "a look is a trial of the campaign too");
-    let report = call_checked(&client, "risk_report", json!({"job_id": job["job_id"], "wait_seconds": 50})).await;
+    let report =
+        call_checked(&client, "risk_report", json!({"job_id": job["job_id"], "wait_seconds": 50})).await;
     assert_eq!(structured(&report)["campaign"]["holdouts"][0], *held_out, "{report:?}");
 
     // The same again shows nothing new, but is logged; another is another look, and takes from what the first one showed.
