@@ -41,9 +41,10 @@ bench: build ## Measure backtests and searches against Jesse, and the queue agai
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/mcp.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 
-soak: build ## Run a thousand backtests, ten thousand jobs while things are killed, restart all under load, send anything (25 minutes)
+soak: build ## Run a thousand backtests, a thousand strategies of noise, ten thousand jobs while things are killed, restart all under load, send anything (half an hour)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/noise.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --kill-redis
 	$(JESSE_PYTHON) bench/scaling.py $${CARGO_TARGET_DIR:-target}/release/queue-bench

@@ -22,6 +22,8 @@ pub enum Code {
     QueueFull,
     /// Too many invalidations of results are being carried out.
     CacheBusy,
+    /// The range has days that are held out of research.
+    HeldOut,
     /// The job cannot be run once more.
     NotRequeueable,
     /// The job has no result: it has not ended, or not well.
@@ -97,6 +99,7 @@ impl Code {
             Self::IdempotencyConflict,
             Self::QueueFull,
             Self::CacheBusy,
+            Self::HeldOut,
             Self::NotRequeueable,
             Self::ResultNotReady,
             Self::ResultEvicted,
@@ -132,6 +135,9 @@ impl Code {
             }
             Self::QueueFull => "Wait for some of your jobs to end, or cancel some.",
             Self::CacheBusy => "Try again after `Retry-After`; `all` invalidates everything in one call.",
+            Self::HeldOut => {
+                "End at the `finish_date` that the text names; once you have chosen, say `holdout: true`: each look counts."
+            }
             Self::NotRequeueable => "Requeue jobs that are failed, dead, expired or cancelled.",
             Self::ResultNotReady => {
                 "Wait for the job with `?wait=` or job_get; a failed one has `error` instead."
@@ -216,7 +222,7 @@ impl Code {
             Self::UnsupportedMediaType => 415,
             Self::QueueFull | Self::CacheBusy | Self::RateLimited => 429,
             Self::Job(ErrorCode::Internal) | Self::Internal => 500,
-            Self::IdempotencyConflict | Self::UrlNotAllowed | Self::Job(_) => 422,
+            Self::IdempotencyConflict | Self::HeldOut | Self::UrlNotAllowed | Self::Job(_) => 422,
             Self::EngineStarting | Self::Unavailable => 503,
         }
     }
@@ -252,6 +258,7 @@ impl Code {
             Self::IdempotencyConflict => "The idempotency key was used for another call",
             Self::QueueFull => "Too many jobs have not ended",
             Self::CacheBusy => "Too many invalidations at once",
+            Self::HeldOut => "These days are held out of research",
             Self::NotRequeueable => "The job cannot be run once more",
             Self::ResultNotReady => "The job has no result",
             Self::ResultEvicted => "The result is gone",

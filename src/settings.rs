@@ -134,14 +134,19 @@ pub struct DataSettings {
     #[arg(long, env = "JESSE_JOBS_BLOBS")]
     pub blobs: Option<String>,
 
-    /// Days that a finished job and a result are kept
-    #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=3650))]
-    pub retention_days: u64,
+    /// Days that a finished job and a result are kept, 0.0001 to 3650; 0.5 are twelve hours
+    #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7.0, value_parser = retention_days)]
+    pub retention_days: f64,
 
     /// Days that the ledger of a campaign is kept after its last trial: what was tried, and its daily returns (about 2 KB for a
     /// year of one), in Redis
     #[arg(long, env = "JESSE_JOBS_LEDGER_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub ledger_days: u64,
+}
+
+fn retention_days(text: &str) -> Result<f64, String> {
+    let days = text.parse().ok().filter(|days| (0.0001..=3650.0).contains(days));
+    days.ok_or_else(|| "must be a number from 0.0001 to 3650".to_owned())
 }
 
 impl DataSettings {
@@ -155,7 +160,7 @@ impl DataSettings {
 
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
-        let kept = Duration::from_hours(24 * self.retention_days);
+        let kept = Duration::from_secs_f64(86_400.0 * self.retention_days);
         let trials = Duration::from_hours(24 * self.ledger_days);
         jobs::Retention { jobs: kept, results: kept, trials }
     }
@@ -526,6 +531,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be from 0 to 2592000".into())
 }
 
+fn holdout_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=crate::service::MOST_HELD_OUT).contains(share));
+    share.ok_or_else(|| format!("must be a number from 0 to {}", crate::service::MOST_HELD_OUT))
+}
+
 /// Who shares results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum CacheScope {
@@ -550,6 +560,11 @@ pub struct LimitSettings {
     /// Who shares results and runs in flight: deployment (all tenants) or tenant (nobody with another)
     #[arg(long, env = "CACHE_SCOPE", default_value = "deployment")]
     pub cache_scope: CacheScope,
+
+    /// Part of the candles, the last, that the first job of a campaign on a symbol holds out of a tenant's research, 0 (nothing) to
+    /// 0.5; a campaign may say another
+    #[arg(long, env = "JESSE_JOBS_HOLDOUT_SHARE", default_value_t = 0.2, value_parser = holdout_share)]
+    pub holdout_share: f64,
 
     /// Most jobs of a tenant that have not ended; more are refused for the time being
     #[arg(long, env = "JESSE_JOBS_MAX_OPEN", default_value_t = jobs::MAX_OPEN)]

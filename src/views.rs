@@ -109,6 +109,9 @@ pub(crate) struct Treated {
     timeout_s: u32,
     /// After how many failures of its own it is given up.
     max_attempts: u32,
+    /// Looks at days that are held out of research.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    holdout: bool,
     /// When it may start.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
@@ -155,6 +158,7 @@ impl JobAnswer {
                 cache: view.details.cache,
                 timeout_s: view.details.timeout_s,
                 max_attempts: view.details.max_attempts,
+                holdout: view.details.holdout,
                 run_at: view.details.start_at_ms.map(time),
                 deadline: view.details.deadline_ms.map(time),
                 webhook: view.webhook,

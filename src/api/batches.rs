@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Api, Problem,
     answers::{Accepted, IdempotencyKey},
-    guard::Tenant,
+    guard::{By, Tenant},
     jobs::{Wait, parse_id, wait_for},
     listing::{Jobs, page_limit, page_of_batch},
     problem::{Body, InPath, InQuery},
@@ -50,6 +50,12 @@ pub(super) struct NewBatch {
     max_attempts: Option<u32>,
     /// Groups trials of one idea
     campaign: Option<String>,
+    /// Looks at days that are held out of research too, which is logged and counted
+    #[serde(default)]
+    holdout: bool,
+    /// With a campaign whose first job on a series this is: the share of its candles that is held out
+    #[schemars(range(min = 0, max = 0.5))]
+    holdout_share: Option<f64>,
     /// Name to value: jobs can be listed by them
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -59,15 +65,28 @@ pub(super) struct NewBatch {
 
 pub(super) async fn submit(
     State(api): State<Api>,
-    Tenant(tenant): Tenant,
+    By(caller): By,
     key: IdempotencyKey,
     Body(new): Body<NewBatch>,
 ) -> Result<Accepted, Problem> {
     let idempotency = key.of(&new);
     let NewBatch { jobs, grid, base, on_failure, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
+    let (holdout, holdout_share, by) = (new.holdout, new.holdout_share, Some(caller.key));
     let request = BatchRequest { jobs, grid, base, on_failure };
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
+    let options = SubmitOptions {
+        cache,
+        priority,
+        timeout_s,
+        max_attempts,
+        campaign,
+        holdout,
+        holdout_share,
+        labels,
+        webhook,
+        by,
+    };
+    let tenant = caller.tenant;
     let (batch, _) = api.service.submit_batch(&tenant, request, &options, idempotency).await?;
     let job = JobAnswer::new(api.service.batch(&tenant, batch).await?);
     Ok(Accepted { location: format!("/v1/batches/{batch}"), job })

@@ -52,6 +52,12 @@ pub(super) struct NewJob {
     max_attempts: Option<u32>,
     /// Groups trials of one idea
     campaign: Option<String>,
+    /// Looks at days that are held out of research too, which is logged and counted
+    #[serde(default)]
+    holdout: bool,
+    /// With a campaign whose first job on a series this is: the share of its candles that is held out
+    #[schemars(range(min = 0, max = 0.5))]
+    holdout_share: Option<f64>,
     /// Name to value: jobs can be listed by them
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -149,6 +155,7 @@ pub(super) async fn submit(
     let idempotency = key.of(&new);
     let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
+    let (holdout, holdout_share, by) = (new.holdout, new.holdout_share, Some(caller.key));
     let window = Window { run_at: new.run_at, deadline: new.deadline };
     let wanted = Wanted::parse(kind.kind(), spec).map_err(|mut error| {
         error.message.insert_str(0, "spec: ");
@@ -157,8 +164,19 @@ pub(super) async fn submit(
     if let Some(scope) = wanted.scope() {
         require(&caller, scope)?;
     }
+    let options = SubmitOptions {
+        cache,
+        priority,
+        timeout_s,
+        max_attempts,
+        campaign,
+        holdout,
+        holdout_share,
+        labels,
+        webhook,
+        by,
+    };
     let tenant = caller.tenant;
-    let options = SubmitOptions { cache, priority, timeout_s, max_attempts, campaign, labels, webhook };
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == ::jobs::Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, &tenant, job, limit).await?;

@@ -124,6 +124,7 @@ const REFUSED: &[Code] = &[
     Code::QueueFull,
     Code::UrlNotAllowed,
     Code::ImportsNotAllowed,
+    Code::HeldOut,
     Code::JobNotFound,
     Code::ResultNotReady,
     Code::ResultEvicted,
@@ -181,7 +182,7 @@ fn of_jobs() -> Vec<Route> {
         POST "/v1/jobs/{id}/requeue", WRITE_JOBS => listing::requeue, Docs::new("requeueJob", "Run a job once more that ended badly")
             .about("On the code and candles of today. A repeat answers the same new job.")
             .fails(&[
-                Code::JobNotFound, Code::NotRequeueable, Code::EngineStarting, Code::QueueFull, Code::UrlNotAllowed, Code::ResultNotReady,
+                Code::JobNotFound, Code::NotRequeueable, Code::EngineStarting, Code::QueueFull, Code::UrlNotAllowed, Code::HeldOut, Code::ResultNotReady,
                 Code::ResultEvicted, Code::Job(ErrorCode::StrategyNotFound), Code::Job(ErrorCode::StrategyError),
                 Code::Job(ErrorCode::CandlesMissing), Code::Job(ErrorCode::InvalidSpec), Code::Job(ErrorCode::UnfitData),
             ]);
@@ -210,6 +211,9 @@ fn of_batches() -> Vec<Route> {
         GET "/v1/campaigns", READ_JOBS => campaigns::list, Docs::new("listCampaigns", "List campaigns, those with the latest trials first");
         GET "/v1/campaigns/{name}", READ_JOBS => campaigns::get, Docs::new("getCampaign", "Read what the trials of a campaign amount to")
             .fails(&[Code::NotFound]);
+        GET "/v1/holdouts", READ_JOBS => campaigns::holdouts, Docs::new("listHoldouts", "List what is held out of research, and who looked");
+        POST "/v1/holdouts", WRITE_JOBS => campaigns::open_days, Docs::new("openHeldOutDays", "Set held-out days free for research")
+            .about("For good: the days before `open_until` are held out no more.").fails(&[Code::NotFound]);
     }
 }
 

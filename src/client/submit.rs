@@ -97,6 +97,12 @@ struct OptionArgs {
     /// Name that groups trials of one idea
     #[arg(long)]
     campaign: Option<String>,
+    /// Also use days that are held out of research: the look is logged and counted
+    #[arg(long)]
+    holdout: bool,
+    /// Part of the candles that the first job of the campaign holds out, 0 to 0.5
+    #[arg(long, requires = "campaign")]
+    holdout_share: Option<f64>,
     /// To find it by, NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
@@ -148,6 +154,12 @@ impl OptionArgs {
             ("webhook", self.webhook),
         ];
         set_texts(request, named);
+        if self.holdout {
+            request.insert("holdout".into(), true.into());
+        }
+        if let Some(share) = self.holdout_share {
+            request.insert("holdout_share".into(), share.into());
+        }
         if let Some(seconds) = self.timeout_s {
             request.insert("timeout_s".into(), seconds.into());
         }

@@ -91,8 +91,17 @@ pub(super) struct Submitting {
 }
 
 impl Submitting {
-    pub(super) const OPTIONS: [&str; 7] =
-        ["cache", "priority", "timeout_s", "max_attempts", "campaign", "labels", "webhook"];
+    pub(super) const OPTIONS: [&str; 9] = [
+        "cache",
+        "priority",
+        "timeout_s",
+        "max_attempts",
+        "campaign",
+        "holdout",
+        "holdout_share",
+        "labels",
+        "webhook",
+    ];
 
     pub(super) fn parse(kind: Kind, arguments: Value) -> Result<Self, ServiceError> {
         let Value::Object(mut request) = arguments else {

@@ -375,7 +375,7 @@ impl Handler {
             }
             tools::JOB_CHART => app::picture(&self.service, &tenant, arguments::parse(arguments)?).await,
             tools::JOB_SERIES => app::series(&self.service, &tenant, arguments::parse(arguments)?).await,
-            tools::BACKTEST_BATCH => self.submit_batch(&tenant, arguments, context).await,
+            tools::BACKTEST_BATCH => self.submit_batch(caller, arguments, context).await,
             tools::JOB_CANCEL => {
                 let Job { job_id } = arguments::parse(arguments)?;
                 answer(self.service.cancel(&tenant, arguments::job_id(&job_id)?).await?, None)
@@ -442,7 +442,8 @@ impl Handler {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ServiceError> {
         let tenant = caller.tenant.clone();
-        let Submitting { wanted, options, wait, notes } = Submitting::parse(kind, arguments)?;
+        let Submitting { wanted, mut options, wait, notes } = Submitting::parse(kind, arguments)?;
+        options.by = Some(caller.key.clone());
         let (job, accepted) =
             self.service.submit(&tenant, &wanted, &options, Window::default(), None).await?;
         let wait = if accepted == Accepted::Cached { Duration::ZERO } else { wait };
@@ -475,11 +476,14 @@ impl Handler {
     /// Submits a batch and waits a little for its table.
     async fn submit_batch(
         &self,
-        tenant: &TenantId,
+        caller: &Caller,
         arguments: Value,
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResult, ServiceError> {
-        let SubmittingBatch { request, options, rank_by, wait, notes } = SubmittingBatch::parse(arguments)?;
+        let SubmittingBatch { request, mut options, rank_by, wait, notes } =
+            SubmittingBatch::parse(arguments)?;
+        options.by = Some(caller.key.clone());
+        let tenant = &caller.tenant;
         let (batch, _) = self.service.submit_batch(tenant, request, &options, None).await?;
         let view = self.wait(tenant, batch, wait, context).await?;
         let table = batch::answer(&self.service, tenant, &view, rank_by).await?;

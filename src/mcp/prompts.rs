@@ -29,13 +29,14 @@ const WORKFLOWS: [Workflow; 3] = [
         title: "Test an idea honestly",
         description: "One strategy, judged on data that its author has not looked at",
         arguments: &[STRATEGY, SYMBOL],
-        text: "Judge the strategy {strategy} on {symbol}. 1. Call candles_list for the stored range; keep its last quarter aside. \
-               2. Call backtest on the rest. With fewer than 30 trades say that nothing can be concluded, and stop. 3. Call \
-               backtest_batch with a grid of the neighbouring values of its hyperparameters (strategy_list has their ranges): a \
-               good result among bad neighbours is luck. 4. Call monte_carlo on the same backtest and say where the real run lies \
-               among the altered histories. Call risk_report with its job_id and give the verdict. 5. Only then call backtest once on the quarter that was kept aside. Report all \
-               results, also those that speak against it, with the number of variants tried. Use the campaign {strategy}-idea \
-               in every call.",
+        text: "Judge the strategy {strategy} on {symbol}, with the campaign {strategy}-idea in every call: its first job holds out the \
+               last fifth of the stored days (candles_list has the range), and a call that reaches into them is refused with the last \
+               day allowed. 1. Call backtest on the days before. With fewer than 30 trades say that nothing can be concluded, and \
+               stop. 2. Call backtest_batch with a grid of the neighbouring values of its hyperparameters (strategy_list has their ranges): a \
+               good result among bad neighbours is luck. 3. Call monte_carlo on the same backtest and say where the real run lies \
+               among the altered histories. Call risk_report with its job_id and give the verdict. 4. Only then call backtest once on \
+               the held-out days, with holdout true: the look is logged and counted. Report all results, also those that speak against \
+               it, with the number of variants tried (campaign.trials) and of looks (campaign.holdouts).",
     },
     Workflow {
         name: "sweep_parameters",
@@ -45,7 +46,7 @@ const WORKFLOWS: [Workflow; 3] = [
         text: "Find out how {strategy} on {symbol} depends on its hyperparameters. 1. Read their ranges with strategy_list and the \
                stored range with candles_list. 2. Call backtest_batch with a grid of at most 64 combinations over the first \
                three quarters of the range. 3. Describe the region of good values, not the single best row. 4. Call walk_forward \
-               over the whole range: only its tested windows say what choosing parameters is worth. Give the number of trials.",
+               over all days that are not held out: only its tested windows say what choosing parameters is worth. Give the number of trials.",
     },
     Workflow {
         name: "assess_the_risk",

@@ -88,14 +88,15 @@ pub(super) fn api(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Api {
-    let scope = limits.cache_scope;
+    let (scope, holdout_share) = (limits.cache_scope, limits.holdout_share);
     let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
     let service = Service::new(queue, events, blobs, engines, limits, scope, imports.allowed())
         .with_strategy_writing(api.allow_strategy_write)
-        .with_receivers(receivers.filter());
+        .with_receivers(receivers.filter())
+        .with_holdout_share(holdout_share);
     let longest_wait = Duration::from_secs(api.request_timeout);
     Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
         .with_origins(api.cors_origins.clone())

@@ -10,7 +10,7 @@ use jesse::plan::key_of_tenant;
 use jobs::{JobId, JobState, Kind, TenantId, blobs::BlobId};
 use serde_json::{Map, Value};
 
-use super::{ResultBody, Service, submit::json_text, wanted::Prepared};
+use super::{ResultBody, Service, holdouts::Reach, submit::json_text, wanted::Prepared};
 use crate::{
     errors::{Code, ServiceError},
     settings::CacheScope,
@@ -36,6 +36,13 @@ impl Service {
         for part in analysis.source.as_ref().map(Source::parts).unwrap_or_default() {
             pinned.results.push(self.pin_result(tenant, part.job_id).await?);
         }
+        // Candles beside a result are over its time: the result was the look.
+        let mut reach = Reach::default();
+        if let Some(candles) = &analysis.candles
+            && let (Some(start), Some(finish)) = (candles.start_date, candles.finish_date)
+        {
+            candles.series.iter().for_each(|series| reach.add_series(series.clone(), (start, finish)));
+        }
         analysis.resolve(&pinned)?;
         if let Some(candles) = &analysis.candles {
             let range = candles.range_ms()?;
@@ -54,7 +61,8 @@ impl Service {
             plan,
             cache_key,
             memory_mb: ANALYSIS_MB,
-            trial_of: None,
+            trial_of: Vec::new(),
+            reach,
         })
     }
 

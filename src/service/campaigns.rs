@@ -7,14 +7,19 @@ use std::{
 };
 
 use analysis::{
-    ledger::{Figures, Ledger},
+    ledger::{Figures, Ledger, Sums},
     selection::{self, Selection},
 };
 use jesse::spec::{BacktestSpec, Route};
-use jobs::{JobId, JobState, JobView, Kind, TenantId, ledger::Campaign};
+use jobs::{
+    JobId, JobState, JobView, Kind, TenantId,
+    holdouts::LOOKS,
+    ledger::{Campaign, Trial},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Service;
 use crate::errors::{Code, ServiceError};
@@ -73,24 +78,28 @@ fn family(routes: &[Route]) -> String {
     format!("strategy:{names}").chars().filter(|letter| !letter.is_control()).take(LONGEST_NAME).collect()
 }
 
-/// The campaign in whose ledger a job's trials count, if it has any.
-fn campaign_of_job(view: &JobView) -> Option<String> {
+/// The most campaigns that the figures of a batch are made of.
+pub(super) const MOST_TOGETHER: usize = 20;
+
+/// The campaigns in whose ledgers a job's trials count, if it has any: several where a batch without a name tries several
+/// strategies.
+fn campaigns_of_job(view: &JobView) -> Vec<String> {
     let places: &[&str] = match view.kind {
         Kind::Backtest => &["/routes"],
         Kind::Optimize => &["/train/routes"],
         Kind::WalkForward => &["/windows/0/train/routes"],
-        Kind::Batch => &["/base/routes", "/base/strategy"],
-        _ => return None,
+        Kind::Batch => &["/campaigns"],
+        _ => return Vec::new(),
     };
     if let Some(named) = view.tags.campaign() {
-        return Some(named.to_owned());
+        return vec![named.to_owned()];
     }
-    let request: Value = serde_json::from_str(view.request.get()).ok()?;
-    let found = places.iter().find_map(|place| request.pointer(place))?;
-    if let Some(strategy) = found.as_str() {
-        return Some(format!("strategy:{strategy}"));
+    let Ok(request) = serde_json::from_str::<Value>(view.request.get()) else { return Vec::new() };
+    let Some(found) = places.iter().find_map(|place| request.pointer(place)) else { return Vec::new() };
+    if view.kind == Kind::Batch {
+        return Vec::deserialize(found).unwrap_or_default();
     }
-    Some(family(&Vec::<Route>::deserialize(found).ok()?))
+    Vec::<Route>::deserialize(found).map_or_else(|_| Vec::new(), |routes| vec![family(&routes)])
 }
 
 impl Service {
@@ -101,8 +110,9 @@ impl Service {
 
     /// What a campaign's trials amount to.
     pub async fn campaign(&self, tenant: &TenantId, name: &str) -> Result<Figures, ServiceError> {
-        let figures = self.figures(tenant, name, None).await?;
-        if figures.trials == 0 {
+        let mut figures = self.figures(tenant, &[name.to_owned()], None).await?;
+        figures.holdouts = self.holdouts_of_campaign(tenant, name).await?;
+        if figures.trials == 0 && figures.holdouts.is_empty() {
             let message =
                 "no campaign of this name has tried anything; GET /v1/campaigns lists those that have";
             return Err(ServiceError::new(Code::NotFound, message));
@@ -123,10 +133,16 @@ impl Service {
         if view.kind == Kind::RiskReport {
             return self.campaign_of_report(tenant, view).await;
         }
-        let Some(name) = campaign_of_job(view) else { return Ok(None) };
+        let names = campaigns_of_job(view);
+        if names.is_empty() {
+            return Ok(None);
+        }
         let result = view.result.as_ref().filter(|_| view.kind == Kind::Backtest);
         let result = result.filter(|_| view.state == JobState::Succeeded);
-        Ok(Some(self.figures(tenant, &name, result.map(String::as_str)).await?))
+        let result = result.map(String::as_str);
+        let mut figures = self.figures(tenant, &names, result).await?;
+        figures.holdouts = self.holdouts_of_job(tenant, view, result).await?;
+        Ok(Some(figures))
     }
 
     /// What choosing the best job of an ended batch of backtests is worth.
@@ -155,38 +171,81 @@ impl Service {
             Err(jobs::QueueError::JobNotFound) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(name) = campaign_of_job(&view) else { return Ok(None) };
-        Ok(Some(self.figures(tenant, &name, view.result.as_deref()).await?))
+        let mut figures = self.figures(tenant, &campaigns_of_job(&view), view.result.as_deref()).await?;
+        figures.holdouts = self.holdouts_of_job(tenant, &view, view.result.as_deref()).await?;
+        Ok(Some(figures))
     }
 
-    async fn figures(
+    /// What the trials of these campaigns together leave of a result, or of the best of them.
+    pub(super) async fn figures(
         &self,
         tenant: &TenantId,
-        name: &str,
+        campaigns: &[String],
         result: Option<&str>,
     ) -> Result<Figures, ServiceError> {
         let queue = &self.inner.queue;
-        let shared = self.inner.ledgers.of(tenant, name);
-        let mut ledger = shared.lock().await;
-        let since = ledger.since_ms();
-        if !ledger.meet(queue.tried(tenant, name, since).await?) {
-            *ledger = Ledger::default();
-            // What was added meanwhile is met the next time.
-            let _fits = ledger.meet(queue.tried(tenant, name, 0).await?);
-        }
-        let open = ledger.open();
-        for (name, trial) in open.iter().zip(queue.trials(&open).await?) {
-            if let Some(trial) = trial {
-                ledger.found(name, &trial);
-            }
-        }
         let about = match result {
             Some(result) => queue.trials(&[result.to_owned()]).await?.into_iter().next().flatten(),
             None => None,
         };
-        Ok(ledger.figures(name, about.as_ref().or(result.map(|_| &NOTHING))))
+        if let [only] = campaigns
+            && let Some(series) = only.strip_prefix(LOOKS)
+        {
+            return self.figures_of_looks(tenant, only, series, (about, result.is_some())).await;
+        }
+        let about = about.as_ref().or(result.map(|_| &NOTHING));
+        if let [only] = campaigns {
+            let ledger = self.up_to_date(tenant, only, None).await?;
+            return Ok(ledger.sums().figures(only, about));
+        }
+        let mut together = Sums::default();
+        for campaign in campaigns.iter().take(MOST_TOGETHER) {
+            together.merge(self.up_to_date(tenant, campaign, None).await?.sums());
+        }
+        Ok(together.figures(&campaigns.join(", "), about))
+    }
+
+    /// The same of looks at what is held out, of whose returns only those of the held-out days count.
+    async fn figures_of_looks(
+        &self,
+        tenant: &TenantId,
+        campaign: &str,
+        series: &str,
+        (about, is_asked): (Option<Trial>, bool),
+    ) -> Result<Figures, ServiceError> {
+        let bound = self.inner.queue.bound_by(tenant, None, &[series.to_owned()]).await?;
+        let first_day = bound.held_out.into_iter().flatten().next().map(|held_out| held_out.first_day);
+        let about =
+            about.map(|trial| first_day.map_or_else(|| trial.clone(), |day| trial.clone().since(day)));
+        let ledger = self.up_to_date(tenant, campaign, first_day).await?;
+        Ok(ledger.sums().figures(campaign, about.as_ref().or(is_asked.then_some(&NOTHING))))
+    }
+
+    /// The ledger of a campaign, with all that has been tried until now; of the days from this one on, if one is given.
+    async fn up_to_date(
+        &self,
+        tenant: &TenantId,
+        campaign: &str,
+        first_day: Option<i64>,
+    ) -> Result<OwnedMutexGuard<Ledger>, ServiceError> {
+        let queue = &self.inner.queue;
+        let kept_as = first_day.map_or_else(|| campaign.to_owned(), |day| format!("{campaign}\n{day}"));
+        let mut ledger = self.inner.ledgers.of(tenant, &kept_as).lock_owned().await;
+        let since = ledger.since_ms();
+        if !ledger.meet(queue.tried(tenant, campaign, since).await?) {
+            *ledger = Ledger::default();
+            // What was added meanwhile is met the next time.
+            let _fits = ledger.meet(queue.tried(tenant, campaign, 0).await?);
+        }
+        let open = ledger.open();
+        for (name, trial) in open.iter().zip(queue.trials(&open).await?) {
+            if let Some(trial) = trial {
+                ledger.found(name, &first_day.map_or_else(|| trial.clone(), |day| trial.clone().since(day)));
+            }
+        }
+        Ok(ledger)
     }
 }
 
 /// Of a result that the ledger knows nothing of, nothing is said.
-static NOTHING: jobs::ledger::Trial = jobs::ledger::Trial { first_day: 0, returns: Vec::new() };
+static NOTHING: Trial = Trial { first_day: 0, returns: Vec::new() };

@@ -165,7 +165,7 @@ impl Service {
     }
 
     /// What Jesse's servers can run, if they are used and some worker has reached one lately.
-    async fn offer(&self) -> Result<Option<Arc<Document<Offer>>>, ServiceError> {
+    pub(super) async fn offer(&self) -> Result<Option<Arc<Document<Offer>>>, ServiceError> {
         if self.inner.engines.choice == EngineChoice::Runner {
             return Ok(None);
         }

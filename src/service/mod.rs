@@ -6,6 +6,7 @@ mod campaigns;
 mod engines;
 mod filter;
 mod health;
+mod holdouts;
 mod strategies;
 mod submit;
 mod wanted;
@@ -38,6 +39,7 @@ pub use campaigns::CampaignView;
 pub use engines::PlannedEngines;
 pub(crate) use filter::{job_filter, parts};
 pub use health::Health;
+pub use holdouts::{MOST_HELD_OUT, OpenDays};
 pub use strategies::{StrategySource, StrategyView, Validation};
 pub use submit::{BatchRequest, MOST_CHILDREN, SubmitOptions, Window};
 pub use wanted::Wanted;
@@ -65,6 +67,8 @@ pub struct Service {
     writable: bool,
     /// Where webhooks may go, as far as a URL tells.
     receivers: Arc<AddressFilter>,
+    /// What part of a series a campaign's first job on it holds out of research, unless it says otherwise.
+    holdout_share: f64,
 }
 
 #[derive(Debug)]
@@ -115,7 +119,7 @@ impl Service {
             imports,
             ledgers: campaigns::Ledgers::default(),
         };
-        Self { inner: Arc::new(inner), writable: false, receivers: Arc::default() }
+        Self { inner: Arc::new(inner), writable: false, receivers: Arc::default(), holdout_share: 0.0 }
     }
 
     /// The same where clients may, or may not, write strategies. That is running code: off unless whoever runs the server
@@ -129,6 +133,12 @@ impl Service {
     #[must_use]
     pub fn with_receivers(self, receivers: AddressFilter) -> Self {
         Self { receivers: Arc::new(receivers), ..self }
+    }
+
+    /// The same where campaigns hold out this part of the candles, from 0 (nothing) to a half, unless they say otherwise.
+    #[must_use]
+    pub fn with_holdout_share(self, holdout_share: f64) -> Self {
+        Self { holdout_share, ..self }
     }
 
     /// Whether clients may write strategies.
@@ -257,11 +267,7 @@ impl Service {
 
     /// All candles that are stored.
     pub async fn candles(&self) -> Result<Vec<SeriesView>, ServiceError> {
-        let found = self.inner.candles.list().await;
-        let found = found.map_err(|error| match error {
-            jesse::candles::store::StoreError::Queue(error) => error.into(),
-            error => ServiceError::internal("the candles cannot be listed", &error),
-        })?;
+        let found = self.inner.candles.list().await.map_err(holdouts::unread)?;
         Ok(found.iter().map(SeriesView::from).collect())
     }
 }

@@ -332,6 +332,7 @@ impl Service {
                 memory_mb: limits.memory_mb,
                 tags: Tags::default(),
                 webhook: None,
+                looks: None,
             },
             request: json_text(spec)?,
             plan: json_text(&ValidationPlan { limits })?,
@@ -340,7 +341,7 @@ impl Service {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
-            trial_of: None,
+            trial_of: Vec::new(),
         };
         Ok(self.inner.queue.submit(&submission).await?)
     }

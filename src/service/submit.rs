@@ -1,16 +1,16 @@
 //! Accepting work: one backtest, a batch of them, or an old job again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jesse::{
     grid::Grid,
     plan::{BacktestPlan, Limits, Planned},
-    spec::BacktestRequest,
+    spec::{BacktestRequest, BacktestSpec},
 };
 use jiff::Timestamp;
 use jobs::{
     Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, Kind, OnFailure,
-    Priority, Submission, Tags, TenantId, Treatment,
+    Priority, Submission, Tags, TenantId, Treatment, holdouts::LOOKS,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,8 +18,9 @@ use serde_json::json;
 
 use super::{
     Service,
-    campaigns::campaign_of,
+    campaigns::{MOST_TOGETHER, campaign_of},
     engines::Runnable,
+    holdouts::{Reach, log_entry, looks_alone},
     wanted::{Checked, Prepared, Wanted},
 };
 use crate::{
@@ -58,6 +59,13 @@ pub struct SubmitOptions {
     #[serde(default)]
     #[schemars(with = "String")]
     pub campaign: Option<String>,
+    /// Held-out days too; counted
+    #[serde(default)]
+    pub holdout: bool,
+    /// Share held out; default 0.2
+    #[serde(default)]
+    #[schemars(with = "f64")]
+    pub holdout_share: Option<f64>,
     /// Name to text, for job_list
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -65,6 +73,9 @@ pub struct SubmitOptions {
     #[serde(default)]
     #[schemars(with = "String")]
     pub webhook: Option<String>,
+    /// The id of the key that asks, for the log of looks at what is held out. Not a client's to say.
+    #[serde(skip)]
+    pub by: Option<std::sync::Arc<str>>,
 }
 
 /// The jobs of a batch, one by one, or as a grid.
@@ -131,8 +142,15 @@ impl Service {
         self.check_webhook(options)?;
         let limits = self.limits(options)?;
         let mut treatment = treatment(options, Priority::Normal, limits)?;
-        let Prepared { kind, request, plan, cache_key, memory_mb, trial_of } =
-            self.prepare(tenant, checked, runnable, options, limits).await?;
+        let prepared = self.prepare(tenant, &checked, runnable, options, (limits, &[])).await?;
+        let looks = self.admit(tenant, options, &prepared.reach).await?;
+        treatment.looks = log_entry(&looks, &prepared.reach, prepared.kind, options);
+        let prepared = if looks.is_empty() {
+            prepared
+        } else {
+            self.prepare(tenant, &checked, runnable, options, (limits, &looks)).await?
+        };
+        let Prepared { kind, request, plan, cache_key, memory_mb, trial_of, reach: _ } = prepared;
         treatment.memory_mb = memory_mb;
         if kind == Kind::CandlesImport {
             // What an exchange has changes from minute to minute: only an import in flight is joined.
@@ -164,8 +182,8 @@ impl Service {
     ) -> Result<(JobId, Accepted), ServiceError> {
         let limits = self.limits(options)?;
         self.check_webhook(options)?;
-        let treatment = treatment(options, Priority::Batch, limits)?;
-        let shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
+        let mut treatment = treatment(options, Priority::Batch, limits)?;
+        let mut shown = json!({"base": &request.base, "grid": &request.grid, "jobs": request.jobs.len()});
         let on_failure = request.on_failure;
         let runnable = self.runnable().await?;
         let mut readable = Vec::new();
@@ -179,7 +197,8 @@ impl Service {
             };
             numbers.push(request.map(|request| readable.push(request)));
         }
-        let mut mistakes = Mistakes::default();
+        let (mut mistakes, mut campaigns) = (Mistakes::default(), BTreeSet::new());
+        let mut reach = Reach::default();
         let (mut plans, mut known, mut children) =
             (Vec::new(), HashMap::new(), Vec::with_capacity(readable.len()));
         let mut planned = self.plan_all(&runnable, &readable, limits).await?.into_iter();
@@ -197,7 +216,11 @@ impl Service {
                     if index == plans.len() {
                         plans.push(plan);
                     }
-                    let trial_of = Some(campaign_of(options.campaign.as_deref(), &spec));
+                    reach.add(&spec);
+                    let trial_of = vec![campaign_of(options.campaign.as_deref(), &spec)];
+                    if campaigns.len() < MOST_TOGETHER {
+                        campaigns.extend(trial_of.iter().cloned());
+                    }
                     children.push(Child { cache_key, request: json_text(&spec)?, plan: index, trial_of });
                 }
                 Some(Err(message)) => mistakes.note(number, &message),
@@ -205,6 +228,24 @@ impl Service {
             }
         }
         mistakes.check()?;
+        let looks = self.admit(tenant, options, &reach).await.map_err(|mut error| {
+            if error.code == Code::HeldOut {
+                error.message.insert_str(0, "nothing was accepted: ");
+            }
+            error
+        })?;
+        treatment.looks = log_entry(&looks, &reach, Kind::Backtest, options);
+        if !looks.is_empty() {
+            for child in &mut children {
+                let spec: BacktestSpec = serde_json::from_str(&child.request)
+                    .map_err(|error| ServiceError::internal("a planned backtest cannot be read", &error))?;
+                let seen = looks.iter().filter(|look| look.is_seen_by(&spec)).cloned().collect::<Vec<_>>();
+                child.trial_of.extend(looks_alone(&seen));
+            }
+        }
+        if options.campaign.is_none() {
+            shown["campaigns"] = json!(campaigns);
+        }
         let batch = BatchSubmission {
             tenant: tenant.clone(),
             kind: Kind::Backtest,
@@ -247,6 +288,10 @@ impl Service {
             timeout_s: Some(details.timeout_s.min(self.inner.limits.wall_s)),
             max_attempts: Some(details.max_attempts),
             campaign: view.tags.campaign().map(str::to_owned),
+            // What it was allowed to see, it sees again.
+            holdout: details.holdout,
+            holdout_share: None,
+            by: None,
             labels: view.tags.labels().clone(),
             webhook: view.webhook,
         };
@@ -287,6 +332,12 @@ pub(super) fn is_shared(plan: &BacktestPlan, cache: CacheMode) -> bool {
 fn treatment(options: &SubmitOptions, priority: Priority, limits: Limits) -> Result<Treatment, ServiceError> {
     let tags = Tags::new(options.campaign.clone(), options.labels.clone())
         .map_err(|error| ServiceError::new(Code::InvalidRequest, error.to_string()))?;
+    if tags.campaign().is_some_and(|name| name.starts_with(LOOKS)) {
+        let message = format!(
+            "campaign: must not begin with {LOOKS:?}, under which looks at held-out days are counted"
+        );
+        return Err(ServiceError::new(Code::InvalidRequest, message));
+    }
     Ok(Treatment {
         priority: options.priority.unwrap_or(priority),
         cache: options.cache,
@@ -296,6 +347,7 @@ fn treatment(options: &SubmitOptions, priority: Priority, limits: Limits) -> Res
         memory_mb: limits.memory_mb,
         tags,
         webhook: options.webhook.clone(),
+        looks: None,
     })
 }
 

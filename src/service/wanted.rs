@@ -15,7 +15,7 @@ use jesse::{
         spec::{OptimizeRequest, OptimizeSpec},
         walk_forward::{WalkForwardPlan, WalkForwardRequest, WalkForwardSpec},
     },
-    parent::ForChildren,
+    parent::{ForChildren, Holdout},
     plan::{BacktestPlan, Limits, Planned},
     significance::{SignificanceRequest, SignificanceSpec},
     spec::{BacktestRequest, BacktestSpec},
@@ -28,6 +28,7 @@ use super::{
     Service,
     campaigns::campaign_of,
     engines::Runnable,
+    holdouts::{Reach, looks_alone},
     submit::{MAX_ATTEMPTS, SubmitOptions, is_shared, json_text},
 };
 use crate::errors::{Code, ServiceError};
@@ -59,8 +60,10 @@ pub(super) struct Prepared {
     pub(super) cache_key: CacheKey,
     /// Megabytes that a run of it takes.
     pub(super) memory_mb: u32,
-    /// The campaign whose trial it is.
-    pub(super) trial_of: Option<String>,
+    /// The campaigns whose trial it is.
+    pub(super) trial_of: Vec<String>,
+    /// What it reads.
+    pub(super) reach: Reach,
 }
 
 impl Prepared {
@@ -70,9 +73,10 @@ impl Prepared {
         spec: &impl Serialize,
         plan: &impl Serialize,
         cache_key: CacheKey,
+        reach: Reach,
     ) -> Result<Self, ServiceError> {
         let (request, plan) = (json_text(spec)?, json_text(plan)?);
-        Ok(Self { kind, request, plan, cache_key, memory_mb: STEP_MB, trial_of: None })
+        Ok(Self { kind, request, plan, cache_key, memory_mb: STEP_MB, trial_of: Vec::new(), reach })
     }
 }
 
@@ -222,37 +226,37 @@ impl Checked {
 }
 
 impl Service {
-    /// Pins code and candles, and works out the key of the result.
+    /// Pins code and candles, and works out the key of the result. `looks` are the held-out days that it may look at.
     pub(super) async fn prepare(
         &self,
         tenant: &TenantId,
-        checked: Checked,
+        checked: &Checked,
         runnable: &Runnable,
         options: &SubmitOptions,
-        limits: Limits,
+        (limits, looks): (Limits, &[Holdout]),
     ) -> Result<Prepared, ServiceError> {
         let shared = options.cache != CacheMode::Off;
         match checked {
             Checked::Backtest(request) => {
-                let planned = self.plan(runnable, &request, limits).await?;
+                let planned = self.plan(runnable, request, limits).await?;
                 let Planned { spec, mut plan, cache_key } = self.scoped(planned, tenant);
                 plan.shared = is_shared(&plan, options.cache);
-                let trial_of = Some(campaign_of(options.campaign.as_deref(), &spec));
-                let (request, plan) = (json_text(&spec)?, json_text(&plan)?);
+                let mut trial_of = vec![campaign_of(options.campaign.as_deref(), &spec)];
+                trial_of.extend(looks_alone(looks));
+                let (request, plan, reach) = (json_text(&spec)?, json_text(&plan)?, Reach::of([&spec]));
                 let (kind, memory_mb) = (Kind::Backtest, limits.memory_mb);
-                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of })
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of, reach })
             }
             Checked::Optimize(spec) => {
-                let catalogue = runnable.runners()?;
-                let plan =
-                    self.plan_search(&spec, catalogue, limits, trials_of(tenant, options, &spec)).await?;
-                let cache_key = plan.cache_key(&spec);
-                Prepared::parent(Kind::Optimize, &spec, &plan, cache_key)
+                let children = trials_of(tenant, options, spec, looks);
+                let plan = self.plan_search(spec, runnable.runners()?, limits, children).await?;
+                let cache_key = plan.cache_key(spec);
+                Prepared::parent(Kind::Optimize, spec, &plan, cache_key, Reach::of(spec.periods()))
             }
             Checked::WalkForward(spec) => {
                 let catalogue = runnable.runners()?;
                 let children = match spec.windows.first() {
-                    Some(first) => trials_of(tenant, options, first),
+                    Some(first) => trials_of(tenant, options, first, looks),
                     None => for_children(tenant, options),
                 };
                 let mut windows = Vec::with_capacity(spec.windows.len());
@@ -260,16 +264,18 @@ impl Service {
                     windows.push(self.plan_search(window, catalogue, limits, children.clone()).await?);
                 }
                 let plan = WalkForwardPlan { windows, children, submitted: None };
-                let cache_key = plan.cache_key(&spec);
-                Prepared::parent(Kind::WalkForward, &spec, &plan, cache_key)
+                let cache_key = plan.cache_key(spec);
+                let reach = Reach::of(spec.windows.iter().flat_map(OptimizeSpec::periods));
+                Prepared::parent(Kind::WalkForward, spec, &plan, cache_key, reach)
             }
             Checked::MonteCarlo(spec) => {
                 let catalogue = runnable.runners()?;
                 let backtest =
                     self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?.plan;
                 let plan = MonteCarloPlan { backtest, children: for_children(tenant, options) };
-                let cache_key = plan.cache_key(&spec);
-                Prepared::parent(Kind::MonteCarlo, &spec, &plan, cache_key)
+                let (cache_key, reach) = (plan.cache_key(spec), Reach::of([&spec.backtest]));
+                let prepared = Prepared::parent(Kind::MonteCarlo, spec, &plan, cache_key, reach)?;
+                Ok(Prepared { trial_of: looks_alone(looks), ..prepared })
             }
             Checked::SignificanceTest(spec) => {
                 let catalogue = runnable.runners()?;
@@ -277,11 +283,16 @@ impl Service {
                     self.plan_on_runner(tenant, spec.backtest.clone(), catalogue, limits, shared).await?;
                 let cache_key = spec.cache_key(&planned.plan, &planned.plan.engine);
                 let (kind, memory_mb) = (Kind::SignificanceTest, limits.memory_mb);
-                let (request, plan) = (json_text(&spec)?, json_text(&planned.plan)?);
-                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of: None })
+                let (request, plan) = (json_text(spec)?, json_text(&planned.plan)?);
+                let (trial_of, reach) = (looks_alone(looks), Reach::of([&spec.backtest]));
+                Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of, reach })
             }
-            Checked::CandlesImport(spec) => self.prepare_import(&spec).await,
-            Checked::Analysis(checked) => self.prepare_analysis(tenant, *checked, shared).await,
+            Checked::Analysis(checked) => {
+                let mut prepared = self.prepare_analysis(tenant, (**checked).clone(), shared).await?;
+                prepared.trial_of = looks_alone(looks);
+                Ok(prepared)
+            }
+            Checked::CandlesImport(spec) => self.prepare_import(spec).await,
         }
     }
 
@@ -304,7 +315,8 @@ impl Service {
             plan: "{}".into(),
             cache_key: spec.cache_key(),
             memory_mb: IMPORT_MB,
-            trial_of: None,
+            trial_of: Vec::new(),
+            reach: Reach::default(),
         })
     }
 
@@ -348,11 +360,17 @@ fn for_children(tenant: &TenantId, options: &SubmitOptions) -> ForChildren {
         max_attempts: options.max_attempts.unwrap_or(MAX_ATTEMPTS),
         campaign: options.campaign.clone(),
         trial_of: None,
+        holdouts: Vec::new(),
     }
 }
 
 /// The same for children that are trials: each counts in the ledger.
-fn trials_of(tenant: &TenantId, options: &SubmitOptions, search: &OptimizeSpec) -> ForChildren {
+fn trials_of(
+    tenant: &TenantId,
+    options: &SubmitOptions,
+    search: &OptimizeSpec,
+    looks: &[Holdout],
+) -> ForChildren {
     let trial_of = Some(campaign_of(options.campaign.as_deref(), &search.train));
-    ForChildren { trial_of, ..for_children(tenant, options) }
+    ForChildren { trial_of, holdouts: looks.to_vec(), ..for_children(tenant, options) }
 }

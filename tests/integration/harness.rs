@@ -131,7 +131,8 @@ impl Deployment {
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<Deployment>> = OnceLock::new();
         let start = || {
-            let deployment = Arc::new(Self::start(&["--grace", "1"]));
+            // What one test held out would be refused to all others.
+            let deployment = Arc::new(Self::start(&["--grace", "1", "--holdout-share", "0"]));
             tie_to_this_process(deployment.process.child.id(), deployment.data.path());
             deployment
         };
@@ -167,6 +168,15 @@ impl Deployment {
             }
             assert!(Instant::now() < end, "it did not come to that: {view}");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Reads a job until its record has expired.
+    pub async fn until_gone(&self, job: &str) {
+        let end = Instant::now() + LIMIT;
+        while self.get(&format!("/v1/jobs/{job}")).await.0 != 404 {
+            assert!(Instant::now() < end, "it does not expire");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

@@ -85,6 +85,65 @@ async fn a_campaign_is_told_what_luck_would_give_wherever_it_is_read() {
     assert_eq!((&failed["trials"], &failed["best_sharpe"]), (&json!(1), &Value::Null), "{failed}");
 }
 
+/// Traded by lot and without fees, so that nothing but luck tells one seed from another. `make soak` tries a thousand.
+#[tokio::test]
+async fn sixty_strategies_of_noise_show_no_edge_and_still_count_when_their_jobs_have_expired() {
+    // Twenty seconds: jobs and results are gone soon after.
+    let deployment = Deployment::start(&["--retention-days", "0.00024"]);
+    let base = json!({
+        "strategy": "RandomTrades", "exchange": EXCHANGE, "symbol": SYMBOL, "timeframe": "1h", "fee": 0,
+        "start_date": "2023-01-15", "finish_date": "2023-04-07",
+    });
+    let grid = json!({"hyperparameters": {"seed": (0..60).collect::<Vec<_>>()}});
+    let client = connect(&deployment).await;
+    let batch = json!({"base": base, "grid": grid, "campaign": "noise", "wait_seconds": 50});
+    let answer = call_checked(&client, "backtest_batch", batch).await;
+    let mut answer = structured(&answer).clone();
+    let id = answer["batch_id"].clone();
+    while answer["open"] != 0 {
+        let asked = call_checked(&client, "job_get", json!({"job_id": id, "wait_seconds": 50})).await;
+        answer = structured(&asked).clone();
+    }
+    assert_eq!(
+        (&answer["counts"]["succeeded"], &answer["campaign"]["trials"]),
+        (&json!(60), &json!(60)),
+        "{answer}"
+    );
+    let figures = answer["campaign"].clone();
+    assert!(figures["advice"].as_str().unwrap().contains("no edge is shown"), "{figures}");
+    assert!(figures["effective"].as_f64().unwrap() > 40.0, "no two seeds trade alike: {figures}");
+    assert!(figures["best_sharpe"].as_f64() > Some(1.0), "the best of sixty looks good: {figures}");
+
+    deployment.until_gone(id.as_str().unwrap()).await;
+    let mut kept = campaign(&deployment, "noise").await;
+    kept.as_object_mut().unwrap().remove("holdouts");
+    assert_eq!(kept, figures, "the ledger outlives jobs and results");
+    let listed = deployment.get("/v1/jobs?campaign=noise").await.1;
+    assert_eq!(listed["jobs"], json!([]), "{listed}");
+}
+
+#[tokio::test]
+async fn a_batch_without_a_name_is_told_of_all_the_strategies_that_it_tried() {
+    let deployment = Deployment::start(&[]);
+    let jobs =
+        [("SmaCross", "1h"), ("SmaCross", "4h"), ("RandomTrades", "1h")].map(|(strategy, timeframe)| {
+            with(month(strategy), &json!({"timeframe": timeframe, "warm_up_candles": 60}))
+        });
+    let client = connect(&deployment).await;
+    let answer = call_checked(&client, "backtest_batch", json!({"jobs": jobs, "wait_seconds": 50})).await;
+    let mut answer = structured(&answer).clone();
+    while answer["open"] != 0 {
+        let asked = json!({"job_id": answer["batch_id"], "wait_seconds": 50});
+        answer = structured(&call_checked(&client, "job_get", asked).await).clone();
+    }
+    let together = &answer["campaign"];
+    assert_eq!(together["trials"], 3, "{answer}");
+    assert_eq!(together["name"], "strategy:RandomTrades, strategy:SmaCross", "{answer}");
+    assert!(together["advice"].as_str().unwrap().starts_with("best of 3 tries"), "{answer}");
+    assert_eq!(campaign(&deployment, CAMPAIGN).await["trials"], 2);
+    assert_eq!(campaign(&deployment, "strategy:RandomTrades").await["trials"], 1);
+}
+
 #[tokio::test]
 async fn trials_of_a_search_count_in_the_campaign_that_it_names() {
     let deployment = Deployment::start(&[]);
@@ -98,4 +157,24 @@ async fn trials_of_a_search_count_in_the_campaign_that_it_names() {
     let client = connect(&deployment).await;
     let answer = call_checked(&client, "job_get", json!({"job_id": search["job_id"]})).await;
     assert_eq!(structured(&answer)["campaign"]["trials"], tried, "{answer:?}");
+
+    // What another campaign is answered from stored results was looked at there as well.
+    let runs = async || {
+        let (_, jobs) = deployment.get("/v1/jobs?kind=backtest&limit=100").await;
+        let jobs = jobs["jobs"].as_array().unwrap().clone();
+        jobs.iter().filter(|job| job["cached"] == false).count()
+    };
+    let before = runs().await;
+    let other = with(job.clone(), &json!({"campaign": "once more"}));
+    let (status, again) = deployment.post("/v1/jobs?wait=120", &other).await;
+    assert_eq!(
+        (status, &again["state"], &again["summary"]),
+        (200, &json!("succeeded"), &search["summary"]),
+        "{again}"
+    );
+    let figures = campaign(&deployment, "once more").await;
+    assert_eq!(figures["trials"], tried, "{figures}");
+    assert_eq!(runs().await, before, "no backtest was computed again");
+    let (_, same) = deployment.post("/v1/jobs?wait=120", &job).await;
+    assert_eq!(same["cached"], true, "{same}");
 }

@@ -17,6 +17,7 @@ mod conformance;
 mod events;
 mod exchange;
 mod harness;
+mod holdouts;
 mod imports;
 mod ledger;
 mod lifecycle;

@@ -283,7 +283,7 @@ async fn what_a_receipt_says_gives_the_same_result_to_the_last_byte() {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
-            trial_of: None,
+            trial_of: Vec::new(),
         };
         let (id, _) = queue.submit(&again).await.unwrap();
         let id = id.to_string();

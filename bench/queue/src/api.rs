@@ -83,7 +83,7 @@ impl Bench {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
-            trial_of: None,
+            trial_of: Vec::new(),
         }
     }
 
@@ -106,7 +106,7 @@ impl Bench {
             cache_key: self.cache_key(number),
             request: payload.request.clone(),
             plan: 0,
-            trial_of: None,
+            trial_of: Vec::new(),
         };
         let batch = BatchSubmission {
             tenant: self.tenant.clone(),

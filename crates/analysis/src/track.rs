@@ -182,7 +182,8 @@ pub(crate) fn daily(body: &Body) -> Result<Daily, JobError> {
     by_day(points)
 }
 
-fn by_day(points: &[Point]) -> Result<Daily, JobError> {
+/// The same of the curve alone, which has two points at least.
+pub(crate) fn by_day(points: &[Point]) -> Result<Daily, JobError> {
     let times = points.iter().map(|point| point.time.saturating_mul(1000)).collect();
     let curve = EquityCurve::new(times, points.iter().map(|point| point.value).collect())
         .map_err(|error| refusal(&error))?;

@@ -1,8 +1,11 @@
 //! What jobs that are made of other jobs have in common.
 
-use jobs::{CacheKey, CacheMode, ErrorCode, JobError, Priority};
+use jiff::civil::Date;
+use jobs::{CacheKey, CacheMode, ErrorCode, JobError, Priority, holdouts::looks_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::{candles::Series, spec::BacktestSpec};
 
 /// How the children of a parent are to be treated.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +23,40 @@ pub struct ForChildren {
     /// The campaign in whose ledger they count, if they are trials of an idea.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_of: Option<String>,
+    /// The days that are held out of research and that they may look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holdouts: Vec<Holdout>,
+}
+
+/// Days of a series that are held out of research.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdout {
+    /// Which series.
+    #[serde(flatten)]
+    pub series: Series,
+    /// The first of them.
+    pub first_day: Date,
+}
+
+impl Holdout {
+    /// Whether a backtest looks at them. Its warm-up counts as little as what it ends before.
+    pub fn is_seen_by(&self, spec: &BacktestSpec) -> bool {
+        spec.finish_date > self.first_day
+            && spec.exchange == self.series.exchange()
+            && spec.symbols().contains(self.series.symbol())
+    }
+}
+
+impl ForChildren {
+    /// The campaigns in whose ledgers one of them counts: that of the idea, and those of looks at what is held out.
+    pub fn trials_of(&self, spec: &BacktestSpec) -> Vec<String> {
+        let looks = self.holdouts.iter().filter(|holdout| holdout.is_seen_by(spec));
+        self.trial_of
+            .iter()
+            .cloned()
+            .chain(looks.map(|holdout| looks_of(&holdout.series.to_string())))
+            .collect()
+    }
 }
 
 /// The hash of a canonical form.

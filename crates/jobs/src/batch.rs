@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use crate::{
     error::{QueueError, chain},
     ids::{CacheKey, JobId, RunId, TenantId},
-    queue::{Queue, json, parse, views},
+    queue::{BETWEEN_CAMPAIGNS, Queue, json, parse, views},
     record::{Accepted, Details, Idempotency, JobView, Kind, Records, Treatment},
 };
 
@@ -42,8 +42,8 @@ pub struct Child {
     pub request: String,
     /// Which of the batch's plans it uses.
     pub plan: usize,
-    /// The campaign in whose ledger it counts, if it is a trial of an idea.
-    pub trial_of: Option<String>,
+    /// The campaigns in whose ledgers it counts, if it is a trial of an idea.
+    pub trial_of: Vec<String>,
 }
 
 /// A batch about to be accepted.
@@ -97,8 +97,8 @@ impl Queue {
                 .iter()
                 .map(|Child { cache_key, request, plan, trial_of }| {
                     let (id, run) = (JobId::generate(), RunId::generate());
-                    let campaign = trial_of.as_deref().unwrap_or_default();
-                    format!("{id} {run} {cache_key} {plan} {campaign}\n{request}")
+                    let campaigns = trial_of.join(BETWEEN_CAMPAIGNS);
+                    format!("{id} {run} {cache_key} {plan} {campaigns}\n{request}")
                 })
                 .collect();
             let mut stage = redis::pipe();
@@ -111,7 +111,7 @@ impl Queue {
     async fn commit(&self, id: JobId, batch: &BatchSubmission) -> Result<(JobId, Accepted), QueueError> {
         let BatchSubmission { tenant, kind, treatment, on_failure, request, children, idempotency, .. } =
             batch;
-        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } =
+        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook, looks } =
             treatment;
         let mut call = self.call(&self.scripts.commit);
         call.arg(id.to_string()).arg(tenant.as_str()).arg(kind.as_str()).arg(priority.band());
@@ -126,6 +126,7 @@ impl Queue {
         let (key, fingerprint) =
             idempotency.as_ref().map_or(("", ""), |given| (&given.key, &given.fingerprint));
         call.arg(key).arg(fingerprint).arg(self.max_open);
+        call.arg(looks.as_ref().map(json).transpose()?.unwrap_or_default());
         let (id, answer): (String, String) = self.redis.invoke(&call).await?;
         match answer.as_str() {
             "queued" | "known" => Ok((parse(&id)?, Accepted::Queued)),

@@ -47,6 +47,15 @@ impl TrialRecord {
 }
 
 impl Trial {
+    /// Without the days before this one.
+    #[must_use]
+    pub fn since(mut self, day: i64) -> Self {
+        let before = usize::try_from(day - self.first_day).unwrap_or(0).min(self.returns.len());
+        self.returns.drain(..before);
+        self.first_day = self.first_day.max(day);
+        self
+    }
+
     /// `1 <first day>\n<base64 of 32-bit floats, least byte first>`; 1 is the version.
     fn to_text(&self) -> String {
         let left_out = self.returns.len().saturating_sub(MOST_DAYS);
@@ -177,6 +186,13 @@ mod tests {
         let long = Trial { first_day: 10, returns: vec![0.0; MOST_DAYS + 5] };
         let read = Trial::parse(&long.to_text()).unwrap_or_default();
         assert_eq!((read.first_day, read.returns.len()), (15, MOST_DAYS));
+        let days = |since: i64| {
+            let cut = read.clone().since(since);
+            (cut.first_day, cut.returns.len())
+        };
+        assert_eq!(days(3), (15, MOST_DAYS), "begins later");
+        assert_eq!(days(20), (20, MOST_DAYS - 5));
+        assert_eq!(days(90_000), (90_000, 0), "ended before");
         assert_eq!(Trial::parse("2 later"), None);
         assert_eq!(Trial::parse("1 x\n"), None);
         assert_eq!(Trial::parse(&Trial::default().to_text()), Some(Trial::default()));

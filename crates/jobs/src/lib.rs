@@ -7,6 +7,7 @@ mod cache;
 pub mod documents;
 mod error;
 mod events;
+pub mod holdouts;
 mod ids;
 pub mod ledger;
 mod lock;

@@ -11,6 +11,7 @@ use redis::{Script, ScriptInvocation};
 
 use crate::{
     error::QueueError,
+    holdouts::Looks,
     ids::{JobId, RunId, TenantId},
     record::{Accepted, Details, JobView, Kind, Receipt, Records, Submission, Treatment},
     redis::Redis,
@@ -120,7 +121,12 @@ struct Rare<'a> {
     of: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instead_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looks: Option<&'a Looks>,
 }
+
+/// What stands between the names of several campaigns.
+pub(crate) const BETWEEN_CAMPAIGNS: &str = "\u{1e}";
 
 /// The most jobs that a tenant may have open unless something else is set.
 pub const MAX_OPEN: u32 = 200_000;
@@ -211,7 +217,7 @@ impl Queue {
             instead_of,
             trial_of,
         } = submission;
-        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook } =
+        let Treatment { priority, cache, max_attempts, timeout_s, slots, memory_mb, tags, webhook, looks } =
             treatment;
         let details = json(&Details::of(treatment, *start_at_ms, *deadline_ms))?;
         let tags = tags.to_lines();
@@ -237,6 +243,7 @@ impl Queue {
             once: idempotency.as_ref().map(|given| given.key.as_str()),
             of: idempotency.as_ref().map(|given| given.fingerprint.as_str()),
             instead_of: instead_of.map(|job| job.to_string()),
+            looks: looks.as_ref(),
         };
         let profile = [
             tenant.as_str(),
@@ -246,7 +253,7 @@ impl Queue {
             &format!("{slots} {memory_mb}"),
             &format!("{max_attempts} {timeout_s}"),
             &self.max_open.to_string(),
-            trial_of.as_deref().unwrap_or_default(),
+            &trial_of.join(BETWEEN_CAMPAIGNS),
         ];
         let arguments = vec![
             format!("{} {details}\n{request}", self.version),

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::{
     cache::Facets,
     error::{JobError, QueueError},
+    holdouts::Looks,
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
     ledger::TrialRecord,
     state::{JobState, RunState},
@@ -174,6 +175,8 @@ pub struct Treatment {
     pub tags: Tags,
     /// Where its end is told.
     pub webhook: Option<String>,
+    /// What it looks at of what is held out of research: goes into its log.
+    pub looks: Option<Looks>,
 }
 
 impl Default for Treatment {
@@ -187,6 +190,7 @@ impl Default for Treatment {
             memory_mb: 0,
             tags: Tags::default(),
             webhook: None,
+            looks: None,
         }
     }
 }
@@ -214,8 +218,8 @@ pub struct Submission {
     pub idempotency: Option<Idempotency>,
     /// An ended job that this one runs once more: its record then names this one.
     pub instead_of: Option<JobId>,
-    /// The campaign in whose ledger it counts, if it is a trial of an idea: its name without control characters.
-    pub trial_of: Option<String>,
+    /// The campaigns in whose ledgers it counts, if it is a trial of an idea: names without control characters.
+    pub trial_of: Vec<String>,
 }
 
 /// What of a job's treatment is shown with it.
@@ -238,6 +242,9 @@ pub struct Details {
     /// Not to be started after (milliseconds since 1970).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<i64>,
+    /// Whether it looks at what is held out of research.
+    #[serde(skip_serializing_if = "is_default")]
+    pub holdout: bool,
 }
 
 /// Every record has these, so what says nothing is left out.
@@ -247,7 +254,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl Details {
     pub(crate) fn of(treatment: &Treatment, start_at_ms: Option<i64>, deadline_ms: Option<i64>) -> Self {
-        let Treatment { priority, cache, max_attempts, timeout_s, .. } = treatment;
+        let Treatment { priority, cache, max_attempts, timeout_s, looks, .. } = treatment;
         Self {
             priority: *priority,
             cache: *cache,
@@ -255,6 +262,7 @@ impl Details {
             timeout_s: *timeout_s,
             start_at_ms,
             deadline_ms,
+            holdout: looks.is_some(),
         }
     }
 }

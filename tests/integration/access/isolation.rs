@@ -18,12 +18,18 @@ struct Belongings {
 
 /// What A's backtests are tries of.
 const CAMPAIGN: &str = "strategy:SmaCross";
+/// What A names one of them.
+const NAMED: &str = "an idea of A";
 
 impl Belongings {
     async fn of(client: &Client, receiver: &Receiver) -> Self {
         let job = json!({"kind": "backtest", "spec": month("SmaCross")});
         let job = client.post("/v1/jobs?wait=120", &job).await;
         assert_eq!((job.status, &job.body["state"]), (200, &json!("succeeded")), "{}", job.body);
+        // It holds out days of the symbol, for A alone.
+        let named = json!({"kind": "backtest", "spec": month("SmaCross"), "campaign": NAMED});
+        let named = client.post("/v1/jobs", &named).await;
+        assert!(named.status < 300, "{}", named.body);
         let batch = client.post("/v1/batches", &json!({"jobs": [month("SmaCross")]})).await;
         assert!(batch.status < 300, "{}", batch.body);
         let webhook = client.post("/v1/webhooks", &json!({"url": receiver.url("/hook")})).await;
@@ -160,6 +166,12 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
         );
     }
     nothing_is_listed_for(&b, &belongings).await;
+    let open =
+        json!({"exchange": "Binance Perpetual Futures", "symbol": "BTC-USDT", "open_until": "2023-04-20"});
+    let opened = b.post("/v1/holdouts", &open).await;
+    assert_eq!((opened.status, opened.code()), (404, "not_found"), "{}", opened.body);
+    let held_out = a.get("/v1/holdouts").await.body;
+    assert_eq!(held_out["holdouts"][0]["from"], "2023-04-07", "{held_out}");
 
     // All of it is as it was, and A has it.
     let job = a.get(&format!("/v1/jobs/{}", belongings.job)).await;
@@ -174,11 +186,11 @@ async fn what_belongs_to_one_tenant_does_not_exist_for_another() {
 }
 
 async fn nothing_is_listed_for(client: &Client, belongings: &Belongings) {
-    for path in ["/v1/jobs", "/v1/webhooks", "/v1/campaigns"] {
+    for path in ["/v1/jobs", "/v1/webhooks", "/v1/campaigns", "/v1/holdouts"] {
         let answer = client.get(path).await;
         let text = answer.body.to_string();
         assert_eq!(answer.status, 200);
-        for name in [&belongings.job, &belongings.webhook, CAMPAIGN] {
+        for name in [&belongings.job, &belongings.webhook, CAMPAIGN, NAMED] {
             assert!(!text.contains(name), "{text}");
         }
     }

@@ -213,7 +213,7 @@ impl Fixtures {
             deadline_ms: None,
             idempotency: None,
             instead_of: None,
-            trial_of: None,
+            trial_of: Vec::new(),
         };
         let (job, _) = self.queue.submit(&submission).await.map_err(|error| internal(&error))?;
         let followed = self

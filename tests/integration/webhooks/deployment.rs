@@ -153,7 +153,7 @@ fn submission(number: usize, hook: Option<&str>) -> Submission {
         deadline_ms: None,
         idempotency: None,
         instead_of: None,
-        trial_of: None,
+        trial_of: Vec::new(),
     }
 }
 

@@ -79,6 +79,7 @@ impl Parents {
                 memory_mb,
                 tags,
                 webhook: None,
+                looks: None,
             },
             on_failure: OnFailure::Continue,
             request: shown.to_string(),

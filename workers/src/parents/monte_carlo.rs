@@ -42,7 +42,7 @@ impl Parents {
         }
         let histories = spec.scenarios;
         let child = |(cache_key, backtest): (_, BacktestSpec)| {
-            Ok(Child { cache_key, request: text(&backtest)?, plan: 0, trial_of: None })
+            Ok(Child { cache_key, request: text(&backtest)?, plan: 0, trial_of: Vec::new() })
         };
         let round = Round {
             number: 0,

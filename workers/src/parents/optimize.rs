@@ -56,7 +56,7 @@ impl Parents {
         let own: &BacktestPlan =
             plan.of(stage.period).ok_or_else(|| broken(claim, "a period without a plan"))?;
         let children = plan.wanted(spec, stage).into_iter().map(|wanted| {
-            let trial_of = plan.children.trial_of.clone();
+            let trial_of = plan.children.trials_of(&wanted.spec);
             Ok(Child { cache_key: wanted.cache_key, request: text(&wanted.spec)?, plan: 0, trial_of })
         });
         let period = match stage.period {

@@ -40,7 +40,7 @@ impl Parents {
         let searches = step.plan.windows.iter().zip(&spec.windows);
         let keys: Vec<_> = searches.map(|(plan, spec)| plan.cache_key(spec)).collect();
         let child = |((plan, cache_key), spec): ((usize, &CacheKey), &OptimizeSpec)| {
-            Ok(Child { cache_key: cache_key.clone(), request: text(spec)?, plan, trial_of: None })
+            Ok(Child { cache_key: cache_key.clone(), request: text(spec)?, plan, trial_of: Vec::new() })
         };
         let children =
             keys.iter().enumerate().zip(&spec.windows).map(child).collect::<Result<Vec<_>, JobError>>()?;

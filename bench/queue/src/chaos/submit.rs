@@ -166,7 +166,7 @@ impl Submitter {
             deadline_ms: in_ms(2000).filter(|_| !plain && number % 50 == 13),
             idempotency: Some(self.idempotency(number)),
             instead_of: None,
-            trial_of: None,
+            trial_of: Vec::new(),
         }
     }
 
@@ -176,7 +176,7 @@ impl Submitter {
             // Some share a run with a sister.
             let of = if number % 10 == 9 { number - 1 } else { number };
             let task = self.task(of, self.key(of));
-            Child { cache_key: CacheKey::new(&task.key), request: text(&task), plan: 0, trial_of: None }
+            Child { cache_key: CacheKey::new(&task.key), request: text(&task), plan: 0, trial_of: Vec::new() }
         };
         BatchSubmission {
             tenant: self.tenant(first / GROUP / 4),

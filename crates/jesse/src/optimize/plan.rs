@@ -243,7 +243,9 @@ impl OptimizePlan {
         (done, fraction.min(1.0))
     }
 
-    /// The key of the result: the hash of all that it depends on.
+    /// The key of the result: the hash of all that it depends on, and of whose ledger its trials count in. A stored result would
+    /// answer another campaign without a trial; so the search is taken through its steps there, where its backtests are answered by
+    /// their stored results, and count.
     pub fn cache_key(&self, spec: &OptimizeSpec) -> CacheKey {
         let candles = [Some(&self.train), self.test.as_ref(), self.trial_run.as_ref()]
             .into_iter()
@@ -256,7 +258,16 @@ impl OptimizePlan {
             });
         let candles: Vec<_> = candles.collect();
         let engine = (&self.train.engine.jesse_version, &self.train.engine.semantics);
-        self.train.scoped(key(&(KEY_VERSION, Kind::Optimize, spec, &self.train.bundles, candles, engine)))
+        let ledger = (&self.children.tenant, &self.children.trial_of, &self.children.holdouts);
+        self.train.scoped(key(&(
+            KEY_VERSION,
+            Kind::Optimize,
+            spec,
+            &self.train.bundles,
+            candles,
+            engine,
+            ledger,
+        )))
     }
 
     /// The result: all trials, and the best of them.

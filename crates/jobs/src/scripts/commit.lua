@@ -1,7 +1,7 @@
 -- Makes a batch that was staged in `items` and `plans` visible: from here on it is there as a whole.
 -- ARGV: prefix, keep, batch, tenant, kind of its children, priority, mode, jobs, what follows a failure
 --       ('continue' | 'stop'), max attempts, time-out in s, slots, memory in MB, details (JSON), request (JSON), tags,
---       webhook, idempotency key, fingerprint, most open jobs of a tenant
+--       webhook, idempotency key, fingerprint, most open jobs of a tenant, the held-out series that it looks at (JSON) or ''
 -- Returns {batch id, 'known' | 'repeated' | 'queued' | 'conflict' | 'full' | 'incomplete'}
 local id, tenant, kind, prio, mode, total = unpack(ARGV, 3, 8)
 local tags, hook, idempotency = ARGV[16], ARGV[17], ARGV[18]
@@ -31,6 +31,7 @@ create(id, 'waiting', key('list', tenant .. ':batch:waiting'), VERSION .. ' ' ..
   (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch')
 if tags ~= '' then tag(id, tenant .. ':batch', tags, seq) end
 if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
+if ARGV[21] ~= '' then look(tenant, id, cjson.decode(ARGV[21])) end
 if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])
   call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)

@@ -44,9 +44,11 @@
 //! | `:lane:<lane>` | hash | how a receiver is doing: failures in a row, since when, until when it wants to be left alone |
 //! | `:lanes` | sorted set | receivers by when something is to be done for them |
 //! | `:tried:<tenant>:<campaign>` | sorted set | cache keys of the last 20,000 trials of a campaign, by when they were first asked for |
-//! | `:campaign:<tenant>:<campaign>` | hash | how many came before those (`beyond`) |
+//! | `:campaign:<tenant>:<campaign>` | hash | how many came before those (`beyond`); `on:<series>` for each series that is held out of it |
 //! | `:campaigns:<tenant>` | sorted set | campaigns by their last trial, at most 1,000 |
 //! | `:trial:<result>` | string | the daily returns of a backtest and their moments ([`crate::ledger`]) |
+//! | `:vault:<tenant>` | hash | for each series from which day on it is held out of research ([`crate::holdouts`]) |
+//! | `:looks:<tenant>:<series>` | list | the last 1,000 jobs that looked at what is held out |
 //! | `:selection:<batch>` | string | what choosing the best job of an ended batch is worth, once somebody has asked (JSON) |
 //! | `:stats` | hash | counters |
 //! | `:seq` | string | the order of arrival |
@@ -173,6 +175,16 @@ impl Keys {
         format!("{}:campaigns:{tenant}", self.prefix)
     }
 
+    /// What is held out of a tenant's research.
+    pub(crate) fn vault(&self, tenant: &str) -> String {
+        format!("{}:vault:{tenant}", self.prefix)
+    }
+
+    /// The log of looks at a series that is held out.
+    pub(crate) fn looks(&self, tenant: &str, series: &str) -> String {
+        format!("{}:looks:{tenant}:{series}", self.prefix)
+    }
+
     /// The returns of one result.
     pub(crate) fn trial(&self, result: &str) -> String {
         format!("{}:trial:{result}", self.prefix)
@@ -276,6 +288,8 @@ fn constants(version: u32) -> String {
         // How many trials of a campaign are known one by one, and how many campaigns of a tenant are listed.
         ("TRIALS_MOST", 20_000),
         ("CAMPAIGNS_MOST", 1_000),
+        // How many looks at one held-out series the log has.
+        ("LOOKS_MOST", 1_000),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -345,7 +359,7 @@ macro_rules! scripts {
 
 scripts! {
     submit: [base ring jobs results trials] seldom [places join];
-    commit: [base jobs];
+    commit: [base jobs trials];
     open: [base ring places charges jobs results trials batches];
     close: [base ring places charges jobs batches runs];
     claim: [base ring places charges jobs results batches join];
@@ -366,6 +380,8 @@ scripts! {
     evict: [base jobs results];
     invalidate: [base jobs results];
     purge: [base jobs results];
+    hold_out: [base];
+    open_days: [base trials];
 }
 
 /// The script of [`crate::documents`], which has nothing to do with jobs.

@@ -2,11 +2,12 @@
 -- ARGV: prefix, keep, number of profiles, profiles, and for each job 4 of: job (36 bytes), run (36), call hash (32), 1 if it
 --       may have been accepted before, else 0 (1), number of its profile (3) and cache key, without anything between them;
 --       record; plan; and what is rare, as JSON or '': start_at and deadline (ms), tags, webhook, idempotency key (once) and
---       fingerprint of what the client sent (of), ended job that this one runs once more (instead_of). The record is
+--       fingerprint of what the client sent (of), ended job that this one runs once more (instead_of), the held-out series that it
+--       looks at (looks: {series, about}). The record is
 --       '<version> <details>\n<request>', the plan '<plan>\n<request>', where details, request and plan are JSON.
 -- A profile is what many jobs have in common, separated by the byte 31: tenant, kind, priority, mode (use|refresh|off),
---       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant, campaign whose
---       trial it is or ''
+--       '<slots> <memory in MB>', '<max attempts> <time-out in s>', most open jobs of a tenant, campaigns whose
+--       trial it is, with the byte 30 between them
 -- Returns {job id, what} for each, and for a job of its own id `what` alone: 'known' | 'repeated' | 'cached' | 'joined' |
 -- 'queued' | 'conflict' | 'full'; 'known' when this very job id was accepted before (the answer to an earlier try was lost),
 -- 'conflict' when the idempotency key came with something else, 'full' when the tenant has too many jobs open.
@@ -109,6 +110,7 @@ local function submit(at)
   if t.open == 0 then opened(tenant, 0, 0) end
   t.new = t.new + 1
   if profile.campaign ~= '' then try(tenant, profile.campaign, cache_key) end
+  if rare.looks then look(tenant, id, rare.looks) end
   if found then
     answer_from_cache(id, cache_key, found)
     if profile.campaign ~= '' then call('EXPIRE', key('trial', cache_key), kept_trials) end

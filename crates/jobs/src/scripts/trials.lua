@@ -2,12 +2,25 @@
 -- that what is cached, joined, failed or cancelled is counted too, and outlives the job.
 local tried = {} -- by '<tenant>:<campaign>': score and member, one after the other
 
-local function try(tenant, campaign, cache_key)
-  local name = tenant .. ':' .. campaign
-  local t = tried[name] or { tenant = tenant, campaign = campaign }
-  tried[name] = t
-  t[#t + 1] = now_text
-  t[#t + 1] = cache_key
+-- In one campaign, or in several with the byte 30 between them.
+local function try(tenant, campaigns, cache_key)
+  for campaign in string.gmatch(campaigns, '[^\30]+') do
+    local name = tenant .. ':' .. campaign
+    local t = tried[name] or { tenant = tenant, campaign = campaign }
+    tried[name] = t
+    t[#t + 1] = now_text
+    t[#t + 1] = cache_key
+  end
+end
+
+-- A job looks at days that are held out: `looks` has their series, and what else is known of it.
+local function look(tenant, job, looks)
+  for _, series in ipairs(looks.series) do
+    local log = key('looks', tenant .. ':' .. series)
+    call('LPUSH', log, now_text .. ' ' .. job .. ' ' .. looks.about)
+    call('LTRIM', log, 0, LOOKS_MOST - 1)
+    call('EXPIRE', log, kept_trials)
+  end
 end
 
 local function flush_trials()
@@ -19,9 +32,10 @@ local function flush_trials()
     if over > 0 then
       call('ZREMRANGEBYRANK', set, 0, over - 1)
       call('HINCRBY', beyond, 'beyond', over)
-      call('EXPIRE', beyond, kept_trials)
     end
+    call('EXPIRE', beyond, kept_trials)
     call('EXPIRE', set, kept_trials)
+    call('EXPIRE', key('vault', t.tenant), kept_trials)
     local known = key('campaigns', t.tenant)
     call('ZADD', known, now_text, t.campaign)
     call('ZREMRANGEBYSCORE', known, '-inf', now - kept_trials * 1000)

@@ -31,7 +31,7 @@ async fn what_is_computed_cached_joined_and_failed_counts_and_the_same_twice_cou
     let bench = Bench::new().await;
     let submit = async |key: &str, campaign: &str| {
         let mut submission = bench.submission(key);
-        submission.trial_of = Some(campaign.into());
+        submission.trial_of = vec![campaign.into()];
         bench.queue.submit(&submission).await.unwrap().1
     };
     assert_eq!(submit("a", CAMPAIGN).await, Accepted::Queued);
@@ -40,7 +40,7 @@ async fn what_is_computed_cached_joined_and_failed_counts_and_the_same_twice_cou
     // Somebody else's run of the same is joined, and counts for the one who joins.
     assert_eq!(bench.submit_from("other", "b").await.1, Accepted::Queued);
     let mut joining = bench.with("b", |treatment| treatment.timeout_s += 1);
-    joining.trial_of = Some(CAMPAIGN.into());
+    joining.trial_of = vec![CAMPAIGN.into()];
     assert_eq!(bench.queue.submit(&joining).await.unwrap().1, Accepted::Joined);
     bench.finish(&claim, &found("a")).await;
     assert_eq!(submit("a", "another campaign").await, Accepted::Cached);
@@ -73,7 +73,7 @@ async fn children_of_a_batch_count_each_in_its_campaign_also_those_that_are_canc
     let bench = Bench::new().await;
     let mut batch = bench.batch((0..250).map(|number| format!("k-{number}")));
     for (number, child) in batch.children.iter_mut().enumerate() {
-        child.trial_of = Some(if number % 2 == 0 { "even numbers" } else { "odd numbers" }.into());
+        child.trial_of = vec![if number % 2 == 0 { "even numbers" } else { "odd numbers" }.into()];
     }
     let id = bench.submit_batch(&batch).await;
     bench.queue.cancel(id, &bench.tenant).await.unwrap();
@@ -98,7 +98,7 @@ async fn the_first_of_too_many_trials_are_counted_and_known_no_more() {
     }
     for key in ["x", "y", "z"] {
         let mut submission = bench.submission(key);
-        submission.trial_of = Some(CAMPAIGN.into());
+        submission.trial_of = vec![CAMPAIGN.into()];
         bench.queue.submit(&submission).await.unwrap();
     }
     let tried = bench.queue.tried(&bench.tenant, CAMPAIGN, 1_000_000).await.unwrap();
@@ -118,7 +118,7 @@ async fn the_ledger_outlives_jobs_and_results() {
     let mut jobs = Vec::new();
     for key in ["a", "b"] {
         let mut submission = bench.submission(key);
-        submission.trial_of = Some(CAMPAIGN.into());
+        submission.trial_of = vec![CAMPAIGN.into()];
         jobs.push(queue.submit(&submission).await.unwrap().0);
     }
     for claim in bench.claims(2).await {

@@ -6,6 +6,7 @@ mod blobs;
 mod cache;
 mod connections;
 mod fairness;
+mod holdouts;
 mod jobs;
 mod ledger;
 mod listing;

@@ -52,7 +52,7 @@ impl Bench {
             request: format!(r#"{{"of":"{key}"}}"#),
             cache_key: CacheKey::new(key),
             plan: 0,
-            trial_of: None,
+            trial_of: Vec::new(),
         };
         BatchSubmission {
             tenant: self.tenant.clone(),
@@ -191,6 +191,9 @@ impl Bench {
             "tried:",
             "campaigns:",
             "trial:",
+            "vault:",
+            "looks:",
+            "campaign:",
         ];
         keys.retain(|key| !kept.iter().any(|kept| key.starts_with(kept)));
         assert!(keys.is_empty(), "left in Redis: {keys:?}");
@@ -217,7 +220,7 @@ pub(crate) fn submission(key: &str) -> Submission {
         deadline_ms: None,
         idempotency: None,
         instead_of: None,
-        trial_of: None,
+        trial_of: Vec::new(),
     }
 }
 

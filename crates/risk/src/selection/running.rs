@@ -105,6 +105,39 @@ impl RunningTrials {
         effective_trials(self.trials, correlation).unwrap_or(n)
     }
 
+    /// How the Sharpe ratio of one of these trials correlates with that of one of `others`, on average over all pairs, where the
+    /// others begin `later` periods after these: returns that both have in common move both ratios. With `o` common periods of `n`
+    /// and `m`, and returns that correlate by r, that is r o / sqrt(n m), the correlation of two means. 0 without a common period.
+    pub fn correlation_with(&self, others: &Self, later: usize) -> f64 {
+        let (pairs, own) = (count(self.trials) * count(others.trials), self.direction.get(later..));
+        let common = own.map_or(0.0, |own| own.iter().zip(&others.direction).map(|(a, b)| a * b).sum());
+        if pairs > 0.0 { (common / pairs).clamp(-1.0, 1.0) } else { 0.0 }
+    }
+
+    /// Takes in all of others over the same periods; false, and nothing changes, if theirs are of another length.
+    #[must_use]
+    pub fn merge(&mut self, others: &Self) -> bool {
+        if self.trials == 0 {
+            self.clone_from(others);
+            return true;
+        }
+        if others.trials > 0 && self.direction.len() != others.direction.len() {
+            return false;
+        }
+        for (total, value) in self.direction.iter_mut().zip(&others.direction) {
+            *total += value;
+        }
+        // The sums of two samples (Chan, Golub and LeVeque, 1979).
+        let (own, more) = (count(self.trials), count(others.trials));
+        let distance = others.mean - self.mean;
+        self.mean += distance * more / (own + more);
+        self.squares += others.squares + distance * distance * own * more / (own + more);
+        self.trials += others.trials;
+        let better = others.best.filter(|one| self.best.is_none_or(|best| one.sharpe() > best.sharpe()));
+        self.best = better.or(self.best);
+        true
+    }
+
     /// Variance of their Sharpe ratios (divisor N - 1); that of one alone is 0.
     pub fn variance(&self) -> f64 {
         if self.trials < 2 { 0.0 } else { self.squares / count(self.trials - 1) }
@@ -182,6 +215,54 @@ mod tests {
         let of_noise = running.expected_maximum(running.effective()).unwrap();
         assert!(running.variance() < 1.0 / 89.0 && of_noise > among_others, "{of_noise} {among_others}");
         assert!(best.sharpe() > 2.0 / 89.0_f64.sqrt(), "it looks good: {}", best.sharpe());
+    }
+
+    fn waves(trial: usize, periods: usize) -> Vec<f64> {
+        (0..periods)
+            .map(|t| 0.001 + 0.01 * (count(t) * (0.7 + 0.37 * count(trial)) + count(trial)).sin())
+            .collect()
+    }
+
+    #[test]
+    fn two_samples_together_are_one() {
+        let (mut all, mut first, mut second) = <(RunningTrials, RunningTrials, RunningTrials)>::default();
+        for number in 0..9 {
+            all.add(&waves(number, 60)).unwrap();
+            if number < 4 { &mut first } else { &mut second }.add(&waves(number, 60)).unwrap();
+        }
+        let mut together = RunningTrials::default();
+        assert!(
+            together.merge(&first) && together.merge(&second) && together.merge(&RunningTrials::default())
+        );
+        assert_eq!((together.trials(), together.best()), (9, all.best()));
+        for (a, b) in [(together.effective(), all.effective()), (together.variance(), all.variance())] {
+            assert!((a - b).abs() < 1e-9, "{a} {b}");
+        }
+        let mut longer = RunningTrials::default();
+        longer.add(&waves(1, 61)).unwrap();
+        assert!(!together.merge(&longer) && together.trials() == 9);
+    }
+
+    #[test]
+    fn ratios_over_some_common_periods_correlate_by_their_share() {
+        let of = |series: &[f64]| {
+            let mut running = RunningTrials::default();
+            running.add(series).unwrap();
+            running
+        };
+        let series = waves(3, 400);
+        let (whole, first, second, other) =
+            (of(&series), of(&series[..200]), of(&series[200..]), of(&waves(8, 400)));
+        // The mean of a half has sqrt(1/2) of its correlation with the mean of the whole.
+        for (half, later) in [(&first, 0), (&second, 200)] {
+            let found = whole.correlation_with(half, later);
+            assert!((found - 0.5_f64.sqrt()).abs() < 0.03, "{found}");
+        }
+        assert!((whole.correlation_with(&whole, 0) - 1.0).abs() < 1e-9);
+        assert!(whole.correlation_with(&other, 0).abs() < 0.05);
+        let nothing_in_common = [first.correlation_with(&second, 200), first.correlation_with(&second, 900)];
+        assert!(nothing_in_common.iter().all(|found| found.abs() < 1e-12));
+        assert!(RunningTrials::default().correlation_with(&first, 0).abs() < 1e-12);
     }
 
     #[test]
