@@ -208,6 +208,7 @@ pub struct HoldoutFigures {
     /// Exchange and symbol.
     pub series: String,
     /// The first day; all later ones are held out too.
+    #[schemars(with = "String", extend("format" = "date"))]
     pub from: Date,
     /// How many different backtests or analyses have seen them.
     pub looks: u64,
@@ -241,6 +242,7 @@ pub struct LookView {
     pub job_id: Option<String>,
     /// by (the key's id), campaign, kind, start_date, finish_date; or by and open_until.
     #[serde(flatten)]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub about: Value,
 }
 
