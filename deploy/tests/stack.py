@@ -78,8 +78,8 @@ def get(port, path, timeout=30):
 class Redis:
     """redis-server as deploy/redis/redis.conf and the users of deploy/secrets make it."""
 
-    def __init__(self, folder: Path, secrets: Path, name="redis"):
-        self.folder, self.secrets, self.port = folder / name, secrets, free_port()
+    def __init__(self, folder: Path, secrets: Path, name="redis", maxmemory="512mb"):
+        self.folder, self.secrets, self.port, self.maxmemory = folder / name, secrets, free_port(), maxmemory
         self.folder.mkdir(exist_ok=True)
         password = (secrets / "redis_password").read_text()
         self.url = f"redis://jesse-jobs:{password}@127.0.0.1:{self.port}/0"
@@ -87,7 +87,7 @@ class Redis:
 
     def start(self):
         command = ["redis-server", DEPLOY / "redis/redis.conf", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
-                   "--aclfile", self.secrets / "redis_acl", "--maxmemory", "512mb"]
+                   "--aclfile", self.secrets / "redis_acl", "--maxmemory", self.maxmemory]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
         until("Redis answers", lambda: "PONG" in self.cli("ping"))
@@ -100,15 +100,16 @@ class Redis:
 
 
 class Stack:
-    """`apis` and `workers` processes on one Redis, with HAProxy in front."""
+    """`apis` and `workers` processes on one Redis, with HAProxy in front. `settings` are variables of the processes."""
 
-    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False):
+    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False, settings=None, maxmemory="512mb"):
         self.folder, self.slots, self.worker_metrics, self.worker_ports = folder, slots, worker_metrics, []
+        self.settings = settings or {}
         self.secrets = folder / "secrets"
         subprocess.run([DEPLOY / "secrets", self.secrets], check=True, stdout=subprocess.DEVNULL)
         self.data = folder / "data"
         self.apis, self.workers, self.ports, self.proxy = [], [], [], None
-        self.redis = Redis(folder, self.secrets)
+        self.redis = Redis(folder, self.secrets, maxmemory=maxmemory)
         try:
             self.ports = [free_port() for _ in range(apis)]
             self.workers = [self.start_worker() for _ in range(workers)]
@@ -125,7 +126,7 @@ class Stack:
     def environment(self, **more):
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         return kept | {"REDIS_URL": self.redis.url, "JESSE_JOBS_DATA": str(self.data), "LOG_LEVEL": "warn", "JESSE_PYTHON": python(),
-                       "JESSE_PROJECT": str(ROOT / "demo/project"), "JESSE_JOBS_GRACE": "10"} | more
+                       "JESSE_PROJECT": str(ROOT / "demo/project"), "JESSE_JOBS_GRACE": "10"} | self.settings | more
 
     def log(self, name):
         return open(self.folder / name, "ab")

@@ -65,8 +65,11 @@ const EVICT_EVERY: Duration = Duration::from_secs(1);
 /// What a worker keeps on its disk for as long as there is room.
 const CACHED: &[&str] = &[store::FOLDER, closes::FOLDER, code::FOLDER];
 
-/// How often expired results are removed.
+/// How often expired results are removed; at least four times in the time that they are kept.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How much longer than its record a result's body is kept at least: it is stored before.
+const BODY_KEPT_LONGER: Duration = Duration::from_mins(1);
 
 /// What a worker computes backtests with.
 #[derive(Debug, Clone)]
@@ -290,8 +293,9 @@ impl Worker {
     /// Keeps results within their bounds, whoever computed them: their bodies go when they are evicted, invalidated or have
     /// expired.
     async fn sweep(&self, stop: &CancellationToken) {
-        // A body is stored before its record, so it goes a little later.
-        let age = self.queue.retention().results + SWEEP_EVERY;
+        let kept = self.queue.retention().results;
+        let every = SWEEP_EVERY.min(kept / 4);
+        let age = kept + every.max(BODY_KEPT_LONGER);
         let mut swept: Option<Instant> = None;
         let mut outage = Outage::new("results are not kept within their bounds");
         while !stop.is_cancelled() {
@@ -299,7 +303,7 @@ impl Worker {
                 Ok(()) => outage.over(),
                 Err(error) => outage.failed(&error),
             }
-            if swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
+            if swept.is_none_or(|swept| swept.elapsed() > every) {
                 swept = Some(Instant::now());
                 match self.handlers.backtests.blobs.results.remove_older_than(age).await {
                     Ok(0) => {}

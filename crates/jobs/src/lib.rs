@@ -35,7 +35,7 @@ pub use record::{
     Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
     Progress, Receipt, Stored, StoredResult, Submission, Treatment, Troubles,
 };
-pub use redis::Redis;
+pub use redis::{Redis, RedisAccess};
 pub use rules::LEASE;
 pub use state::JobState;
 pub use tags::{InvalidTags, Tags};
