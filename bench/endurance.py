@@ -10,10 +10,8 @@ asked for are said and fail. Prints a table. Needs redis-server and openssl (`sc
 """
 import argparse
 import asyncio
-import http.client
 import json
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -21,6 +19,7 @@ import time
 from pathlib import Path
 
 from deployment import descendants
+from pipeline import connect, figures
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
@@ -35,17 +34,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "deploy/tests"))
 
 from stack import Stack, analysis, post, until  # noqa: E402
 
-CONNECTIONS, IN_FLIGHT = 16, 8
+CONNECTIONS = 16
 MOST_WAITING = 5_000
 EVERY_S = 2
 GROWTH, SLACK_MB = 1.05, 2
-STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d)")
-CLOCK = os.sysconf("SC_CLK_TCK")
 
 
 def template():
     """A request around the nine digits that make it differ from all others."""
     body = analysis(0)
+    body["spec"] |= {"methods": ["historical"], "confidence": [0.95]}
     body["spec"]["returns"][0] = "NUMBER"
     text = json.dumps(body, separators=(",", ":")).replace('"NUMBER"', "0.000000000")
     before, _, after = text.partition("000000000")
@@ -53,84 +51,54 @@ def template():
     return head.encode(), after.encode()
 
 
-class Sender(asyncio.Protocol):
-    """Keeps some requests in flight on its connection, and counts the answers by their status."""
-
-    def __init__(self, load):
-        self.load, self.flying, self.tail = load, 0, b""
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.send()
-
-    def send(self):
-        load = self.load
-        while self.flying < IN_FLIGHT and load.sent < load.most and not load.held:
-            self.flying += 1
-            load.sent += 1
-            self.transport.write(b"%b%09d%b" % (load.head, load.sent, load.after))
-        if load.is_done():
-            load.done.set()
-
-    def data_received(self, data):
-        # A status line may come in two parts; one that was counted is not in what is kept of the last part.
-        data = self.tail + data
-        self.tail = data[-11:]
-        for status in STATUS.findall(data):
-            self.flying -= 1
-            self.load.answered += 1
-            if status != b"202":
-                self.load.refused.append(status)
-        self.send()
-
-    def connection_lost(self, error):
-        if not self.load.is_done():
-            self.load.refused.append(b"connection lost")
-            self.load.done.set()
-
-
 class Load:
-    def __init__(self, stack):
-        self.stack, self.most, self.sent, self.answered, self.refused, self.held = stack, arguments.jobs, 0, 0, [], False
-        self.head, self.after = template()
-        self.done = asyncio.Event()
-        self.waited = 0
-        self.begin = time.monotonic()
+    """What is sent, and what was answered."""
 
-    def is_done(self):
-        return self.answered == self.most
+    def __init__(self, stack):
+        self.stack, self.most, self.sent, self.taken, self.refused, self.held = stack, arguments.jobs, 0, 0, [], False
+        self.head, self.after = template()
+        self.done, self.waited, self.begin = asyncio.Event(), 0, time.monotonic()
+
+    def following(self):
+        if self.sent >= self.most or self.held:
+            return None
+        self.sent += 1
+        return b"%b%09d%b" % (self.head, self.sent, self.after)
+
+    def answered(self, status):
+        self.taken += 1
+        # Accepted; or ended already, when it was answered.
+        if status not in (b"202", b"200"):
+            self.refused.append(status)
+        if self.taken >= self.most:
+            self.done.set()
+
+    def lost(self):
+        self.refused.append("a connection was closed")
+        self.done.set()
 
     async def run(self):
-        loop = asyncio.get_running_loop()
-        ports = self.stack.ports
-        senders = [(await loop.create_connection(lambda: Sender(self), "127.0.0.1", ports[number % len(ports)]))[1]
-                   for number in range(CONNECTIONS)]
-        samples = []
+        senders, samples = await connect(self, self.stack.ports, CONNECTIONS), []
         while not self.done.is_set():
-            queue, sample = await asyncio.to_thread(look, self.stack)
+            waiting, sample = await asyncio.to_thread(look, self.stack)
             # The workers are to keep up: what waits takes memory too.
-            self.held = queue > MOST_WAITING
-            if time.monotonic() - self.begin > arguments.limit:
+            self.held = waiting > MOST_WAITING
+            if time.monotonic() - self.begin > arguments.limit and self.most > self.sent:
                 self.most = self.sent
-            samples.append((self.answered, sample))
+            samples.append((self.taken, sample))
             for sender in senders:
                 sender.send()
+            if self.taken >= self.most:
+                break
             try:
                 await asyncio.wait_for(self.done.wait(), EVERY_S)
-            except TimeoutError:
+            except asyncio.TimeoutError:
                 pass
             if len(samples) % 30 == 0:
-                print(f"{time.monotonic() - self.begin:6.0f} s  {self.answered} jobs; MB {sample}", flush=True)
+                print(f"{time.monotonic() - self.begin:6.0f} s  {self.taken} jobs; MB {sample}", flush=True)
+        for sender in senders:
+            sender.close()
         return samples
-
-
-def figures(pid):
-    """Megabytes and processor seconds."""
-    with open(f"/proc/{pid}/status") as status:
-        resident = next(line for line in status if line.startswith("VmRSS"))
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return int(resident.split()[1]) / 1024, (int(fields[11]) + int(fields[12])) / CLOCK
 
 
 def processes(stack):
@@ -152,7 +120,7 @@ def look(stack):
 
 def others(stack, load, ended):
     """A client that waits for its jobs, reads and lists, one after the other."""
-    connection = http.client.HTTPConnection("127.0.0.1", stack.ports[0], timeout=120)
+    connection = stack.direct(0, timeout=120)
     while not ended.wait(0.05):
         answer, body = post(connection, "/v1/jobs?wait=60", analysis(arguments.jobs + 1000 + load.waited))
         load.waited += 1
@@ -168,7 +136,7 @@ def others(stack, load, ended):
 
 def judged(samples):
     """A row for each process over the second half: at its begin, most in its first and last third, growth; and whether all are flat."""
-    half = [sample for answered, sample in samples if answered >= arguments.jobs / 2]
+    half = [sample for taken, sample in samples if taken >= samples[-1][0] / 2]
     third = max(1, len(half) // 3)
     good = len(half) >= 3
     print("| memory in MB | half way | most in the first third of the second half | most in its last third | growth |\n|---|---|---|---|---|")
@@ -191,16 +159,16 @@ def main(folder):
         seconds = time.monotonic() - load.begin
         ended.set()
         reader.join()
-        until("all jobs have ended", lambda: stack.counters().get("jobs_succeeded", 0) >= load.answered)
+        until("all jobs have ended", lambda: (told := stack.counters()).get("jobs_succeeded") == told["submitted"])
         counted, cost = stack.counters(), {name: figures(pid)[1] for name, pid in processes(stack).items()}
         total = counted["submitted"]
-        print(f"{load.answered} jobs sent and {load.waited} waited for in {seconds:.0f} s ({total / seconds:.0f} a second); {len(load.refused)} refused; "
+        print(f"{load.taken} jobs sent and {load.waited} waited for in {seconds:.0f} s ({total / seconds:.0f} a second); {len(load.refused)} refused; "
               f"claims {counted['claims']}, stalls {counted.get('stalls', 0)}, late results {counted.get('late_results', 0)}")
         print("processor time for a job, microseconds: " + ", ".join(f"{name} {spent / total * 1e6:.0f}" for name, spent in cost.items()))
         flat = judged(samples)
         assert not load.refused, load.refused[:5]
         assert counted["jobs_succeeded"] == counted["claims"] == total and not counted.get("stalls") and not counted.get("late_results"), counted
-        return flat and load.answered == arguments.jobs
+        return flat and load.taken == arguments.jobs
     finally:
         stack.close()
 

@@ -102,9 +102,10 @@ class Redis:
 class Stack:
     """`apis` and `workers` processes on one Redis, with HAProxy in front. `settings` are variables of the processes."""
 
-    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False, settings=None, maxmemory="512mb"):
+    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False, settings=None, maxmemory="512mb",
+                 proxy_config=DEPLOY / "haproxy/haproxy.cfg"):
         self.folder, self.slots, self.worker_metrics, self.worker_ports = folder, slots, worker_metrics, []
-        self.settings = settings or {}
+        self.settings, self.proxy_config = settings or {}, proxy_config
         self.secrets = folder / "secrets"
         subprocess.run([DEPLOY / "secrets", self.secrets], check=True, stdout=subprocess.DEVNULL)
         self.data = folder / "data"
@@ -155,7 +156,7 @@ class Stack:
                 "ADMIN_SOCKET": self.admin, "MAXCONN": "1000", "SOURCE_REQUESTS": os.environ.get("SOURCE_REQUESTS", "100000")}
         self.proxy_environment = self.environment(**own)
         with self.log("haproxy.log") as log:
-            self.proxy = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(DEPLOY / "haproxy/haproxy.cfg")],
+            self.proxy = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(self.proxy_config)],
                                           env=self.proxy_environment, stdout=log, stderr=log)
         until("HAProxy listens or has ended", lambda: answers(self.https) or self.proxy.poll() is not None)
         assert self.proxy.poll() is None, (self.folder / "haproxy.log").read_text()
@@ -179,6 +180,10 @@ class Stack:
         """A connection through HAProxy, which checks the certificate."""
         trust = ssl.create_default_context(cafile=str(self.secrets / "certificate.pem"))
         return http.client.HTTPSConnection("localhost", self.https, timeout=timeout, context=trust)
+
+    def direct(self, index, timeout=60):
+        """A connection to one instance, as a program on its machine has."""
+        return http.client.HTTPConnection("127.0.0.1", self.ports[index], timeout=timeout)
 
     def counters(self):
         """What the deployment has counted in Redis: claims, stalls, submitted ..., as /metrics of any instance says it."""

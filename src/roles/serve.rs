@@ -77,7 +77,7 @@ pub(super) fn api(
     stop: CancellationToken,
 ) -> Api {
     let scope = limits.cache_scope;
-    let queue = queue.with_max_open(limits.max_open);
+    let queue = queue.with_max_open(limits.max_open).with_traces(workers::traces::traceparent);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
@@ -99,6 +99,8 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
     let parts = (&settings.api, &settings.limits, &settings.receivers);
-    let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
+    let metrics = Metrics::new()?;
+    metrics.measure(queue.redis());
+    let api = api((queue, callers), blobs, engines, parts, metrics, stop);
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

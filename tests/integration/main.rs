@@ -36,4 +36,5 @@ mod spec_matrix;
 mod staleness;
 mod strategies;
 mod strategies_cli;
+mod telemetry;
 mod webhooks;

@@ -12,6 +12,7 @@ mod run_folder;
 mod runner_files;
 mod significance;
 mod stored;
+pub mod traces;
 mod unused;
 mod validate;
 pub mod webhooks;
@@ -41,6 +42,7 @@ use jobs::{
     chain, collect_garbage,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub use metrics::RunMetrics;
 pub use runner_files::write as write_runner_package;
@@ -181,7 +183,7 @@ impl Worker {
         let staging = vec![bundles, snapshots.clone()];
         let sandbox = Sandbox { mode: settings.sandbox, readable, staging };
         let has_runner = settings.engines.has_runner();
-        let runner = has_runner.then(|| start_runner(&settings, &folder, sandbox)).transpose()?;
+        let runner = has_runner.then(|| start_runner(&settings, &folder, sandbox, &metrics)).transpose()?;
         let rest = settings.engines.servers().cloned().map(RestEngine::new).transpose()?.map(Arc::new);
         let publisher = settings.project.clone().zip(runner.clone()).map(|(project, runner)| {
             let redis = queue.redis().clone();
@@ -361,10 +363,18 @@ impl Worker {
         while !stop.is_cancelled() {
             let backend = LeaseBackend::new(self.queue.clone(), worker_id(), self.capacity());
             let drain = backend.drain_handle();
-            let handlers = self.handlers.clone();
+            let (handlers, queue) = (self.handlers.clone(), self.queue.clone());
             let handle = move |assignment: Assignment| {
-                let handlers = handlers.clone();
-                async move { Ok::<Handled, BoxDynError>(dispatch(&handlers, assignment).await) }
+                let (handlers, queue) = (handlers.clone(), queue.clone());
+                async move {
+                    let span = traces::of_run(&queue, &assignment.claim).await;
+                    let handled = dispatch(&handlers, assignment).instrument(span.clone()).await;
+                    span.record("run.outcome", metrics::outcome(&handled));
+                    if matches!(handled, Handled::Finished(Outcome::Failed(_))) {
+                        span.record("otel.status_code", "ERROR");
+                    }
+                    Ok::<Handled, BoxDynError>(handled)
+                }
             };
             let worker = WorkerBuilder::new("runs")
                 .backend(backend)
@@ -403,6 +413,7 @@ fn start_runner(
     settings: &WorkerSettings,
     folder: &RunFolder,
     sandbox: Sandbox,
+    metrics: &RunMetrics,
 ) -> Result<Arc<Runner>, WorkerError> {
     let package = folder.path().join("python");
     runner_files::write(&package)?;
@@ -414,6 +425,7 @@ fn start_runner(
         zygotes: settings.runners,
         sandbox,
         upkeep: Upkeep::default(),
+        starts: Some(metrics.engine_starts()),
     })?;
     Ok(Arc::new(runner))
 }

@@ -18,7 +18,7 @@ mod server;
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -79,8 +79,15 @@ impl Redis {
             nodes => (Server::cluster(nodes, access, name)?, 1),
         };
         let places = std::iter::repeat_with(Place::default).take(connections.max(1)).collect();
-        let shared = SharedConnections { server, places, next: AtomicUsize::new(0) };
+        let shared =
+            SharedConnections { server, places, next: AtomicUsize::new(0), observer: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared), keys: Keys::new(name) })
+    }
+
+    /// Has every call that is made from now on told to this when it is over; once for these connections, later ones are not asked.
+    /// Commands that block are not told of.
+    pub fn observe(&self, observer: impl Fn(&RedisCall) + Send + Sync + 'static) {
+        let _there_is_one = self.shared.observer.set(Observer(Box::new(observer)));
     }
 
     /// A call of a script, with the key and the first argument that all scripts take.
@@ -187,6 +194,30 @@ impl Blocking {
     }
 }
 
+/// A call of Redis that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct RedisCall {
+    /// What was sent: `script`, `command` or `pipeline`.
+    pub what: &'static str,
+    /// How long it took, waiting for a connection included.
+    pub took: Duration,
+    /// Whether Redis answered, be it with an error.
+    pub answered: bool,
+}
+
+impl RedisCall {
+    /// What can be sent.
+    pub const KINDS: [&str; 3] = ["script", "command", "pipeline"];
+}
+
+struct Observer(Box<dyn Fn(&RedisCall) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}
+
 /// What can be sent.
 #[derive(Clone, Copy)]
 enum Request<'a> {
@@ -196,6 +227,14 @@ enum Request<'a> {
 }
 
 impl Request<'_> {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Script(_) => "script",
+            Self::Command(_) => "command",
+            Self::Pipeline(_) => "pipeline",
+        }
+    }
+
     async fn send<T: FromRedisValue>(self, connection: &mut Connection) -> RedisResult<T> {
         match self {
             Self::Script(call) => call.invoke_async(connection).await,
@@ -211,10 +250,24 @@ struct SharedConnections {
     places: Vec<Place>,
     /// Counts calls, so that they take turns.
     next: AtomicUsize,
+    observer: OnceLock<Observer>,
 }
 
 impl SharedConnections {
     async fn send<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, QueueError> {
+        let begun = Instant::now();
+        let answer = self.send_until_taken(request).await;
+        if let Some(Observer(observer)) = self.observer.get() {
+            let answered = !matches!(answer, Err(QueueError::Unavailable(_)));
+            observer(&RedisCall { what: request.as_str(), took: begun.elapsed(), answered });
+        }
+        answer
+    }
+
+    async fn send_until_taken<T: FromRedisValue>(
+        self: &Arc<Self>,
+        request: Request<'_>,
+    ) -> Result<T, QueueError> {
         let end = Instant::now() + RESPONSE_TIMEOUT;
         loop {
             let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];

@@ -102,7 +102,7 @@ impl std::fmt::Debug for Sentinels {
 pub(super) enum Server {
     Alone(Pool),
     /// The pool for sentinels knows no time limits, and no certificates. The lock is held while they are asked.
-    Sentinel(Sentinels),
+    Sentinel(Box<Sentinels>),
     /// The pool for clusters knows no time limits, and sends again what got no answer.
     Cluster {
         short: Box<ClusterClient>,
@@ -191,7 +191,7 @@ impl Server {
             return Err(certificates_without_tls());
         }
         let client = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Self::Sentinel(Sentinels(tokio::sync::Mutex::new(client))))
+        Ok(Self::Sentinel(Box::new(Sentinels(tokio::sync::Mutex::new(client)))))
     }
 
     pub(super) fn cluster(nodes: &[&str], access: &RedisAccess, name: &str) -> Result<Self, QueueError> {

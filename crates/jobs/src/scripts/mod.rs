@@ -177,6 +177,11 @@ impl Keys {
         format!("{}:trial:{result}", self.prefix)
     }
 
+    /// Where in a trace a run was queued.
+    pub(crate) fn trace(&self, run: &str) -> String {
+        format!("{}:trace:{run}", self.prefix)
+    }
+
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
     }
@@ -353,6 +358,7 @@ scripts! {
     reap: [base ring places charges jobs batches runs];
     sweep: [base];
     oldest: [base jobs];
+    backlog: [base];
     read: [base jobs view];
     list: [base jobs view];
     children: [base jobs view];

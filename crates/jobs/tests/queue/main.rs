@@ -10,6 +10,7 @@ mod jobs;
 mod ledger;
 mod listing;
 mod parents;
+mod reached;
 mod s3_server;
 mod server;
 mod support;
