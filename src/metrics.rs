@@ -303,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             shown.iter().map(|(_, _, waiting, _)| waiting).sum::<u64>(),
-            backlog.iter().map(|row| row.waiting).sum()
+            backlog.iter().map(|row| row.waiting).sum::<u64>()
         );
     }
 }
