@@ -10,6 +10,7 @@ asked for are said and fail. Prints a table. Needs redis-server and openssl (`sc
 """
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -102,16 +103,26 @@ class Load:
 
 
 def processes(stack):
-    found = {f"API {number}": process.pid for number, process in enumerate(stack.apis, 1)}
+    """The processes of each part; some of Jesse's are there for a moment only."""
+    found = {f"API {number}": [process.pid] for number, process in enumerate(stack.apis, 1)}
     for number, process in enumerate(stack.workers, 1):
-        found[f"worker {number}"] = process.pid
-        found |= {f"Jesse of worker {number}, {part}": pid for part, pid in enumerate(descendants(process.pid, "python"), 1)}
-    return found | {"Redis, as the kernel sees it": stack.redis.process.pid}
+        found[f"worker {number}"] = [process.pid]
+        found[f"Jesse of worker {number}"] = descendants(process.pid, "python")
+    return found | {"Redis, as the kernel sees it": [stack.redis.process.pid]}
+
+
+def together(pids):
+    """Megabytes and processor seconds of those that are there."""
+    total = [0.0, 0.0]
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, StopIteration):
+            total = [sum(parts) for parts in zip(total, figures(pid))]
+    return total
 
 
 def look(stack):
     """How many runs wait, and megabytes by process."""
-    sample = {name: round(figures(pid)[0], 1) for name, pid in processes(stack).items()}
+    sample = {name: round(together(pids)[0], 1) for name, pids in processes(stack).items()}
     info = dict(line.split(":", 1) for line in stack.redis.cli("info", "memory").splitlines() if ":" in line)
     sample["Redis, as it counts itself"] = round(int(info["used_memory"]) / 2**20, 1)
     waiting = stack.redis.cli("hget", "{jj}:2:sched", "ready").strip()
@@ -160,7 +171,7 @@ def main(folder):
         ended.set()
         reader.join()
         until("all jobs have ended", lambda: (told := stack.counters()).get("jobs_succeeded") == told["submitted"])
-        counted, cost = stack.counters(), {name: figures(pid)[1] for name, pid in processes(stack).items()}
+        counted, cost = stack.counters(), {name: together(pids)[1] for name, pids in processes(stack).items()}
         total = counted["submitted"]
         print(f"{load.taken} jobs sent and {load.waited} waited for in {seconds:.0f} s ({total / seconds:.0f} a second); {len(load.refused)} refused; "
               f"claims {counted['claims']}, stalls {counted.get('stalls', 0)}, late results {counted.get('late_results', 0)}")
