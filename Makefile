@@ -41,16 +41,17 @@ bench: build ## Measure backtests and searches against Jesse, and the queue agai
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/mcp.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 
-soak: build ## Run a thousand backtests, a thousand strategies of noise, ten thousand jobs while things are killed, restart all under load, send anything (half an hour)
+soak: build ## Run a thousand backtests, a thousand strategies of noise and a million small jobs, kill and restart things, send anything (fifty minutes)
 	cargo build --release -p queue-bench
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/noise.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --kill-redis
-	$(JESSE_PYTHON) bench/scaling.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
+	$(JESSE_PYTHON) bench/scaling.py $${CARGO_TARGET_DIR:-target}/release/queue-bench --api $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/rolling.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/webhooks.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/openapi.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/endurance.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
 	cargo fmt --all --check

@@ -15,21 +15,18 @@ import sys
 import tempfile
 import time
 
-EXCHANGE, SYMBOL, JOBS = "Binance Perpetual Futures", "BTC-USDT", 20_000
+from deployment import EXCHANGE, SYMBOL, descendants, generate, up
+
+JOBS = 20_000
 ACCEPTED_S, CANCELLED_S, GONE_S = 2, 2, 5
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
 binary = os.path.abspath(arguments.parse_args().binary)
-project = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "demo", "project"))
 data = tempfile.TemporaryDirectory(prefix="batches-")
-environment = dict(os.environ, JESSE_PYTHON=sys.executable, LOG_LEVEL="error")
-environment.pop("REDIS_URL", None)
-subprocess.run([binary, "candles", "generate", "--data", data.name, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", "400"],
-               check=True, stdout=subprocess.DEVNULL, env=environment)
-server = subprocess.Popen([binary, "up", "--listen", "127.0.0.1:0", "--data", data.name, "--project", project, "--grace", "0"],
-                          stdout=subprocess.PIPE, text=True, env=environment)
-connection = http.client.HTTPConnection(server.stdout.readline().strip().removeprefix("jesse-jobs is ready: http://"))
+generate(binary, data.name)
+server, address = up(binary, data.name, "--grace", "0")
+connection = http.client.HTTPConnection(address)
 rows, missed = [], []
 
 
@@ -50,13 +47,13 @@ def redis(*command):
     return subprocess.run(["redis-cli", "-s", socket, *command], capture_output=True, text=True, check=True).stdout.split("\n")
 
 
-def children():
-    """The processes that compute: children of the Python that keeps Jesse."""
-    zygotes = subprocess.run(["pgrep", "-P", str(server.pid), "python"], capture_output=True, text=True).stdout.split()
-    return subprocess.run(["pgrep", "-P", ",".join(zygotes)], capture_output=True, text=True).stdout.split()
+def computing():
+    """The processes that came after the Python that keeps Jesse: those that compute."""
+    return [process for process in descendants(server.pid) if process not in idle]
 
 
 try:
+    idle = set(descendants(server.pid))
     base = {"strategy": "SmaCross", "exchange": EXCHANGE, "symbol": SYMBOL, "timeframe": "1h", "start_date": "2023-02-01",
             "finish_date": "2023-03-01"}
     call("POST", "/v1/queue/pause", {})
@@ -86,10 +83,10 @@ try:
     job = call("POST", "/v1/jobs", {"kind": "backtest", "spec": slow})
     while call("GET", f"/v1/jobs/{job['job_id']}").get("progress") is None:
         time.sleep(0.02)
-    assert children(), "nothing computes"
+    assert computing(), "nothing computes"
     begin = time.perf_counter()
     call("POST", f"/v1/jobs/{job['job_id']}/cancel", {})
-    while children():
+    while computing():
         time.sleep(0.005)
     measured("a running backtest cancelled: its processes gone", GONE_S, begin)
 finally:

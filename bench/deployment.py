@@ -25,3 +25,10 @@ def up(binary, data, *arguments):
     command = [binary, "up", "--listen", "127.0.0.1:0", "--data", data, "--project", PROJECT, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
     return process, process.stdout.readline().strip().removeprefix("jesse-jobs is ready: http://")
+
+
+def descendants(pid, name=""):
+    """The processes that come from this one, however far, by their ids: the sandbox has one between the worker and the Python that
+    keeps Jesse. With a name, those whose programs are named so."""
+    children = subprocess.run(["pgrep", "-P", str(pid), name], capture_output=True, text=True).stdout.split()
+    return [found for child in children for found in (int(child), *descendants(child, name))]

@@ -1,14 +1,18 @@
 """What more workers bring, and what a worker without a network costs.
 
-usage: scaling.py QUEUE_BENCH [--jobs 60] [--skip-split]
+usage: scaling.py QUEUE_BENCH [--jobs 60] [--skip-split] [--api JESSE_JOBS]
 
 1. Jobs that sleep 100 ms on 1, 2, 4 and 8 worker processes of one slot each: at least 0.9 of linear.
 2. One of two workers loses its network (a namespace of its own; needs root and `ip`, else it is left out): its jobs run elsewhere, and
    what it hands in when the network is back is refused.
+3. With --api, requests a second that 1, 2 and 3 API instances answer that share this machine with Redis and the client: reads of a job,
+   as fast as they are answered. No bar: where the processors are used up, more instances bring nothing, and the table says what was used.
 
 Needs redis-server. Bounded: about two minutes.
 """
 import argparse
+import asyncio
+import json
 import os
 import shutil
 import socket
@@ -17,16 +21,21 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from pipeline import connect, figures
 
 LEAST = 0.9
 WORKERS = (1, 2, 4, 8)
 LIMIT_S = 120
 SPLIT_JOBS, SPLIT_MS = 8, 12_000
+READERS, READ_S = 24, 8
 
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
 arguments.add_argument("--jobs", type=int, default=60, help="for each worker")
 arguments.add_argument("--skip-split", action="store_true")
+arguments.add_argument("--api", metavar="JESSE_JOBS")
 arguments = arguments.parse_args()
 binary = os.path.abspath(arguments.binary)
 
@@ -150,6 +159,60 @@ def split():
         return elsewhere <= 15 and counted["jobs_succeeded"] == SPLIT_JOBS
 
 
+class Reads:
+    """Reads of one job, again and again."""
+
+    def __init__(self, job):
+        self.request = f"GET /v1/jobs/{job} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self.good, self.others, self.stopped = 0, 0, False
+
+    def following(self):
+        return None if self.stopped else self.request
+
+    def answered(self, status):
+        self.good += status == b"200"
+        self.others += status != b"200"
+
+    def lost(self):
+        self.others += 1
+
+
+async def read_for(seconds, job, ports):
+    reads = Reads(job)
+    senders = await connect(reads, ports, READERS)
+    await asyncio.sleep(1)
+    begin, before = time.monotonic(), reads.good
+    await asyncio.sleep(seconds)
+    rate = (reads.good - before) / (time.monotonic() - begin)
+    reads.stopped = True
+    for sender in senders:
+        sender.close()
+    return rate, reads.others
+
+
+def instances():
+    os.environ["JESSE_JOBS_BINARY"] = arguments.api
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "deploy/tests"))
+    from stack import Stack, analysis, post  # noqa: PLC0415  (it looks for the binary)
+
+    print(f"\n{os.cpu_count()} processors\n| API instances | reads a second | processors of all instances | of Redis | of the client |\n|---|---|---|---|---|")
+    well = True
+    for count in (1, 2, 3):
+        with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
+            stack = Stack(Path(folder), apis=count, workers=1, haproxy=False)
+            try:
+                job = json.loads(post(stack.direct(0), "/v1/jobs?wait=60", analysis(1))[1])["job_id"]
+                spent = lambda: [sum(figures(process.pid)[1] for process in stack.apis), figures(stack.redis.process.pid)[1], time.process_time()]  # noqa: E731
+                before = spent()
+                rate, others = asyncio.run(read_for(READ_S, job, stack.ports))
+                used = [(after - then) / (READ_S + 1) for after, then in zip(spent(), before)]
+                print(f"| {count} | {rate:,.0f} | " + " | ".join(f"{part:.2f}" for part in used) + " |", flush=True)
+                well &= others == 0 and rate > 0
+            finally:
+                stack.close()
+    return well
+
+
 good, one = True, None
 print("| worker processes | jobs a second | of linear |\n|---|---|---|")
 for workers in WORKERS:
@@ -161,4 +224,6 @@ if arguments.skip_split or os.geteuid() != 0 or shutil.which("ip") is None:
     print("network split left out: it needs root and `ip`")
 else:
     good &= split()
+if arguments.api:
+    good &= instances()
 sys.exit(not good)

@@ -12,12 +12,11 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
-from deployment import EXCHANGE, SYMBOL, generate, up
+from deployment import EXCHANGE, SYMBOL, descendants, generate, up
 
 JOBS, CLIENTS = 200, 32
 GROWTH = 1.2
@@ -50,9 +49,8 @@ def run(address, number):
 
 def held(process):
     """What the server and the Python that keeps Jesse hold: megabytes and file descriptors each, and folders of tasks."""
-    children = subprocess.run(["pgrep", "-P", str(process.pid), "python"], capture_output=True, text=True).stdout.split()
     found = []
-    for pid in [process.pid, *children]:
+    for pid in [process.pid, *descendants(process.pid, "python")]:
         with open(f"/proc/{pid}/status") as status:
             resident = next(line for line in status if line.startswith("VmRSS"))
         found.append((int(resident.split()[1]) // 1024, len(os.listdir(f"/proc/{pid}/fd"))))

@@ -344,7 +344,9 @@ impl From<QueueError> for ServiceError {
                 tracing::error!(error = jobs::chain(&error), "a call failed");
                 Self::new(Code::Unavailable, error.to_string())
             }
-            QueueError::Corrupt(_) | QueueError::Blobs(_) => Self::internal("a call failed", &error),
+            QueueError::Corrupt(_) | QueueError::Blobs(_) | QueueError::Setting(_) => {
+                Self::internal("a call failed", &error)
+            }
         }
     }
 }

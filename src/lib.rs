@@ -19,4 +19,5 @@ pub mod roles;
 pub mod service;
 pub mod settings;
 mod sse;
+pub mod telemetry;
 mod views;

@@ -1,25 +1,22 @@
 //! The binary: reads settings, starts logging, and becomes what the subcommand says.
 
-use std::{
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use jesse_jobs::{
     cli::{Cli, Role},
     client::{self, ClientCommand},
     roles::{self, RoleError},
-    settings::{LogFormat, LogSettings},
+    telemetry::Telemetry,
 };
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let dotenv = dotenvy::dotenv();
     let cli = Cli::parse();
-    if let Err(why) = start_logging(&cli.log) {
-        return fail(&why);
-    }
+    let telemetry = match Telemetry::start(&cli.log) {
+        Ok(telemetry) => telemetry,
+        Err(why) => return fail(&why),
+    };
     if let Err(error) = dotenv
         && !error.not_found()
     {
@@ -29,10 +26,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime cannot be started: {error}")),
     };
-    match runtime.block_on(become_role(cli.role)) {
+    let code = match runtime.block_on(become_role(cli.role)) {
         Ok(code) => code,
         Err(error) => fail(&jobs::chain(&error)),
-    }
+    };
+    telemetry.end();
+    code
 }
 
 async fn become_role(role: Role) -> Result<ExitCode, RoleError> {
@@ -67,19 +66,6 @@ async fn ask(command: ClientCommand) -> ExitCode {
             error.exit_code().into()
         }
     }
-}
-
-fn start_logging(settings: &LogSettings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(settings.log_level.to_lowercase());
-    let filter = filter.map_err(|error| format!("LOG_LEVEL is {:?}: {error}", settings.log_level))?;
-    let colours = std::io::stderr().is_terminal();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
-    Ok(())
 }
 
 fn fail(why: &str) -> ExitCode {

@@ -1,9 +1,12 @@
 //! Metrics for Prometheus: what this process saw, and what the queue's shared counters say.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use jobs::{
-    CacheStats, Queue,
+    Backlog, CacheStats, Priority, Queue, Redis, RedisCall,
     webhooks::{WebhookBacklog, Webhooks},
 };
 use prometheus::{
@@ -12,6 +15,10 @@ use prometheus::{
 
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// How many tenants have metrics of their own: those for whom most waits. The others are one, called [`OTHERS`].
+const TENANTS_MOST: usize = 20;
+const OTHERS: &str = "(others)";
 
 /// The metrics of one process. The tools' names are jesse-mcp's, so that its dashboards go on working.
 #[derive(Debug)]
@@ -23,6 +30,10 @@ pub struct Metrics {
     tool_duration: HistogramVec,
     errors: IntCounterVec,
     queue: IntGaugeVec,
+    waiting: IntGaugeVec,
+    oldest: GaugeVec,
+    redis_duration: HistogramVec,
+    redis_failures: IntCounterVec,
     counters: IntCounterVec,
     cache: IntGaugeVec,
     cache_lookups: IntCounterVec,
@@ -60,6 +71,29 @@ impl Metrics {
                 Opts::new("jesse_jobs_queue_runs", "Runs in the queue, by state"),
                 &["state"],
             )?,
+            waiting: IntGaugeVec::new(
+                Opts::new(
+                    "jesse_jobs_queue_waiting",
+                    "What waits for a worker, by priority and tenant (twenty with most, and the others together)",
+                ),
+                &["priority", "tenant"],
+            )?,
+            oldest: GaugeVec::new(
+                Opts::new(
+                    "jesse_jobs_queue_oldest_seconds",
+                    "How long ago the first of what waits was submitted, by priority and tenant",
+                ),
+                &["priority", "tenant"],
+            )?,
+            redis_duration: histogram(
+                "jesse_jobs_redis_duration_seconds",
+                "Time that calls of Redis took in this process, waiting for a connection included",
+                &["call"],
+            )?,
+            redis_failures: IntCounterVec::new(
+                Opts::new("jesse_jobs_redis_failures_total", "Calls of Redis that were not answered"),
+                &["call"],
+            )?,
             counters: IntCounterVec::new(
                 Opts::new(
                     "jesse_jobs_events_total",
@@ -89,13 +123,17 @@ impl Metrics {
                 &["figure"],
             )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.http_duration.clone()),
             Box::new(metrics.tool_calls.clone()),
             Box::new(metrics.tool_duration.clone()),
             Box::new(metrics.errors.clone()),
             Box::new(metrics.queue.clone()),
+            Box::new(metrics.waiting.clone()),
+            Box::new(metrics.oldest.clone()),
+            Box::new(metrics.redis_duration.clone()),
+            Box::new(metrics.redis_failures.clone()),
             Box::new(metrics.counters.clone()),
             Box::new(metrics.cache.clone()),
             Box::new(metrics.cache_lookups.clone()),
@@ -103,6 +141,10 @@ impl Metrics {
         ];
         for collector in all {
             metrics.registry.register(collector)?;
+        }
+        // There from the start, so that the first failure is an increase.
+        for call in RedisCall::KINDS {
+            metrics.redis_failures.with_label_values(&[call]);
         }
         Ok(metrics)
     }
@@ -124,6 +166,28 @@ impl Metrics {
 
     pub(crate) fn error(&self, kind: &str) {
         self.errors.with_label_values(&[kind]).inc();
+    }
+
+    /// Measures the calls of this Redis from now on.
+    pub fn measure(&self, redis: &Redis) {
+        let (duration, failures) = (self.redis_duration.clone(), self.redis_failures.clone());
+        redis.observe(move |call| {
+            duration.with_label_values(&[call.what]).observe(call.took.as_secs_f64());
+            if !call.answered {
+                failures.with_label_values(&[call.what]).inc();
+            }
+        });
+    }
+
+    fn show_backlog(&self, backlog: &[Backlog]) {
+        // Who has nothing waiting any more is shown no more.
+        self.waiting.reset();
+        self.oldest.reset();
+        for (priority, tenant, waiting, oldest) in by_tenant(backlog) {
+            let labels = [priority.as_str(), tenant];
+            self.waiting.with_label_values(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            self.oldest.with_label_values(&labels).set(oldest.as_secs_f64());
+        }
     }
 
     fn show_cache(&self, stats: &CacheStats) {
@@ -155,7 +219,15 @@ impl Metrics {
     }
 
     /// All of them as text, with the content type of the format. Without Redis the process's own are still worth having.
-    pub(crate) async fn render(&self, queue: &Queue) -> Result<(String, Vec<u8>), prometheus::Error> {
+    /// Tenants are named only to those who may know of them.
+    pub(crate) async fn render(
+        &self,
+        queue: &Queue,
+        names_tenants: bool,
+    ) -> Result<(String, Vec<u8>), prometheus::Error> {
+        if names_tenants && let Ok(backlog) = queue.backlog().await {
+            self.show_backlog(&backlog);
+        }
         if let Ok(depth) = queue.depth().await {
             for (state, runs) in
                 [("ready", depth.ready), ("running", depth.running), ("delayed", depth.delayed)]
@@ -179,5 +251,59 @@ impl Metrics {
         let (encoder, mut text) = (TextEncoder::new(), Vec::new());
         encoder.encode(&self.registry.gather(), &mut text)?;
         Ok((encoder.format_type().to_owned(), text))
+    }
+}
+
+/// The same with the tenants beyond [`TENANTS_MOST`] put together.
+fn by_tenant(backlog: &[Backlog]) -> Vec<(Priority, &str, u64, Duration)> {
+    let mut totals: HashMap<&str, u64> = HashMap::new();
+    for Backlog { tenant, waiting, .. } in backlog {
+        *totals.entry(tenant.as_str()).or_default() += waiting;
+    }
+    let mut ranked: Vec<_> = totals.into_iter().collect();
+    ranked.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
+    ranked.truncate(TENANTS_MOST);
+    let mut shown: BTreeMap<(&str, &str), (Priority, u64, Duration)> = BTreeMap::new();
+    for Backlog { priority, tenant, waiting, oldest } in backlog {
+        let has_own = ranked.iter().any(|(name, _)| *name == tenant.as_str());
+        let name = if has_own { tenant.as_str() } else { OTHERS };
+        let entry = shown.entry((priority.as_str(), name)).or_insert((*priority, 0, Duration::ZERO));
+        entry.1 += waiting;
+        entry.2 = entry.2.max(*oldest);
+    }
+    shown
+        .into_iter()
+        .map(|((_, name), (priority, waiting, oldest))| (priority, name, waiting, oldest))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jobs::TenantId;
+
+    use super::*;
+
+    #[test]
+    fn tenants_beyond_the_twentieth_are_one() {
+        let row = |number: u64, priority| Backlog {
+            priority,
+            tenant: TenantId::new(format!("t{number:02}")),
+            waiting: 100 - number,
+            oldest: Duration::from_secs(number),
+        };
+        let mut backlog: Vec<_> = (0..25).map(|number| row(number, Priority::Normal)).collect();
+        backlog.push(row(24, Priority::Batch));
+        // Two rows of one tenant count together: it is ahead of all others.
+        let shown = by_tenant(&backlog);
+        let own = |wanted: &str| shown.iter().filter(|(_, name, ..)| *name == wanted).count();
+        assert_eq!((own("t00"), own("t18"), own("t24"), own("t19")), (1, 1, 2, 0));
+        assert!(
+            shown.contains(&(Priority::Normal, OTHERS, 81 + 80 + 79 + 78 + 77, Duration::from_secs(23))),
+            "{shown:?}"
+        );
+        assert_eq!(
+            shown.iter().map(|(_, _, waiting, _)| waiting).sum::<u64>(),
+            backlog.iter().map(|row| row.waiting).sum::<u64>()
+        );
     }
 }

@@ -97,13 +97,56 @@ impl AccessSettings {
     }
 }
 
+/// How Redis is reached, beside its URL.
+#[derive(Debug, Clone, Args)]
+pub struct RedisAccessSettings {
+    /// File with the certificates (PEM) of those who may vouch for a Redis behind rediss://, instead of the system's
+    #[arg(long, env = "REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// File with a certificate (PEM) to show to Redis, for one that asks for it
+    #[arg(long, env = "REDIS_CERT_FILE")]
+    pub redis_cert_file: Option<PathBuf>,
+
+    /// File with its key (PEM)
+    #[arg(long, env = "REDIS_KEY_FILE")]
+    pub redis_key_file: Option<PathBuf>,
+
+    /// User who logs in to sentinels; Redis's own is in REDIS_URL
+    #[arg(long, env = "REDIS_SENTINEL_USERNAME")]
+    pub redis_sentinel_username: Option<String>,
+
+    /// Password for sentinels
+    #[arg(long, env = "REDIS_SENTINEL_PASSWORD", hide_env_values = true)]
+    pub redis_sentinel_password: Option<String>,
+}
+
+impl RedisAccessSettings {
+    /// What is set; what is empty, as in many files of settings, is not.
+    pub fn access(&self) -> jobs::RedisAccess {
+        let file = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        jobs::RedisAccess {
+            ca_file: file(&self.redis_ca_file),
+            certificate_file: file(&self.redis_cert_file),
+            key_file: file(&self.redis_key_file),
+            sentinel_username: text(&self.redis_sentinel_username),
+            sentinel_password: text(&self.redis_sentinel_password),
+        }
+    }
+}
+
 /// The Redis to use.
 #[derive(Debug, Clone, Args)]
 pub struct RedisSettings {
-    /// Redis, e.g. redis://127.0.0.1:6379/0, or several nodes of a Redis Cluster, separated by commas; without it `up`
-    /// starts a private one
+    /// Redis, e.g. redis://127.0.0.1:6379/0 (rediss:// for TLS), several nodes of a Redis Cluster, separated by commas, or
+    /// redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0; without it `up` starts a private one
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+
+    /// See the struct.
+    #[command(flatten)]
+    pub access: RedisAccessSettings,
 
     /// Keeps deployments apart that share a Redis: all keys start with {NAME}
     #[arg(long, env = "JESSE_JOBS_NAME", default_value = "jj")]
@@ -134,7 +177,7 @@ pub struct DataSettings {
     #[arg(long, env = "JESSE_JOBS_BLOBS")]
     pub blobs: Option<String>,
 
-    /// Days that a finished job and a result are kept, 0.0001 to 3650; 0.5 are twelve hours
+    /// Days that a finished job and a result are kept; parts of a day too, down to nine seconds (0.0001)
     #[arg(long, env = "JESSE_JOBS_RETENTION_DAYS", default_value_t = 7.0, value_parser = retention_days)]
     pub retention_days: f64,
 
@@ -144,9 +187,10 @@ pub struct DataSettings {
     pub ledger_days: u64,
 }
 
+/// Nine seconds to ten years, in days.
 fn retention_days(text: &str) -> Result<f64, String> {
     let days = text.parse().ok().filter(|days| (0.0001..=3650.0).contains(days));
-    days.ok_or_else(|| "must be a number from 0.0001 to 3650".to_owned())
+    days.ok_or_else(|| "must be a number of days from 0.0001 (nine seconds) to 3650".to_owned())
 }
 
 impl DataSettings {
@@ -160,7 +204,7 @@ impl DataSettings {
 
     /// How long things are kept.
     pub fn retention(&self) -> jobs::Retention {
-        let kept = Duration::from_secs_f64(86_400.0 * self.retention_days);
+        let kept = Duration::from_hours(24).mul_f64(self.retention_days);
         let trials = Duration::from_hours(24 * self.ledger_days);
         jobs::Retention { jobs: kept, results: kept, trials }
     }
@@ -571,7 +615,7 @@ pub struct LimitSettings {
     pub max_open: u32,
 }
 
-/// What is logged, to standard error.
+/// What is logged and traced, and where that goes.
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
     /// error, warn, info, debug, trace, or a filter such as info,jobs=debug
@@ -581,6 +625,27 @@ pub struct LogSettings {
     /// How log lines look
     #[arg(long, env = "LOG_FORMAT", default_value = "text", global = true)]
     pub log_format: LogFormat,
+
+    /// File to log to instead of standard error, one for each process; when it is full, it becomes FILE.1, that FILE.2, and so on
+    #[arg(long, env = "LOG_FILE", global = true)]
+    pub log_file: Option<PathBuf>,
+
+    /// Megabytes after which the log file is full
+    #[arg(long, env = "LOG_FILE_MB", default_value_t = 10, global = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub log_file_mb: u32,
+
+    /// Log files that are kept, the one that is written included
+    #[arg(long, env = "LOG_FILES", default_value_t = 10, global = true, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub log_files: u32,
+
+    /// Collector to send traces to (OTLP over HTTP), e.g. http://127.0.0.1:4318; the other OTEL_* variables of its kind hold too:
+    /// OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true)]
+    pub otlp_endpoint: Option<String>,
+
+    /// What this process is called in traces
+    #[arg(long, env = "OTEL_SERVICE_NAME", default_value = "jesse-jobs", global = true)]
+    pub service_name: String,
 }
 
 /// How log lines look.

@@ -78,8 +78,8 @@ def get(port, path, timeout=30):
 class Redis:
     """redis-server as deploy/redis/redis.conf and the users of deploy/secrets make it."""
 
-    def __init__(self, folder: Path, secrets: Path, name="redis"):
-        self.folder, self.secrets, self.port = folder / name, secrets, free_port()
+    def __init__(self, folder: Path, secrets: Path, name="redis", maxmemory="512mb"):
+        self.folder, self.secrets, self.port, self.maxmemory = folder / name, secrets, free_port(), maxmemory
         self.folder.mkdir(exist_ok=True)
         password = (secrets / "redis_password").read_text()
         self.url = f"redis://jesse-jobs:{password}@127.0.0.1:{self.port}/0"
@@ -87,7 +87,7 @@ class Redis:
 
     def start(self):
         command = ["redis-server", DEPLOY / "redis/redis.conf", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
-                   "--aclfile", self.secrets / "redis_acl", "--maxmemory", "512mb"]
+                   "--aclfile", self.secrets / "redis_acl", "--maxmemory", self.maxmemory]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
         until("Redis answers", lambda: "PONG" in self.cli("ping"))
@@ -100,15 +100,17 @@ class Redis:
 
 
 class Stack:
-    """`apis` and `workers` processes on one Redis, with HAProxy in front."""
+    """`apis` and `workers` processes on one Redis, with HAProxy in front. `settings` are variables of the processes."""
 
-    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False):
+    def __init__(self, folder: Path, apis=2, workers=2, slots=2, haproxy=True, worker_metrics=False, settings=None, maxmemory="512mb",
+                 proxy_config=DEPLOY / "haproxy/haproxy.cfg"):
         self.folder, self.slots, self.worker_metrics, self.worker_ports = folder, slots, worker_metrics, []
+        self.settings, self.proxy_config = settings or {}, proxy_config
         self.secrets = folder / "secrets"
         subprocess.run([DEPLOY / "secrets", self.secrets], check=True, stdout=subprocess.DEVNULL)
         self.data = folder / "data"
         self.apis, self.workers, self.ports, self.proxy = [], [], [], None
-        self.redis = Redis(folder, self.secrets)
+        self.redis = Redis(folder, self.secrets, maxmemory=maxmemory)
         try:
             self.ports = [free_port() for _ in range(apis)]
             self.workers = [self.start_worker() for _ in range(workers)]
@@ -125,7 +127,7 @@ class Stack:
     def environment(self, **more):
         kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         return kept | {"REDIS_URL": self.redis.url, "JESSE_JOBS_DATA": str(self.data), "LOG_LEVEL": "warn", "JESSE_PYTHON": python(),
-                       "JESSE_PROJECT": str(ROOT / "demo/project"), "JESSE_JOBS_GRACE": "10"} | more
+                       "JESSE_PROJECT": str(ROOT / "demo/project"), "JESSE_JOBS_GRACE": "10"} | self.settings | more
 
     def log(self, name):
         return open(self.folder / name, "ab")
@@ -154,7 +156,7 @@ class Stack:
                 "ADMIN_SOCKET": self.admin, "MAXCONN": "1000", "SOURCE_REQUESTS": os.environ.get("SOURCE_REQUESTS", "100000")}
         self.proxy_environment = self.environment(**own)
         with self.log("haproxy.log") as log:
-            self.proxy = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(DEPLOY / "haproxy/haproxy.cfg")],
+            self.proxy = subprocess.Popen(["haproxy", "-W", "-db", "-f", str(self.proxy_config)],
                                           env=self.proxy_environment, stdout=log, stderr=log)
         until("HAProxy listens or has ended", lambda: answers(self.https) or self.proxy.poll() is not None)
         assert self.proxy.poll() is None, (self.folder / "haproxy.log").read_text()
@@ -178,6 +180,10 @@ class Stack:
         """A connection through HAProxy, which checks the certificate."""
         trust = ssl.create_default_context(cafile=str(self.secrets / "certificate.pem"))
         return http.client.HTTPSConnection("localhost", self.https, timeout=timeout, context=trust)
+
+    def direct(self, index, timeout=60):
+        """A connection to one instance, as a program on its machine has."""
+        return http.client.HTTPConnection("127.0.0.1", self.ports[index], timeout=timeout)
 
     def counters(self):
         """What the deployment has counted in Redis: claims, stalls, submitted ..., as /metrics of any instance says it."""

@@ -171,6 +171,9 @@ def test_queries_name_only_metrics_that_exist(tmp_path):
         mcp = {"Accept": "application/json, text/event-stream"}
         answer, body = post(connection, "/mcp", call, mcp)
         assert answer.status == 200, body
+        # What waits is told only while something does.
+        post(connection, "/v1/queue/pause", {})
+        post(connection, "/v1/jobs", analysis(2))
         answer, _ = post(connection, "/mcp", call | {"params": {"name": "backtest", "arguments": {"strategy": "None"}}}, mcp)
         texts = stack.exposition(stack.ports[0]) + until("the worker has counted", lambda: "run_duration" in (
             text := stack.exposition(stack.worker_ports[0])) and text)

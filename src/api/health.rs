@@ -58,16 +58,16 @@ impl OperationOutput for Rendered {
 
 /// For Prometheus.
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Rendered, Problem> {
-    rendered(&api.metrics, api.service.queue()).await
+    rendered(&api.metrics, api.service.queue(), true).await
 }
 
-/// The same of a worker.
+/// The same of a worker, to everybody who reaches it: it names no tenant.
 pub(super) async fn worker_metrics(State(worker): State<Arc<(Metrics, Queue)>>) -> Result<Rendered, Problem> {
-    rendered(&worker.0, &worker.1).await
+    rendered(&worker.0, &worker.1, false).await
 }
 
-async fn rendered(metrics: &Metrics, queue: &Queue) -> Result<Rendered, Problem> {
-    let rendered = metrics.render(queue).await;
+async fn rendered(metrics: &Metrics, queue: &Queue, names_tenants: bool) -> Result<Rendered, Problem> {
+    let rendered = metrics.render(queue, names_tenants).await;
     let (format, text) =
         rendered.map_err(|error| ServiceError::internal("metrics cannot be written", &error))?;
     Ok(Rendered { format, text })

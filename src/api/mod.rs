@@ -43,6 +43,7 @@ use rmcp::ServerHandler;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 pub use cors::Origin;
 use guard::{Guard, Needs};
@@ -55,6 +56,7 @@ use crate::{
     mcp,
     metrics::Metrics,
     service::Service,
+    telemetry::{RequestSpan, request_span},
 };
 
 /// The largest body that a request may have.
@@ -223,13 +225,19 @@ async fn hear_out(request: Request, next: Next) -> Response {
     Problem(ServiceError::new(Code::PayloadTooLarge, message)).into_response()
 }
 
-async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
+async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let started = std::time::Instant::now();
     // The route as written, so that ids do not make a metric each.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
-    let response = next.run(request).await;
+    let span = request_span(&method, &route, request.headers());
+    request.extensions_mut().insert(RequestSpan(span.clone()));
+    let response = next.run(request).instrument(span.clone()).await;
     let (status, time) = (response.status(), started.elapsed());
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     api.metrics.http(&route, method.as_str(), status.as_u16(), time);
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(http.route = route, http.method = %method, "a request failed");

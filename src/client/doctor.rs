@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{ClientError, http::Server, http::ServerArgs, pretty, print};
+use crate::settings::RedisAccessSettings;
 
 /// What is looked at.
 #[derive(Debug, Clone, Args)]
@@ -16,6 +17,9 @@ pub struct DoctorArgs {
     /// Also look at this Redis itself, e.g. redis://127.0.0.1:6379/0
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// See the struct.
+    #[command(flatten)]
+    access: RedisAccessSettings,
     /// Also look whether this Python has Jesse
     #[arg(long, env = "JESSE_PYTHON")]
     python: Option<PathBuf>,
@@ -50,7 +54,7 @@ pub(super) async fn run(args: DoctorArgs) -> Result<bool, ClientError> {
     let server = Server::new(&args.server)?;
     let mut findings = server_itself(&server, &args.server.url).await?;
     if let Some(url) = args.redis_url.as_deref().filter(|url| !url.is_empty()) {
-        findings.extend(redis_itself(url).await);
+        findings.extend(redis_itself(url, &args.access.access()).await);
     }
     if let Some(python) = &args.python {
         findings.push(python_itself(python).await);
@@ -182,8 +186,8 @@ async fn queue(server: &Server) -> Result<Vec<Finding>, ClientError> {
     Ok(findings)
 }
 
-async fn redis_itself(url: &str) -> Vec<Finding> {
-    let redis = match jobs::Redis::open(url, "doctor", 1) {
+async fn redis_itself(url: &str, access: &jobs::RedisAccess) -> Vec<Finding> {
+    let redis = match jobs::Redis::open_with(url, access, "doctor", 1) {
         Ok(redis) => redis,
         Err(error) => {
             return vec![fault(

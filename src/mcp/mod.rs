@@ -49,6 +49,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     callers::{Callers, require},
@@ -264,7 +265,8 @@ impl ServerHandler for Handler {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let changes = permissions::changes(&tool.name) && permissions::may(caller, &tool.name);
         let named = changes.then(|| audit::named(&arguments));
-        let answer = self.allowed(caller, &tool.name, arguments, &context).await;
+        let span = permissions::tool_span(&context, &tool.name);
+        let answer = self.allowed(caller, &tool.name, arguments, &context).instrument(span).await;
         if let Some(named) = named {
             let target = answer.as_ref().ok().and_then(audit::made).unwrap_or(named);
             let outcome = answer.as_ref().err().map(|error| error.code);

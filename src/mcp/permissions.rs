@@ -3,8 +3,11 @@
 use access::{Caller, Scope};
 use axum::http::request::Parts;
 use rmcp::{ErrorData, RoleServer, service::RequestContext};
+use tracing::Span;
+use workers::traces::TARGET;
 
 use super::{risk, tools, webhooks};
+use crate::telemetry::RequestSpan;
 
 /// The scope that a tool needs, if it needs more than a key.
 pub(super) fn scope_of(tool: &str) -> Option<Scope> {
@@ -48,6 +51,13 @@ pub(super) fn caller(context: &RequestContext<RoleServer>) -> Result<&Caller, Er
         tracing::error!("a request over MCP has passed no guard");
         ErrorData::internal_error("something is wrong on our side; it was logged", None)
     })
+}
+
+/// The span of a tool's call, in the trace of the request that it came with.
+pub(super) fn tool_span(context: &RequestContext<RoleServer>, tool: &str) -> Span {
+    let request = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get());
+    let request = request.and_then(|RequestSpan(span)| span.id());
+    tracing::info_span!(target: TARGET, parent: request, "tool", otel.name = format!("tools/call {tool}"), mcp.tool = tool)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub enum RoleError {
 /// Connects to Redis.
 pub(crate) fn open_queue(url: &str, storage: &StorageSettings) -> Result<Queue, RoleError> {
     let StorageSettings { redis, data } = storage;
-    let connection = Redis::open(url, &redis.name, redis.redis_pool_size)?;
+    let connection = Redis::open_with(url, &redis.access.access(), &redis.name, redis.redis_pool_size)?;
     Ok(Queue::new(connection, data.retention()))
 }
 

@@ -89,7 +89,7 @@ pub(super) fn api(
     stop: CancellationToken,
 ) -> Api {
     let (scope, holdout_share) = (limits.cache_scope, limits.holdout_share);
-    let queue = queue.with_max_open(limits.max_open);
+    let queue = queue.with_max_open(limits.max_open).with_traces(workers::traces::traceparent);
     let events = Events::follow(queue.clone(), stop.clone());
     let limits =
         Limits { wall_s: limits.job_timeout, cpu_s: limits.job_timeout, memory_mb: limits.job_memory_mb };
@@ -113,7 +113,9 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
     let parts = (&settings.api, &settings.limits, &settings.receivers, settings.imports);
-    let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
+    let metrics = Metrics::new()?;
+    metrics.measure(queue.redis());
+    let api = api((queue, callers), blobs, engines, parts, metrics, stop);
     api::run(api, listener).await;
     Ok(())
 }

@@ -114,6 +114,7 @@ async fn run_on(
         settings.worker.worker_settings(data::worker(data.path()), Some(project), engine, settings.imports);
     let worker_settings = worker_settings.map_err(RoleError::Setting)?;
     let metrics = Metrics::new()?;
+    metrics.measure(queue.redis());
     let runs = RunMetrics::new(metrics.registry())?;
     let deliveries = webhooks::delivery_worker(&queue, &settings.webhooks, &metrics)?;
     let worker = Worker::start(worker_settings, queue.clone(), blobs.clone(), runs)?;

@@ -42,6 +42,7 @@ pub struct WorkerSettings {
 pub async fn run(settings: WorkerSettings, stop: CancellationToken) -> Result<(), RoleError> {
     let queue = open_shared_queue(&settings.storage).await?;
     let metrics = Metrics::new()?;
+    metrics.measure(queue.redis());
     let deliveries = webhooks::delivery_worker(&queue, &settings.webhooks, &metrics)?;
     let computing = match settings.webhooks.webhooks {
         Delivers::Only => None,

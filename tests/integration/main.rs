@@ -41,6 +41,7 @@ mod spec_matrix;
 mod staleness;
 mod strategies;
 mod strategies_cli;
+mod telemetry;
 mod unused;
 mod web;
 mod webhooks;

@@ -13,6 +13,7 @@ mod run_folder;
 mod runner_files;
 mod significance;
 mod stored;
+pub mod traces;
 mod unused;
 mod validate;
 pub mod webhooks;
@@ -43,6 +44,7 @@ use jobs::{
     chain, collect_garbage,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub use metrics::RunMetrics;
 pub use runner_files::write as write_runner_package;
@@ -68,8 +70,11 @@ const EVICT_EVERY: Duration = Duration::from_secs(1);
 /// What a worker keeps on its disk for as long as there is room.
 const CACHED: &[&str] = &[store::FOLDER, closes::FOLDER, code::FOLDER];
 
-/// How often expired results are removed.
+/// How often expired results are removed; at least four times in the time that they are kept.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How much longer than its record a result's body is kept at least: it is stored before.
+const BODY_KEPT_LONGER: Duration = Duration::from_mins(1);
 
 /// What a worker computes backtests with.
 #[derive(Debug, Clone)]
@@ -193,7 +198,7 @@ impl Worker {
         let staging = vec![bundles, snapshots.clone()];
         let sandbox = Sandbox { mode: settings.sandbox, readable, staging };
         let has_runner = settings.engines.has_runner();
-        let runner = has_runner.then(|| start_runner(&settings, &folder, sandbox)).transpose()?;
+        let runner = has_runner.then(|| start_runner(&settings, &folder, sandbox, &metrics)).transpose()?;
         let rest = settings.engines.servers().cloned().map(RestEngine::new).transpose()?.map(Arc::new);
         let publisher = settings.project.clone().zip(runner.clone()).map(|(project, runner)| {
             let redis = queue.redis().clone();
@@ -318,8 +323,9 @@ impl Worker {
     /// Keeps results within their bounds, whoever computed them: their bodies go when they are evicted, invalidated or have
     /// expired.
     async fn sweep(&self, stop: &CancellationToken) {
-        // A body is stored before its record, so it goes a little later.
-        let age = self.queue.retention().results + SWEEP_EVERY;
+        let kept = self.queue.retention().results;
+        let every = SWEEP_EVERY.min(kept / 4);
+        let age = kept + every.max(BODY_KEPT_LONGER);
         let mut swept: Option<Instant> = None;
         let mut outage = Outage::new("results are not kept within their bounds");
         while !stop.is_cancelled() {
@@ -327,7 +333,7 @@ impl Worker {
                 Ok(()) => outage.over(),
                 Err(error) => outage.failed(&error),
             }
-            if swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
+            if swept.is_none_or(|swept| swept.elapsed() > every) {
                 swept = Some(Instant::now());
                 match self.handlers.backtests.blobs.results.remove_older_than(age).await {
                     Ok(0) => {}
@@ -385,10 +391,18 @@ impl Worker {
         while !stop.is_cancelled() {
             let backend = LeaseBackend::new(self.queue.clone(), worker_id(), self.capacity());
             let drain = backend.drain_handle();
-            let handlers = self.handlers.clone();
+            let (handlers, queue) = (self.handlers.clone(), self.queue.clone());
             let handle = move |assignment: Assignment| {
-                let handlers = handlers.clone();
-                async move { Ok::<Handled, BoxDynError>(dispatch(&handlers, assignment).await) }
+                let (handlers, queue) = (handlers.clone(), queue.clone());
+                async move {
+                    let span = traces::of_run(&queue, &assignment.claim).await;
+                    let handled = dispatch(&handlers, assignment).instrument(span.clone()).await;
+                    span.record("run.outcome", metrics::outcome(&handled));
+                    if matches!(handled, Handled::Finished(Outcome::Failed(_))) {
+                        span.record("otel.status_code", "ERROR");
+                    }
+                    Ok::<Handled, BoxDynError>(handled)
+                }
             };
             let worker = WorkerBuilder::new("runs")
                 .backend(backend)
@@ -432,6 +446,7 @@ fn start_runner(
     settings: &WorkerSettings,
     folder: &RunFolder,
     sandbox: Sandbox,
+    metrics: &RunMetrics,
 ) -> Result<Arc<Runner>, WorkerError> {
     let package = package(folder);
     runner_files::write(&package)?;
@@ -443,6 +458,7 @@ fn start_runner(
         zygotes: settings.runners,
         sandbox,
         upkeep: Upkeep::default(),
+        starts: Some(metrics.engine_starts()),
     })?;
     Ok(Arc::new(runner))
 }

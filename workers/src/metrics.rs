@@ -7,20 +7,24 @@ use std::{
 
 use apalis_core::task::Task;
 use futures::{FutureExt, future::BoxFuture};
+use jesse::runner::Start;
 use jobs::{
     Outcome,
     backend::{Assignment, Handled, StopReason},
 };
-use prometheus::{HistogramOpts, HistogramVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry};
+use tokio::sync::mpsc;
 use tower::{Layer, Service};
 
 const BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0];
 
-/// How long runs took, by kind and how they ended, and how many there are right now.
+/// How long runs took, by kind and how they ended, how many there are right now, and how long Jesse takes to start.
 #[derive(Debug, Clone)]
 pub struct RunMetrics {
     duration: HistogramVec,
     running: IntGauge,
+    engine_start: Histogram,
+    engine_failures: IntCounter,
 }
 
 impl RunMetrics {
@@ -33,13 +37,42 @@ impl RunMetrics {
         let duration = HistogramVec::new(options.buckets(BUCKETS.to_vec()), &["kind", "outcome"])?;
         let running =
             IntGauge::with_opts(Opts::new("jesse_jobs_worker_running", "Runs that this worker holds"))?;
+        let engine_start = Histogram::with_opts(
+            HistogramOpts::new(
+                "jesse_jobs_engine_start_seconds",
+                "Time from starting Python to a Jesse that can run something",
+            )
+            .buckets(vec![0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 180.0]),
+        )?;
+        let engine_failures = IntCounter::with_opts(Opts::new(
+            "jesse_jobs_engine_start_failures_total",
+            "Starts of Jesse that came to nothing",
+        ))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(running.clone()))?;
-        Ok(Self { duration, running })
+        registry.register(Box::new(engine_start.clone()))?;
+        registry.register(Box::new(engine_failures.clone()))?;
+        Ok(Self { duration, running, engine_start, engine_failures })
+    }
+
+    /// Where starts of Jesse are told. They are taken up until all senders are gone.
+    pub(crate) fn engine_starts(&self) -> mpsc::UnboundedSender<Start> {
+        let (sender, mut starts) = mpsc::unbounded_channel();
+        let metrics = self.clone();
+        tokio::spawn(async move {
+            while let Some(Start { took, serves }) = starts.recv().await {
+                if serves {
+                    metrics.engine_start.observe(took.as_secs_f64());
+                } else {
+                    metrics.engine_failures.inc();
+                }
+            }
+        });
+        sender
     }
 }
 
-fn outcome(handled: &Handled) -> &'static str {
+pub(crate) fn outcome(handled: &Handled) -> &'static str {
     match handled {
         Handled::Finished(Outcome::Succeeded(_)) => "succeeded",
         Handled::Finished(Outcome::Failed(_)) => "failed",

@@ -42,6 +42,7 @@ impl Fixture {
             zygotes: 1,
             sandbox: Sandbox { mode: "off".parse().unwrap(), ..Sandbox::default() },
             upkeep,
+            starts: None,
         };
         change(&mut settings);
         Self { runner: Runner::start(settings).unwrap(), folder }

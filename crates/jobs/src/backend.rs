@@ -42,7 +42,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// How often a worker with a free slot looks for work even though nobody told it of any.
 const POLL: Duration = Duration::from_secs(1);
-/// How often expired jobs are looked for in the listings, by each worker.
+/// How often expired jobs are looked for in the listings, by each worker; at least once in a tenth of the time that they are
+/// kept.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// What a worker has in all.
@@ -216,7 +217,7 @@ impl Held {
         let mut swept = Instant::now();
         loop {
             tick.tick().await;
-            if swept.elapsed() > SWEEP_EVERY {
+            if swept.elapsed() > SWEEP_EVERY.min(queue.retention().jobs / 10) {
                 swept = Instant::now();
                 if let Err(error) = queue.sweep().await {
                     tracing::debug!(error = chain(&error), "listings were not swept");

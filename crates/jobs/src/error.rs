@@ -124,6 +124,9 @@ pub enum QueueError {
     /// Redis is away, too slow, or restarting. Nothing was lost; the same call may be made again.
     #[error("Redis is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// How Redis is to be reached cannot be meant so; says what can.
+    #[error("Redis cannot be reached as set: {0}")]
+    Setting(String),
     /// No such job, or not this tenant's: the two are not told apart.
     #[error("no job with this id")]
     JobNotFound,
@@ -154,6 +157,7 @@ impl QueueError {
     pub(crate) fn shared(error: &std::sync::Arc<Self>) -> Self {
         match &**error {
             Self::Corrupt(message) => Self::Corrupt(message.clone()),
+            Self::Setting(message) => Self::Setting(message.clone()),
             _ => Self::Unavailable(Box::new(SharedError(error.clone()))),
         }
     }

@@ -33,12 +33,12 @@ pub use events::{Events, Watch};
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use lock::Lock;
 pub use outage::Outage;
-pub use queue::{Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
+pub use queue::{Backlog, Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
     Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
     Progress, Receipt, Stored, StoredResult, Submission, Treatment, Troubles,
 };
-pub use redis::Redis;
+pub use redis::{Redis, RedisAccess, RedisCall};
 pub use rules::LEASE;
 pub use state::JobState;
 pub use tags::{InvalidTags, Tags};

@@ -13,7 +13,7 @@ use crate::{
     error::QueueError,
     holdouts::Looks,
     ids::{JobId, RunId, TenantId},
-    record::{Accepted, Details, JobView, Kind, Receipt, Records, Submission, Treatment},
+    record::{Accepted, Details, JobView, Kind, Priority, Receipt, Records, Submission, Treatment},
     redis::Redis,
     scripts::{Scripts, VERSION},
     state::JobState,
@@ -50,6 +50,19 @@ pub struct Depth {
     pub delayed: u64,
     /// Whether claims are paused.
     pub paused: bool,
+}
+
+/// What waits of one tenant with one priority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The priority.
+    pub priority: Priority,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Runs and children of batches that wait; of a tenant with more than twenty batches those of the later ones count as one each.
+    pub waiting: u64,
+    /// How long ago the first of them was submitted.
+    pub oldest: Duration,
 }
 
 /// What a tenant is entitled to.
@@ -100,6 +113,8 @@ pub struct Queue {
     kept: String,
     /// The most jobs that a tenant without a cap of its own may have open.
     pub(crate) max_open: u32,
+    /// Says where in a trace a call is, if it is traced.
+    trace: Option<fn() -> Option<String>>,
     submitting: Arc<Together>,
     pub(crate) finishing: Arc<Together>,
 }
@@ -128,6 +143,9 @@ struct Rare<'a> {
 /// What stands between the names of several campaigns.
 pub(crate) const BETWEEN_CAMPAIGNS: &str = "\u{1e}";
 
+/// How long it is known where in a trace a run was queued.
+const TRACE_KEPT: Duration = Duration::from_hours(24);
+
 /// The most jobs that a tenant may have open unless something else is set.
 pub const MAX_OPEN: u32 = 200_000;
 
@@ -150,13 +168,37 @@ impl Queue {
         let together = |script| Together::new(redis.clone(), scripts.clone(), script, kept.clone());
         let (submitting, finishing) =
             (together(|scripts: &Scripts| &scripts.submit), together(|scripts: &Scripts| &scripts.finish));
-        Self { redis, scripts, version, retention, kept, max_open: MAX_OPEN, submitting, finishing }
+        Self {
+            redis,
+            scripts,
+            version,
+            retention,
+            kept,
+            max_open: MAX_OPEN,
+            trace: None,
+            submitting,
+            finishing,
+        }
     }
 
     /// The same with another cap for tenants that have none of their own.
     #[must_use]
     pub fn with_max_open(self, max_open: u32) -> Self {
         Self { max_open, ..self }
+    }
+
+    /// The same, noting beside each run that it queues where in a trace that happened: what `current` answers in the task that
+    /// submits. Runs of batches are not noted.
+    #[must_use]
+    pub fn with_traces(self, current: fn() -> Option<String>) -> Self {
+        Self { trace: Some(current), ..self }
+    }
+
+    /// Where in a trace a run was queued, if that was noted and can be read.
+    pub async fn trace_of(&self, run: RunId) -> Option<String> {
+        let mut read = redis::cmd("GET");
+        read.arg(self.redis.keys().trace(&run.to_string()));
+        self.redis.query(&read).await.ok().flatten()
     }
 
     /// How long things are kept.
@@ -191,10 +233,25 @@ impl Queue {
     /// the call is made again under the same id.
     pub async fn submit(&self, submission: &Submission) -> Result<(JobId, Accepted), QueueError> {
         let (job, run) = (JobId::generate(), RunId::generate());
-        match self.submit_as(job, run, submission, false).await {
+        let trace = self.trace.and_then(|current| current());
+        if let Some(trace) = &trace {
+            let mut note = redis::cmd("SET");
+            note.arg(self.redis.keys().trace(&run.to_string())).arg(trace);
+            note.arg("EX").arg(TRACE_KEPT.as_secs());
+            // A job does not depend on its trace.
+            let _noted: Result<(), _> = self.redis.query(&note).await;
+        }
+        let answer = match self.submit_as(job, run, submission, false).await {
             Err(QueueError::Unavailable(_)) => self.submit_as(job, run, submission, true).await,
             answer => answer,
+        };
+        if trace.is_some() && !matches!(answer, Ok((_, Accepted::Queued))) {
+            // There is no such run.
+            let mut forget = redis::cmd("UNLINK");
+            forget.arg(self.redis.keys().trace(&run.to_string()));
+            let _forgotten: Result<(), _> = self.redis.query(&forget).await;
         }
+        answer
     }
 
     async fn submit_as(
@@ -370,6 +427,28 @@ impl Queue {
         read.hget(keys.sched(), "ready").zcard(keys.leases()).zcard(keys.delayed()).exists(keys.paused());
         let (ready, running, delayed, paused): (Option<u64>, _, _, _) = self.redis.pipeline(&read).await?;
         Ok(Depth { ready: ready.unwrap_or_default(), running, delayed, paused })
+    }
+
+    /// What waits, by priority and tenant: of each priority a hundred tenants at most, those that are next. What waits
+    /// because its tenant is at its running cap is not in it.
+    pub async fn backlog(&self) -> Result<Vec<Backlog>, QueueError> {
+        let (now_ms, rows): (String, Vec<String>) = self.ask(&self.call(&self.scripts.backlog)).await?;
+        let now_ms: u64 = parse(&now_ms)?;
+        let row = |row: &[String]| {
+            let [band, tenant, waiting, oldest] = row else {
+                return Err(QueueError::Corrupt(format!("a part of the backlog is {row:?}")));
+            };
+            let band: u8 = parse(band)?;
+            let priority = Priority::ALL.into_iter().find(|priority| priority.band() == band);
+            Ok(Backlog {
+                priority: priority.ok_or_else(|| QueueError::Corrupt(format!("priority {band}")))?,
+                tenant: TenantId::new(tenant),
+                waiting: parse(waiting)?,
+                // Ids say when they were made. The clock of whoever made it may be ahead of Redis's.
+                oldest: Duration::from_millis(now_ms.saturating_sub(parse::<RunId>(oldest)?.made_ms())),
+            })
+        };
+        rows.chunks(4).map(row).collect()
     }
 
     /// The counters that the scripts keep, shared by all instances: `submitted`, `cache_hits`, `stalls` and so on.

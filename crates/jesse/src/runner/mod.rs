@@ -140,6 +140,17 @@ pub struct RunnerSettings {
     pub sandbox: Sandbox,
     /// How zygotes are looked after.
     pub upkeep: Upkeep,
+    /// Is told of each zygote that was started, or could not be.
+    pub starts: Option<mpsc::UnboundedSender<Start>>,
+}
+
+/// That a zygote was started: Python, Jesse and what else it imports.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// How long that took.
+    pub took: Duration,
+    /// Whether it serves.
+    pub serves: bool,
 }
 
 /// A task's result.

@@ -8,14 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jobs::{ErrorCode, JobError};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{RunnerSettings, SandboxMode, installed, process::Zygote, protocol::Ready};
+use super::{RunnerSettings, SandboxMode, Start, installed, process::Zygote, protocol::Ready};
 
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -168,7 +168,15 @@ impl Keeper {
 
     async fn start(&self) -> Result<Arc<Zygote>, String> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        Zygote::start(&self.settings, number, &self.stop).await
+        let begun = Instant::now();
+        let outcome = Zygote::start(&self.settings, number, &self.stop).await;
+        if let Some(starts) = &self.settings.starts
+            && !self.stop.is_cancelled()
+        {
+            // Nobody has to listen.
+            let _heard = starts.send(Start { took: begun.elapsed(), serves: outcome.is_ok() });
+        }
+        outcome
     }
 
     /// Serves with this zygote and its successors, until one of them is gone before there is a successor. Answers whether that

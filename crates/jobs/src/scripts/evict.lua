@@ -5,7 +5,7 @@
 local about = call('HMGET', P .. ':cache', 'bytes', 'max', 'walked')
 local over = (tonumber(about[1]) or 0) - ARGV[3]
 if about[2] ~= ARGV[3] then call('HSET', P .. ':cache', 'max', ARGV[3]) end
-if now - (tonumber(about[3]) or 0) > WALK_EVERY_MS then
+if now - (tonumber(about[3]) or 0) > math.min(WALK_EVERY_MS, kept_results * 100) then
   call('HSET', P .. ':cache', 'walked', now_text)
   call('HSETNX', P .. ':purging', '-', '0 0 0') -- no result has the facet '-'
 end

@@ -190,6 +190,11 @@ impl Keys {
         format!("{}:trial:{result}", self.prefix)
     }
 
+    /// Where in a trace a run was queued.
+    pub(crate) fn trace(&self, run: &str) -> String {
+        format!("{}:trace:{run}", self.prefix)
+    }
+
     pub(crate) fn stats(&self) -> String {
         format!("{}:stats", self.prefix)
     }
@@ -280,8 +285,9 @@ fn constants(version: u32) -> String {
         ("IDEMPOTENCY_KEPT_S", 86_400),
         // Reconcilers run every second; longer than this without any means that Redis was away.
         ("GAP_MS", 3000),
+        // How often a listing is swept, and results that have expired are looked for in their index; at least once in a tenth
+        // of the time that they are kept.
         ("SWEEP_EVERY_MS", 600_000),
-        // How often results that have expired are looked for in their index.
         ("WALK_EVERY_MS", 1_800_000),
         // How many invalidations are carried out at once, and remembered for runs that began before them.
         ("PURGES_MOST", 100),
@@ -372,6 +378,7 @@ scripts! {
     reap: [base ring places charges jobs batches runs];
     sweep: [base];
     oldest: [base jobs];
+    backlog: [base];
     read: [base jobs view];
     list: [base jobs view];
     children: [base jobs view];

@@ -2,7 +2,8 @@
 -- ARGV: prefix, keep, '<kind>:<state>' for each listing that a tenant may have of ended jobs
 -- Returns 1 when there may be more to do.
 local oldest = call('ZRANGE', P .. ':lists', 0, 0, 'WITHSCORES')
-if not oldest[1] or now - oldest[2] < SWEEP_EVERY_MS then return 0 end
+-- A tenth of the time that jobs are kept, so that what has expired never takes up much beside what has not.
+if not oldest[1] or now - oldest[2] < math.min(SWEEP_EVERY_MS, kept_jobs * 100) then return 0 end
 local name, removed, left = string.sub(oldest[1], 2), 0, 0
 local function sweep(listing)
   -- The oldest expire first, more or less; what is left between them is found another time.

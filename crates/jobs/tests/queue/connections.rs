@@ -138,3 +138,20 @@ async fn a_redis_that_may_lose_jobs_is_told_from_one_that_does_not() {
     // With snapshots it would not end without writing one, into a folder that is gone by then.
     set("save", "").await;
 }
+
+#[tokio::test]
+async fn who_observes_is_told_of_every_call_and_whether_it_was_answered() {
+    let mut bench = Bench::new(1).await;
+    let (sender, calls) = std::sync::mpsc::channel();
+    bench.redis.observe(move |call| sender.send((call.what, call.answered)).unwrap());
+    bench.redis.ping().await.unwrap();
+    bench.submit(0).await.unwrap();
+    Queue::new(bench.redis.clone(), Retention::default()).depth().await.unwrap();
+    assert_eq!(
+        calls.try_iter().collect::<Vec<_>>(),
+        [("command", true), ("script", true), ("pipeline", true)]
+    );
+    bench.server.stop().await;
+    assert!(bench.redis.ping().await.is_err());
+    assert!(calls.try_iter().any(|call| call == ("command", false)));
+}

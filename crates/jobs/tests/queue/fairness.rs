@@ -176,3 +176,32 @@ async fn a_paused_queue_accepts_and_finishes_but_starts_nothing() {
     bench.queue.pause(false).await.unwrap();
     assert_eq!(key_of(&bench.claim().await), "b");
 }
+
+#[tokio::test]
+async fn what_waits_is_told_by_priority_and_tenant() {
+    let bench = Bench::new().await;
+    assert!(bench.queue.backlog().await.unwrap().is_empty());
+    for n in 0..3 {
+        bench.submit_from("a", &format!("a-{n}")).await;
+    }
+    let urgent = bench.with("urgent", |treatment| treatment.priority = Priority::Interactive);
+    bench.queue.submit(&Submission { tenant: TenantId::new("b"), ..urgent }).await.unwrap();
+    // A batch counts by its children, and as old as it is itself.
+    let mut batch = bench.batch((0..40).map(|n| format!("c-{n}")));
+    batch.tenant = TenantId::new("c");
+    bench.submit_batch(&batch).await;
+    let told = bench.queue.backlog().await.unwrap();
+    let waiting = |priority, tenant: &str| {
+        let found = told.iter().find(|row| row.priority == priority && row.tenant.as_str() == tenant);
+        found.unwrap_or_else(|| panic!("{tenant}: {told:?}")).waiting
+    };
+    assert_eq!(waiting(Priority::Interactive, "b"), 1);
+    assert_eq!((waiting(Priority::Normal, "a"), waiting(Priority::Normal, "c")), (3, 40));
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|row| row.oldest < Duration::from_mins(10)), "{told:?}");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let later = bench.queue.backlog().await.unwrap();
+    assert!(later.iter().all(|row| row.oldest >= Duration::from_millis(40)), "{later:?}");
+    while !bench.claims(10).await.is_empty() {}
+    assert!(bench.queue.backlog().await.unwrap().is_empty());
+}

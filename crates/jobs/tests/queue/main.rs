@@ -12,6 +12,7 @@ mod ledger;
 mod listing;
 mod locks;
 mod parents;
+mod reached;
 mod s3_server;
 mod server;
 mod support;

@@ -133,12 +133,12 @@ impl TestRedis {
     }
 }
 
-async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
+pub(crate) async fn connect(url: &str) -> redis::RedisResult<MultiplexedConnection> {
     redis::Client::open(url)?.get_multiplexed_async_connection().await
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + LIMIT;
     while !is_so().await {
         assert!(Instant::now() < end, "in vain: {what}");

@@ -6,34 +6,36 @@
 //! cluster that is being rearranged), never when its answer was lost: what became of it then is for its caller to find
 //! out.
 //!
+//! With sentinels, each connection that is made leads to whoever is the primary by then. A primary that has become a replica
+//! refuses to write, or cuts its connections, which has the same effect as any broken one.
+//!
 //! On a cluster everything goes to the node that has the slot of the deployment's keys, also what names no key: a
 //! script is loaded where it is called, whatever the state of the other nodes. Not promised: that a deployment goes on
 //! while its slot is moved to another node, since scripts derive keys that Redis does not know of.
 
+mod server;
+
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult,
-    Script, ScriptInvocation, ServerErrorKind, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-    cluster::{ClusterClient, ClusterClientBuilder},
-    cluster_async::ClusterConnection,
-    cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr},
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Script, ScriptInvocation,
+    ServerErrorKind,
 };
 use tokio::time::Instant;
 
+pub use self::server::RedisAccess;
+use self::server::{Connection, Server, Use, split_urls};
 use crate::{error::QueueError, scripts::Keys};
 
 /// How long one command may take before Redis counts as away: long enough for a loaded machine, short enough for a
@@ -46,7 +48,6 @@ pub(crate) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(1);
 /// How soon a call is made again that a cluster refused because it is being rearranged.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
-const CLUSTER_SLOTS: u16 = 16384;
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,18 +57,37 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Prepares connections; none is made yet. `url` as in `redis://host:6379/0` or `redis+unix:///path/to.sock`;
-    /// several, separated by commas, are nodes of one Redis Cluster. `name` keeps deployments apart that share a
-    /// Redis. `pool_size` connections are shared by short commands; of a cluster one, which leads to all nodes.
+    /// Prepares connections; none is made yet. `url` as in `redis://user:password@host:6379/0`, `rediss://` for TLS,
+    /// `redis+unix:///path/to.sock`, or `redis+sentinel://user:password@sentinel:26379,sentinel:26379/service/0` (or
+    /// `rediss+sentinel://`) for the primary that sentinels name; several of the first two, separated by commas, are nodes of one
+    /// Redis Cluster. `name` keeps deployments apart that share a Redis. `pool_size` connections are shared by short commands;
+    /// of a cluster one, which leads to all nodes.
     pub fn open(url: &str, name: &str, pool_size: usize) -> Result<Self, QueueError> {
+        Self::open_with(url, &RedisAccess::default(), name, pool_size)
+    }
+
+    /// The same with certificates and what else a URL does not say. Their files are read now.
+    pub fn open_with(
+        url: &str,
+        access: &RedisAccess,
+        name: &str,
+        pool_size: usize,
+    ) -> Result<Self, QueueError> {
         let urls = split_urls(url);
         let (server, connections) = match urls.as_slice() {
-            [url] => (Server::alone(url, pool_size)?, pool_size),
-            nodes => (Server::cluster(nodes, name)?, 1),
+            [url] => (Server::single(url, access, pool_size)?, pool_size),
+            nodes => (Server::cluster(nodes, access, name)?, 1),
         };
         let places = std::iter::repeat_with(Place::default).take(connections.max(1)).collect();
-        let shared = SharedConnections { server, places, next: AtomicUsize::new(0) };
+        let shared =
+            SharedConnections { server, places, next: AtomicUsize::new(0), observer: OnceLock::new() };
         Ok(Self { shared: Arc::new(shared), keys: Keys::new(name) })
+    }
+
+    /// Has every call that is made from now on told to this when it is over; once for these connections, later ones are not asked.
+    /// Commands that block are not told of.
+    pub fn observe(&self, observer: impl Fn(&RedisCall) + Send + Sync + 'static) {
+        let _there_is_one = self.shared.observer.set(Observer(Box::new(observer)));
     }
 
     /// A call of a script, with the key and the first argument that all scripts take.
@@ -174,6 +194,30 @@ impl Blocking {
     }
 }
 
+/// A call of Redis that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct RedisCall {
+    /// What was sent: `script`, `command` or `pipeline`.
+    pub what: &'static str,
+    /// How long it took, waiting for a connection included.
+    pub took: Duration,
+    /// Whether Redis answered, be it with an error.
+    pub answered: bool,
+}
+
+impl RedisCall {
+    /// What can be sent.
+    pub const KINDS: [&str; 3] = ["script", "command", "pipeline"];
+}
+
+struct Observer(Box<dyn Fn(&RedisCall) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Observer").finish_non_exhaustive()
+    }
+}
+
 /// What can be sent.
 #[derive(Clone, Copy)]
 enum Request<'a> {
@@ -183,6 +227,14 @@ enum Request<'a> {
 }
 
 impl Request<'_> {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Script(_) => "script",
+            Self::Command(_) => "command",
+            Self::Pipeline(_) => "pipeline",
+        }
+    }
+
     async fn send<T: FromRedisValue>(self, connection: &mut Connection) -> RedisResult<T> {
         match self {
             Self::Script(call) => call.invoke_async(connection).await,
@@ -198,10 +250,24 @@ struct SharedConnections {
     places: Vec<Place>,
     /// Counts calls, so that they take turns.
     next: AtomicUsize,
+    observer: OnceLock<Observer>,
 }
 
 impl SharedConnections {
     async fn send<T: FromRedisValue>(self: &Arc<Self>, request: Request<'_>) -> Result<T, QueueError> {
+        let begun = Instant::now();
+        let answer = self.send_until_taken(request).await;
+        if let Some(Observer(observer)) = self.observer.get() {
+            let answered = !matches!(answer, Err(QueueError::Unavailable(_)));
+            observer(&RedisCall { what: request.as_str(), took: begun.elapsed(), answered });
+        }
+        answer
+    }
+
+    async fn send_until_taken<T: FromRedisValue>(
+        self: &Arc<Self>,
+        request: Request<'_>,
+    ) -> Result<T, QueueError> {
         let end = Instant::now() + RESPONSE_TIMEOUT;
         loop {
             let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
@@ -302,155 +368,6 @@ fn begin(shared: Arc<SharedConnections>, earlier: Option<Connection>) -> Attempt
     task.map(|ended| ended.unwrap_or_else(|error| Err(io::Error::other(error).into()))).boxed().shared()
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Use {
-    Short,
-    Blocking,
-}
-
-impl Use {
-    fn response_timeout(self) -> Duration {
-        match self {
-            Self::Short => RESPONSE_TIMEOUT,
-            // A connection that died without a word is noticed too.
-            Self::Blocking => LONGEST_BLOCK + RESPONSE_TIMEOUT,
-        }
-    }
-}
-
-/// Makes connections.
-#[derive(Debug)]
-enum Server {
-    Alone(Pool),
-    /// The pool for clusters knows no time limits, and sends again what got no answer.
-    Cluster {
-        short: Box<ClusterClient>,
-        blocking: Box<ClusterClient>,
-        route: SingleNodeRoutingInfo,
-    },
-}
-
-impl Server {
-    fn alone(url: &str, pool_size: usize) -> Result<Self, QueueError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(Use::Short.response_timeout()));
-        let pool = Pool::builder(Manager::new_with_config(url, config)?)
-            .max_size(pool_size.max(1))
-            .timeouts(Timeouts {
-                wait: Some(RESPONSE_TIMEOUT),
-                create: Some(CONNECT_TIMEOUT),
-                recycle: Some(RESPONSE_TIMEOUT),
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| QueueError::Unavailable(Box::new(error)))?;
-        Ok(Self::Alone(pool))
-    }
-
-    fn cluster(nodes: &[&str], name: &str) -> Result<Self, QueueError> {
-        // Redis's own rule: what stands between the first `{` of a key and the `}` after it.
-        let tag = name.split('}').next().filter(|tag| !tag.is_empty());
-        let Some(tag) = tag else {
-            let why = "a deployment on a Redis Cluster needs a name that does not start with }";
-            return Err(unavailable((ErrorKind::InvalidClientConfig, why).into()));
-        };
-        let client = |for_what: Use| {
-            ClusterClientBuilder::new(nodes.iter().copied())
-                .connection_timeout(CONNECT_TIMEOUT)
-                .response_timeout(for_what.response_timeout())
-                // They would also send again what got no answer.
-                .retries(0)
-                .build()
-                .map(Box::new)
-        };
-        let route = SingleNodeRoutingInfo::SpecificNode(Route::new(cluster_slot(tag), SlotAddr::Master));
-        Ok(Self::Cluster { short: client(Use::Short)?, blocking: client(Use::Blocking)?, route })
-    }
-
-    async fn connect(&self, for_what: Use) -> RedisResult<Connection> {
-        match (self, for_what) {
-            (Self::Alone(pool), _) => {
-                let connection = pool.get().await.map_err(|error| match error {
-                    PoolError::Backend(error) => error,
-                    other => io::Error::other(other).into(),
-                })?;
-                // For good: the pool would lend it to one call at a time, and ask Redis before each.
-                let mut connection = deadpool_redis::Connection::take(connection);
-                connection.set_response_timeout(for_what.response_timeout());
-                Ok(Connection::Alone(connection))
-            }
-            (Self::Cluster { short: client, route, .. }, Use::Short)
-            | (Self::Cluster { blocking: client, route, .. }, Use::Blocking) => {
-                // Longer than for one server: each node may take its time, one after the other.
-                let connection = tokio::time::timeout(RESPONSE_TIMEOUT, client.get_async_connection())
-                    .await
-                    .map_err(io::Error::from)??;
-                Ok(Connection::Cluster(connection, route.clone()))
-            }
-        }
-    }
-}
-
-/// Carries many commands at once when it is cloned.
-#[derive(Clone)]
-enum Connection {
-    Alone(MultiplexedConnection),
-    Cluster(ClusterConnection, SingleNodeRoutingInfo),
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Alone(connection) => connection.req_packed_command(command),
-            Self::Cluster(connection, route) => {
-                connection.route_command(command.clone(), RoutingInfo::SingleNode(route.clone())).boxed()
-            }
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Alone(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection, route) => {
-                connection.route_pipeline(pipeline.clone(), offset, count, route.clone()).boxed()
-            }
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Alone(connection) => connection.get_db(),
-            Self::Cluster(connection, _) => connection.get_db(),
-        }
-    }
-}
-
-/// Splits at commas that a URL follows: a path or a password may have commas too.
-fn split_urls(urls: &str) -> Vec<&str> {
-    let is_url = |text: &str| text.trim_start().starts_with("redis://");
-    let commas = urls.match_indices(',').map(|(at, _)| at).filter(|at| is_url(&urls[at + 1..]));
-    let mut start = 0;
-    let mut found = Vec::new();
-    for end in commas.chain([urls.len()]) {
-        found.push(urls[start..end].trim());
-        start = end + 1;
-    }
-    found
-}
-
-/// The slot of a hash tag: CRC-16/XMODEM, as the specification of Redis Cluster has it.
-fn cluster_slot(tag: &str) -> u16 {
-    let shift = |crc: u16| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-    let crc = tag.bytes().fold(0, |crc, byte| (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| shift(crc)));
-    crc % CLUSTER_SLOTS
-}
-
 /// Whether no further command should be sent over the connection on which this happened.
 fn is_broken(error: &RedisError) -> bool {
     error.is_io_error()
@@ -468,37 +385,4 @@ fn was_refused(error: &RedisError) -> bool {
 /// There is no connection, so whatever the reason, the call was not made.
 fn unavailable(error: RedisError) -> QueueError {
     QueueError::Unavailable(Box::new(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_split_where_a_url_follows() {
-        for (given, expected) in [
-            ("redis://one:1/0", vec!["redis://one:1/0"]),
-            ("redis://:a,b@one:1", vec!["redis://:a,b@one:1"]),
-            ("redis+unix:///data, old/redis.sock", vec!["redis+unix:///data, old/redis.sock"]),
-            (
-                "redis://one:1,redis://two:2, redis://:p@three:3",
-                vec!["redis://one:1", "redis://two:2", "redis://:p@three:3"],
-            ),
-        ] {
-            assert_eq!(split_urls(given), expected);
-        }
-    }
-
-    #[test]
-    fn slots_are_those_of_the_specification() {
-        assert_eq!(cluster_slot("123456789"), 0x31C3);
-        assert_eq!(cluster_slot("foo"), 12182);
-    }
-
-    #[test]
-    fn a_cluster_needs_a_hash_tag() {
-        let nodes = "redis://127.0.0.1:1,redis://127.0.0.1:2";
-        assert!(matches!(Redis::open(nodes, "}", 1), Err(QueueError::Unavailable(_))));
-        assert!(Redis::open(nodes, "a}b", 1).is_ok());
-    }
 }
