@@ -167,7 +167,7 @@ pub(super) fn accepted_as(location: &str, answer: &JobAnswer) -> Response {
     response
 }
 
-pub(super) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
+pub(crate) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
     text.parse()
         .map_err(|error: ::jobs::InvalidId| ServiceError::new(Code::InvalidRequest, error.to_string()))
 }

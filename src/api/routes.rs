@@ -12,9 +12,11 @@ use axum::{
 
 use super::{
     Api, BATCHES, MAX_BATCH_BODY, audit, batches, cache, campaigns, events,
-    guard::{Guard, Needs, guard},
+    guard::{Door, Guard, Needs, guard},
     health, jobs, listing, lists, queue, report, strategies, webhooks,
 };
+
+use crate::console;
 
 use Needs::{LocalOrAdmin, Nothing};
 
@@ -35,6 +37,8 @@ pub struct Route {
     pub path: &'static str,
     /// What a call needs.
     pub needs: Needs,
+    /// Who it is for.
+    pub door: Door,
     pub(super) serves: MethodRouter<Api>,
 }
 
@@ -50,7 +54,7 @@ impl Route {
             Method::PATCH => routing::patch(handler),
             _ => routing::delete(handler),
         };
-        Self { method, path, needs, serves }
+        Self { method, path, needs, door: Door::Api, serves }
     }
 
     /// What serves it, behind its guard.
@@ -59,10 +63,10 @@ impl Route {
             BATCHES => self.serves.layer(DefaultBodyLimit::max(MAX_BATCH_BODY)),
             _ => self.serves,
         };
-        if self.needs == Nothing {
+        if self.needs == Nothing && self.door == Door::Api {
             return (self.path, serves);
         }
-        let state = Guard { api: api.clone(), needs: self.needs };
+        let state = Guard { api: api.clone(), needs: self.needs, door: self.door };
         (self.path, serves.route_layer(middleware::from_fn_with_state(state, guard)))
     }
 }
@@ -79,6 +83,9 @@ pub fn routes() -> Vec<Route> {
     let mut routes = of_jobs();
     routes.extend(of_webhooks());
     routes.extend(of_the_deployment());
+    routes.extend(of_the_console().into_iter().map(|route| Route { door: Door::Page, ..route }));
+    // Files that are the same for everybody need no guard.
+    routes.extend(table! { GET "/console/assets/{file}", Nothing => console::asset; });
     routes
 }
 
@@ -140,5 +147,31 @@ fn of_the_deployment() -> Vec<Route> {
         GET "/health/live", Nothing => health::live;
         GET "/health/ready", Nothing => health::ready;
         GET "/metrics", LocalOrAdmin => health::metrics;
+    }
+}
+
+fn of_the_console() -> Vec<Route> {
+    table! {
+        GET "/", READ_JOBS => console::overview::page;
+        GET "/console/live", READ_JOBS => console::overview::live;
+        POST "/console/queue/pause", ADMIN => console::overview::pause;
+        POST "/console/queue/resume", ADMIN => console::overview::resume;
+        GET "/console/login", Nothing => console::login::page;
+        POST "/console/login", Nothing => console::login::log_in;
+        POST "/console/logout", Needs::Key => console::login::log_out;
+        GET "/console/jobs", READ_JOBS => console::jobs::page;
+        GET "/console/jobs/live", READ_JOBS => console::jobs::live;
+        GET "/console/jobs/{id}", READ_JOBS => console::job::page;
+        GET "/console/jobs/{id}/live", READ_JOBS => console::job::live;
+        GET "/console/jobs/{id}/log", READ_JOBS => jobs::logs;
+        GET "/console/jobs/{id}/chart.svg", READ_JOBS => jobs::chart;
+        GET "/console/jobs/{id}/report", READ_JOBS => report::html;
+        POST "/console/jobs/{id}/cancel", WRITE_JOBS => console::job::cancel;
+        POST "/console/jobs/{id}/again", WRITE_JOBS => console::job::again;
+        GET "/console/batches/{id}", READ_JOBS => console::batch::page;
+        GET "/console/batches/{id}/live", READ_JOBS => console::batch::live;
+        POST "/console/batches/{id}/cancel", WRITE_JOBS => console::batch::cancel;
+        GET "/console/campaigns", READ_JOBS => console::campaigns::list;
+        GET "/console/campaigns/{name}", READ_JOBS => console::campaigns::page;
     }
 }

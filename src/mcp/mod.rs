@@ -7,7 +7,7 @@
 mod aliases;
 mod arguments;
 mod audit;
-mod batch;
+pub(crate) mod batch;
 #[cfg(test)]
 mod guide;
 mod headers;
@@ -18,7 +18,7 @@ mod resources;
 mod risk;
 pub(crate) mod stdio;
 mod subscriptions;
-mod table;
+pub(crate) mod table;
 mod tasks;
 mod tools;
 mod webhooks;

@@ -23,6 +23,7 @@ mod together;
 mod unused;
 pub mod webhooks;
 mod work;
+mod workers;
 
 pub use batch::{BatchSubmission, Child, OnFailure};
 pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
@@ -42,3 +43,4 @@ pub use tags::{InvalidTags, Tags};
 pub use tls::choose_tls;
 pub use unused::{Collected, Patience, collect_unused};
 pub use work::{Free, Reaped, Stop};
+pub use workers::{RunAtWork, Working};
