@@ -171,6 +171,18 @@ fn of_the_console() -> Vec<Route> {
         GET "/console/batches/{id}", READ_JOBS => console::batch::page;
         GET "/console/batches/{id}/live", READ_JOBS => console::batch::live;
         POST "/console/batches/{id}/cancel", WRITE_JOBS => console::batch::cancel;
+        GET "/console/compare", READ_JOBS => console::compare::page;
+        GET "/console/dead", READ_JOBS => console::dead::page;
+        POST "/console/dead/requeue", WRITE_JOBS => console::dead::requeue;
+        GET "/console/webhooks", WEBHOOKS => console::webhooks::list;
+        POST "/console/webhooks", WEBHOOKS => console::webhooks::create;
+        GET "/console/webhooks/{id}", WEBHOOKS => console::webhooks::page;
+        POST "/console/webhooks/{id}/test", WEBHOOKS => console::webhooks::test;
+        POST "/console/webhooks/{id}/resend", WEBHOOKS => console::webhooks::resend;
+        GET "/console/cache", CACHE => console::cache::page;
+        POST "/console/cache/invalidate", CACHE => console::cache::invalidate;
+        GET "/console/keys", ADMIN => console::keys::page;
+        POST "/console/keys/{id}/revoke", ADMIN => console::keys::revoke;
         GET "/console/campaigns", READ_JOBS => console::campaigns::list;
         GET "/console/campaigns/{name}", READ_JOBS => console::campaigns::page;
     }

@@ -133,7 +133,10 @@ pub(crate) async fn live(
     let (shared, tenant) = (api.clone(), viewer.caller.tenant);
     let make = move || {
         let (api, tenant) = (shared.clone(), tenant.clone());
-        async move { Ok(standing(&api.service.batch(&tenant, batch).await?)) }
+        async move {
+            let view = api.service.batch(&tenant, batch).await?;
+            Ok(live::Now { html: standing(&view), is_last: view.state.is_terminal() })
+        }
     };
     Ok(live::follow(api, make).await?)
 }
@@ -362,9 +365,11 @@ fn all(path: &str, mut rows: Vec<Row>, varied: &[String], query: &Query) -> Mark
         section.card #jobs {
             h2 { "Jobs" @if !rows.is_empty() { span.count { (first + 1) "–" (end) " of " (show::count(rows.len() as u64)) } } }
             @if rows.is_empty() { (nothing("They are being given their records.")) } @else {
+                form.pick method="get" action="/console/compare" {
                 (table("Jobs of the batch", html! {
                     thead {
                         tr {
+                            td {}
                             th scope="col" { "Job" }
                             th scope="col" { "State" }
                             @for name in varied { (head(name, show::text(name, 40), false)) }
@@ -374,6 +379,7 @@ fn all(path: &str, mut rows: Vec<Row>, varied: &[String], query: &Query) -> Mark
                     tbody {
                         @for row in &rows[first..end] {
                             tr {
+                                td { input type="checkbox" name="job" value=(row.job) aria-label="Mark to compare"; }
                                 td { (show::job_link(row.job)) }
                                 td { (show::state(row.state)) }
                                 @for name in varied { td { (show::value(&row.value(name))) } }
@@ -382,6 +388,8 @@ fn all(path: &str, mut rows: Vec<Row>, varied: &[String], query: &Query) -> Mark
                         }
                     }
                 }))
+                button.button type="submit" { "Compare what is marked" }
+                }
                 nav.pages aria-label="Pages of jobs" {
                     @if first > 0 { a rel="prev" href=(address(sort, up, first.saturating_sub(ROWS))) { "Earlier" } }
                     @if end < rows.len() { a rel="next" href=(address(sort, up, end)) { "Later" } }

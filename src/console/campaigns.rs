@@ -62,7 +62,7 @@ pub(crate) async fn page(
         (figures(&found))
         @if !jobs.is_empty() {
             (card("Its latest jobs", html! {
-                (rows("Jobs of the campaign", jobs.iter(), show::now_ms()))
+                (rows("Jobs of the campaign", jobs.iter(), show::now_ms(), false))
                 p.more { a href={ "/console/jobs?campaign=" (show::encoded(&name)) } { "All of them" } }
             }))
         }

@@ -24,14 +24,14 @@ use crate::{
     service::ResultBody,
 };
 
-const TRADES_PER_PAGE: usize = 50;
+const TRADES_PER_PAGE: usize = 25;
 /// The most points of a curve that a page carries.
 const MOST_POINTS: usize = 5_000;
 /// The most bytes of a log that a page carries; the rest is a link away.
 const LOG_SHOWN: usize = 20_000;
 
 /// The figures of a backtest that matter first: name, label, decimals, unit.
-const FIRST: [(&str, &str, usize, &str); 8] = [
+pub(super) const FIRST: [(&str, &str, usize, &str); 8] = [
     ("net_profit_percentage", "Net profit", 2, "%"),
     ("sharpe_ratio", "Sharpe ratio", 2, ""),
     ("max_drawdown", "Largest drawdown", 2, "%"),
@@ -113,7 +113,10 @@ pub(crate) async fn live(
     let (shared, tenant) = (api.clone(), viewer.caller.tenant);
     let make = move || {
         let (api, tenant, id) = (shared.clone(), tenant.clone(), id.clone());
-        async move { Ok(standing(&read(&api, &tenant, &id).await?)) }
+        async move {
+            let view = read(&api, &tenant, &id).await?;
+            Ok(live::Now { html: standing(&view), is_last: view.state.is_terminal() })
+        }
     };
     Ok(live::follow(api, make).await?)
 }
@@ -144,6 +147,15 @@ pub(super) async fn read(api: &Api, tenant: &TenantId, id: &str) -> Result<JobVi
     api.service.job(tenant, parse_id(id)?, std::time::Duration::ZERO, |_| {}).await
 }
 
+/// What it is about, or at least of what kind.
+fn title(view: &JobView) -> Markup {
+    let kind = view.kind.as_str().replace('_', " ");
+    if figures::what(&view.request).is_empty() {
+        return html! { span.first { (kind) } };
+    }
+    html! { (show::about(view)) span.kind { (kind) } }
+}
+
 fn end_of(view: &JobView) -> String {
     let id = view.job_id.to_string();
     id.rsplit('-').next().unwrap_or_default().to_owned()
@@ -168,7 +180,7 @@ fn top(viewer: &Viewer, view: &JobView) -> Markup {
             a href="/console/jobs" { "Jobs" }
             @if let Some(batch) = view.batch { a href={ "/console/batches/" (batch) } { "Batch" } }
         }
-        (heading(html! { (show::about(view)) span.kind { (view.kind.as_str()) } }, actions))
+        (heading(title(view), actions))
         p.id.mono { (view.job_id) }
     }
 }
@@ -228,7 +240,7 @@ fn failure(error: &JobError) -> Markup {
     card(&title, html! {
         p.message { (show::text(&error.message, show::LONG)) }
         @if !error.detail.is_null() {
-            details { summary { "Details" } pre tabindex="0" { (show::text(&pretty(&error.detail), LOG_SHOWN)) } }
+            details open { summary { "Details" } pre tabindex="0" { (show::text(&pretty(&error.detail), LOG_SHOWN)) } }
         }
         p.muted { (Code::Job(error.code).advice()) }
     })

@@ -110,7 +110,7 @@ pub(crate) async fn live(
     let (shared, tenant) = (api.clone(), viewer.caller.tenant);
     let make = move || {
         let (api, tenant, query) = (shared.clone(), tenant.clone(), query.clone());
-        async move { make(&api, &tenant, &query).await }
+        async move { Ok(live::Now { html: make(&api, &tenant, &query).await?, is_last: false }) }
     };
     Ok(live::follow(api, make).await?)
 }
@@ -124,7 +124,12 @@ async fn make(api: &Api, tenant: &TenantId, query: &Query) -> Result<Markup, Ser
             (nothing(if page.next.is_some() {
                 "None among those that were looked at; there are more on the next page."
             } else { "No jobs like that." }))
-        } @else { (rows("Jobs", page.jobs.iter(), show::now_ms())) }
+        } @else {
+            form.pick method="get" action="/console/compare" {
+                (rows("Jobs", page.jobs.iter(), show::now_ms(), true))
+                button.button type="submit" { "Compare what is marked" }
+            }
+        }
         nav.pages aria-label="Pages" {
             @if is_later { a href={ "/console/jobs?" (query.address(None)) } { "Newest" } }
             @if let Some(next) = next { a rel="next" href={ "/console/jobs?" (next) } { "Older" } }
@@ -159,25 +164,32 @@ fn fields(query: &Query) -> Markup {
 }
 
 /// Jobs, one a row.
-pub(super) fn rows<'a>(label: &str, jobs: impl Iterator<Item = &'a JobView>, now: i64) -> Markup {
+pub(super) fn rows<'a>(
+    label: &str,
+    jobs: impl Iterator<Item = &'a JobView>,
+    now: i64,
+    to_mark: bool,
+) -> Markup {
     table(label, html! {
         thead {
             tr {
-                th { "Job" } th { "State" } th { "Kind" } th { "What" }
+                @if to_mark { td {} }
+                th { "Job" } th { "State" } th { "What" } th.less { "Kind" }
                 th.number { "Sharpe" } th.number { "Profit" } th.number { "Drawdown" } th.number { "Trades" }
-                th.number { "Took" } th.number { "Age" }
+                th.number.less { "Took" } th.number { "Age" }
             }
         }
-        tbody { @for job in jobs { (row(job, now)) } }
+        tbody { @for job in jobs { (row(job, now, to_mark)) } }
     })
 }
 
-fn row(job: &JobView, now: i64) -> Markup {
+fn row(job: &JobView, now: i64, to_mark: bool) -> Markup {
     let metrics = figures::metrics(job.summary.as_deref());
     let profit = metrics["net_profit_percentage"].as_f64();
     let took = job.started_ms.zip(job.finished_ms).map(|(started, finished)| finished - started);
     html! {
-        tr {
+        tr data-key=(job.job_id) {
+            @if to_mark { td { input type="checkbox" name="job" value=(job.job_id) aria-label="Mark to compare"; } }
             td { (show::job_link(job.job_id)) }
             td {
                 (show::state(job.state))
@@ -186,16 +198,16 @@ fn row(job: &JobView, now: i64) -> Markup {
                     " " (show::bar(progress.fraction, "done"))
                 }
             }
-            td { (job.kind.as_str()) }
             td {
                 (show::about(job))
                 @if let Some(error) = &job.error { " " span.bad { (error.code.as_str()) } }
             }
+            td.less { (job.kind.as_str()) }
             td.number { (show::figure(&metrics["sharpe_ratio"], 2)) }
             td class={ "number " (sign(profit)) } { (percent(profit)) }
             td.number { (percent(metrics["max_drawdown"].as_f64())) }
             td.number { (show::figure(&metrics["total"], 0)) }
-            td.number { (took.map_or_else(|| "–".to_owned(), show::duration)) }
+            td.number.less { (took.map_or_else(|| "–".to_owned(), show::duration)) }
             td.number { (show::duration(now - job.created_ms)) }
         }
     }

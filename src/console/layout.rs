@@ -19,13 +19,24 @@ pub(super) enum Section {
     Overview,
     Jobs,
     Campaigns,
+    Compare,
+    Dead,
+    Webhooks,
+    Cache,
+    Keys,
     None,
 }
 
-const SECTIONS: [(Section, &str, &str); 3] = [
-    (Section::Overview, "/", "Overview"),
-    (Section::Jobs, "/console/jobs", "Jobs"),
-    (Section::Campaigns, "/console/campaigns", "Campaigns"),
+/// The sections, and what it takes to see them.
+const SECTIONS: [(Section, &str, &str, Scope); 8] = [
+    (Section::Overview, "/", "Overview", Scope::JobsRead),
+    (Section::Jobs, "/console/jobs", "Jobs", Scope::JobsRead),
+    (Section::Campaigns, "/console/campaigns", "Campaigns", Scope::JobsRead),
+    (Section::Compare, "/console/compare", "Compare", Scope::JobsRead),
+    (Section::Dead, "/console/dead", "Dead letters", Scope::JobsRead),
+    (Section::Webhooks, "/console/webhooks", "Webhooks", Scope::Webhooks),
+    (Section::Cache, "/console/cache", "Cache", Scope::Cache),
+    (Section::Keys, "/console/keys", "Keys", Scope::Admin),
 ];
 
 /// Who looks at a page, for handlers.
@@ -108,6 +119,8 @@ fn whole(
     draws: bool,
     waits: bool,
 ) -> Html<String> {
+    // Who is nobody yet sees where things are, and is asked for a key there.
+    let shown = SECTIONS.into_iter().filter(|(.., scope)| viewer.is_none_or(|viewer| viewer.may(*scope)));
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -128,7 +141,7 @@ fn whole(
                 header.top {
                     a.brand href="/" { img src=(ASSETS.icon.path) alt="" width="20" height="20"; "jesse-jobs" }
                     nav aria-label="Main" {
-                        @for (which, path, name) in SECTIONS {
+                        @for (which, path, name, _) in shown {
                             a href=(path) aria-current=[(which == section).then_some("page")] { (name) }
                         }
                     }

@@ -26,19 +26,27 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_mins(2);
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// Sends what `make` makes whenever that has changed. The first is made before anything is sent, so that an error is an answer.
+/// What of a page changes, as it is now.
+pub(super) struct Now {
+    pub(super) html: Markup,
+    /// Whether it changes no more.
+    pub(super) is_last: bool,
+}
+
+/// Sends what `make` makes whenever that has changed, until it is the last. The first is made before anything is sent, so that an error is an answer.
 pub(super) async fn follow<M, F>(api: Api, make: M) -> Result<Response, ServiceError>
 where
     M: Fn() -> F + Send + 'static,
-    F: Future<Output = Result<Markup, ServiceError>> + Send,
+    F: Future<Output = Result<Now, ServiceError>> + Send,
 {
     let changes = api.service.changes();
     let first = make().await?;
     let following = Following { api, make, changes, sent: None, next: Some(first), end: Instant::now() + LONGEST };
-    let events = futures::stream::unfold(following, |mut following| async {
-        let html = following.changed().await?;
+    let events = futures::stream::unfold(Some(following), |following| async {
+        let mut following = following?;
+        let (html, is_last) = following.changed().await?;
         let event = Event::default().retry(RECONNECT).data(html);
-        Some((Ok::<_, Infallible>(event), following))
+        Some((Ok::<_, Infallible>(event), (!is_last).then_some(following)))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     let headers = response.headers_mut();
@@ -52,17 +60,17 @@ struct Following<M> {
     make: M,
     changes: tokio::sync::watch::Receiver<u64>,
     sent: Option<blake3::Hash>,
-    next: Option<Markup>,
+    next: Option<Now>,
     end: Instant,
 }
 
 impl<M, F> Following<M>
 where
     M: Fn() -> F,
-    F: Future<Output = Result<Markup, ServiceError>>,
+    F: Future<Output = Result<Now, ServiceError>>,
 {
     /// Ends with its time, with the server, or with a Redis that is away.
-    async fn changed(&mut self) -> Option<String> {
+    async fn changed(&mut self) -> Option<(String, bool)> {
         loop {
             let made = match self.next.take() {
                 Some(first) => first,
@@ -76,10 +84,10 @@ where
                 }
             };
             // It would end a line of the event.
-            let html = made.into_string().replace('\r', "&#13;");
+            let html = made.html.into_string().replace('\r', "&#13;");
             let hash = blake3::hash(html.as_bytes());
             if self.sent.replace(hash) != Some(hash) {
-                return Some(html);
+                return Some((html, made.is_last));
             }
         }
     }

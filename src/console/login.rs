@@ -12,13 +12,14 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
+    dead::unreadable,
     layout::{self, Failed, Viewer},
     show,
     visitor::{Visitor, new_token},
 };
 use crate::{
     api::{Api, InQuery, Problem, whole_seconds},
-    errors::{Code, ServiceError},
+    errors::Code,
 };
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +49,8 @@ pub(crate) async fn page(
 pub(super) fn asked(visitor: &Visitor, next: &str, wrong: Option<&str>, status: StatusCode) -> Response {
     let fields = html! {
         input type="hidden" name="next" value=(own_path(next));
+        // Password managers file what they keep under a name.
+        input type="text" name="username" value="jesse-jobs" autocomplete="username" hidden;
         label for="key" { "API key" }
         input #key type="password" name="key" autocomplete="current-password" spellcheck="false" required autofocus
             maxlength="600" aria-describedby="hint" aria-invalid=[wrong.map(|_| "true")];
@@ -75,8 +78,7 @@ pub(crate) async fn log_in(
     headers: HeaderMap,
     sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
 ) -> Result<Response, Failed> {
-    let Form(Sent { key, next }) =
-        sent.map_err(|error| ServiceError::new(Code::InvalidRequest, show::plain(&error.body_text(), 300)))?;
+    let Form(Sent { key, next }) = sent.map_err(unreadable)?;
     let peer = peer.map_or_else(String::new, |Extension(ConnectInfo(peer))| peer.ip().to_string());
     if let Some(verdict) = api.callers.count_login(&peer, forwarded(&headers).as_deref()).await? {
         let wait = whole_seconds(verdict.retry_after);

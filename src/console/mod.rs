@@ -13,10 +13,14 @@
 
 mod assets;
 pub(crate) mod batch;
+pub(crate) mod cache;
 pub(crate) mod campaigns;
+pub(crate) mod compare;
+pub(crate) mod dead;
 mod heat;
 pub(crate) mod job;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 mod layout;
 mod live;
 pub(crate) mod login;
@@ -24,6 +28,7 @@ pub(crate) mod overview;
 mod returns;
 mod show;
 mod visitor;
+pub(crate) mod webhooks;
 
 pub(crate) use assets::asset;
 pub(crate) use layout::refused;

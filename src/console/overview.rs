@@ -61,7 +61,7 @@ pub(crate) async fn live(State(api): State<Api>, viewer: Viewer) -> Result<Respo
     let shared = api.clone();
     let make = move || {
         let (api, caller) = (shared.clone(), caller.clone());
-        async move { make(&api, &caller).await }
+        async move { Ok(live::Now { html: make(&api, &caller).await?, is_last: false }) }
     };
     Ok(live::follow(api, make).await?)
 }
@@ -167,7 +167,7 @@ fn of_running(jobs: &[JobView], now: i64) -> Markup {
         thead { tr { th { "Job" } th { "What" } th.number { "For" } th { "Progress" } th.number { "Left" } } }
         tbody {
             @for job in jobs {
-                tr {
+                tr data-key=(job.job_id) {
                     td { (show::job_link(job.job_id)) }
                     td { (show::about(job)) }
                     td.number { (job.started_ms.map_or_else(String::new, |at| show::duration(now - at))) }
@@ -211,7 +211,7 @@ fn workers(working: &[Working], now: i64) -> Markup {
 }
 
 fn of_ended<'a>(jobs: impl Iterator<Item = &'a JobView>, now: i64) -> Markup {
-    super::jobs::rows("Jobs that ended last", jobs, now)
+    super::jobs::rows("Jobs that ended last", jobs, now, false)
 }
 
 #[cfg(test)]

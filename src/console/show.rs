@@ -105,6 +105,11 @@ pub(super) fn value(value: &Value) -> Markup {
         Value::Null => html! { span.muted { "–" } },
         Value::Bool(yes) => html! { (if *yes { "yes" } else { "no" }) },
         Value::String(words) => text(words, 300),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            // As Jesse's `10000.0` is meant.
+            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => html! { (format!("{float:.0}")) },
+            _ => html! { (number) },
+        },
         other => text(&other.to_string(), 300),
     }
 }
@@ -151,11 +156,6 @@ pub(super) fn time_of(text: &str) -> Markup {
         Ok(time) => self::time(time.as_millisecond()),
         Err(_) => html! { (text) },
     }
-}
-
-/// How long ago something was.
-pub(super) fn age(milliseconds: i64) -> String {
-    format!("{} ago", duration(now_ms() - milliseconds))
 }
 
 pub(super) fn now_ms() -> i64 {

@@ -11,20 +11,28 @@
   let source;
 
   // Makes `before` look like `after`, and leaves alone what is the same: where somebody reads, selects or scrolls, nothing jumps.
+  // Rows go by their key, so that a mark stays with its job when others come in above it.
   function become(before, after) {
-    const old = [...before.childNodes];
+    const keyed = new Map([...before.children].filter((row) => row.dataset.key).map((row) => [row.dataset.key, row]));
     const fresh = [...after.childNodes];
-    for (let index = 0; index < Math.max(old.length, fresh.length); index++) {
-      const [was, is] = [old[index], fresh[index]];
-      if (!is) was.remove();
-      else if (!was) before.append(is);
-      else if (was.isEqualNode(is)) continue;
+    for (let index = 0; index < fresh.length; index++) {
+      const is = fresh[index];
+      let was = before.childNodes[index];
+      const key = is.dataset?.key;
+      if (key) {
+        const same = keyed.get(key) ?? is;
+        if (same !== was) before.insertBefore(same, was ?? null);
+        was = same;
+      }
+      if (!was) before.append(is);
+      else if (was === is || was.isEqualNode(is)) continue;
       else if (was.nodeType === 1 && is.nodeType === 1 && was.tagName === is.tagName) {
         for (const {name} of [...was.attributes]) if (!is.hasAttribute(name)) was.removeAttribute(name);
         for (const {name, value} of is.attributes) if (was.getAttribute(name) !== value) was.setAttribute(name, value);
         become(was, is);
       } else was.replaceWith(is);
     }
+    while (before.childNodes.length > fresh.length) before.lastChild.remove();
   }
 
   function connect() {
