@@ -3,7 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use access::{
-    AdminKey, Audit, AuditEntry, Caller, Denied, Gate, KeyStore, Rate, RateLimiter, Scope, SessionToken, Verdict,
+    AdminKey, Audit, AuditEntry, Caller, Denied, Gate, KeyStore, Rate, RateLimiter, Scope, SessionToken,
+    Verdict,
 };
 use jobs::{QueueError, Redis};
 use serde_json::json;
@@ -70,7 +71,11 @@ impl Callers {
     }
 
     /// Counts an attempt to log in from an address: from one that cannot be made up, and from one that a proxy names.
-    pub(crate) async fn count_login(&self, peer: &str, forwarded: Option<&str>) -> Result<Option<Verdict>, QueueError> {
+    pub(crate) async fn count_login(
+        &self,
+        peer: &str,
+        forwarded: Option<&str>,
+    ) -> Result<Option<Verdict>, QueueError> {
         let attempts = [
             (format!("login:{peer}"), LOGINS_OF_PEER),
             (format!("login:{peer}:{}", forwarded.unwrap_or_default()), LOGINS),

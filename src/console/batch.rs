@@ -72,7 +72,12 @@ impl Row {
         if let Ok(request) = serde_json::from_str(view.request.get()) {
             flatten("", &request, &mut asked);
         }
-        Self { job: view.job_id, state: view.state, asked, metrics: figures::metrics(view.summary.as_deref()) }
+        Self {
+            job: view.job_id,
+            state: view.state,
+            asked,
+            metrics: figures::metrics(view.summary.as_deref()),
+        }
     }
 
     fn value(&self, column: &str) -> Value {
@@ -172,8 +177,12 @@ fn standing(batch: &JobView) -> Markup {
     let counts = batch.counts.unwrap_or_default();
     let ended = counts.total - counts.open();
     let told = [
-        (counts.succeeded, "succeeded"), (counts.failed, "failed"), (counts.dead, "dead"),
-        (counts.expired, "expired"), (counts.cancelled, "cancelled"), (counts.cached, "of them from the cache"),
+        (counts.succeeded, "succeeded"),
+        (counts.failed, "failed"),
+        (counts.dead, "dead"),
+        (counts.expired, "expired"),
+        (counts.cancelled, "cancelled"),
+        (counts.cached, "of them from the cache"),
     ];
     let fraction = if counts.total == 0 { 0.0 } else { ended as f64 / counts.total as f64 };
     html! {
@@ -203,9 +212,13 @@ fn extremes(rows: &[Row]) -> Markup {
     ranked.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).unwrap_or(Ordering::Equal));
     let shown = |name: &str, row: &Row| {
         let profit = row.metrics["net_profit_percentage"].as_f64();
-        tile(name, html! { "Sharpe " (show::figure(&row.metrics["sharpe_ratio"], 2)) }, html! {
-            span class=(sign(profit)) { (percent(profit)) } " · " (show::job_link(row.job))
-        })
+        tile(
+            name,
+            html! { "Sharpe " (show::figure(&row.metrics["sharpe_ratio"], 2)) },
+            html! {
+                span class=(sign(profit)) { (percent(profit)) } " · " (show::job_link(row.job))
+            },
+        )
     };
     html! {
         @if let (Some(best), Some(worst)) = (ranked.first(), ranked.last()) {
@@ -219,16 +232,19 @@ fn extremes(rows: &[Row]) -> Markup {
 fn chosen(selection: &Selection) -> Markup {
     let Selection { compared, days, overfitting, superior_p, note } = selection;
     let share = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |value| show::number(value, 3));
-    card("What choosing the best is worth", html! {
-        dl.tiles {
-            (tile("Probability of overfitting", html! { (share(overfitting)) }, html! {
-                "how often the best of one half of the time was below the middle in the other"
-            }))
-            (tile("p of superior ability", html! { (share(superior_p)) }, html! { "small if some job beats doing nothing by more than luck" }))
-            (tile("Compared", html! { (show::count(*compared as u64)) }, html! { "jobs over " (show::count(*days as u64)) " days" }))
-        }
-        @if let Some(note) = note { p.muted { (show::text(note, show::LONG)) } }
-    })
+    card(
+        "What choosing the best is worth",
+        html! {
+            dl.tiles {
+                (tile("Probability of overfitting", html! { (share(overfitting)) }, html! {
+                    "how often the best of one half of the time was below the middle in the other"
+                }))
+                (tile("p of superior ability", html! { (share(superior_p)) }, html! { "small if some job beats doing nothing by more than luck" }))
+                (tile("Compared", html! { (show::count(*compared as u64)) }, html! { "jobs over " (show::count(*days as u64)) " days" }))
+            }
+            @if let Some(note) = note { p.muted { (show::text(note, show::LONG)) } }
+        },
+    )
 }
 
 /// What the jobs differ in.
@@ -256,7 +272,8 @@ fn map(path: &str, rows: &[Row], varied: &[String], query: &Query) -> Markup {
         known.unwrap_or(&varied[place.min(varied.len() - 1)]).clone()
     };
     let (x, y) = (named(&query.x, 0), named(&query.y, 1));
-    let figure = FIGURES.iter().find(|(name, ..)| Some(*name) == query.figure.as_deref()).unwrap_or(&FIGURES[0]);
+    let figure =
+        FIGURES.iter().find(|(name, ..)| Some(*name) == query.figure.as_deref()).unwrap_or(&FIGURES[0]);
     let (name, label, decimals) = *figure;
     let values = |axis: &str| {
         let mut values: Vec<_> = rows.iter().map(|row| row.value(axis)).collect();
@@ -277,50 +294,59 @@ fn map(path: &str, rows: &[Row], varied: &[String], query: &Query) -> Markup {
         *sum += value;
         *number += 1;
     }
-    let means: BTreeMap<_, _> = sums.into_iter().map(|(cell, (sum, number))| (cell, (sum / f64::from(number), number))).collect();
+    let means: BTreeMap<_, _> =
+        sums.into_iter().map(|(cell, (sum, number))| (cell, (sum / f64::from(number), number))).collect();
     let least = means.values().map(|(mean, _)| *mean).fold(f64::INFINITY, f64::min);
     let highest = means.values().map(|(mean, _)| *mean).fold(f64::NEG_INFINITY, f64::max);
-    card("Map", html! {
-        form.filter method="get" action=(path) {
-            (choice("x", "Across", &x, varied.iter().map(|name| (name.as_str(), name.as_str()))))
-            (choice("y", "Down", &y, varied.iter().map(|name| (name.as_str(), name.as_str()))))
-            (choice("figure", "Figure", name, FIGURES.iter().map(|(name, label, _)| (*name, *label))))
-            button.button type="submit" { "Show" }
-        }
-        @if across.len() > MOST_CELLS || down.len() > MOST_CELLS {
-            (nothing("Too many different values for a map; choose others."))
-        } @else if means.is_empty() {
-            (nothing("No job of the batch has this figure yet."))
-        } @else {
-            (table("Map", html! {
-                thead {
-                    tr {
-                        th scope="col" { (show::text(&y, 40)) " ↓ " (show::text(&x, 40)) " →" }
-                        @for value in &across { th.number scope="col" { (show::value(value)) } }
-                    }
-                }
-                tbody {
-                    @for (line, value) in down.iter().enumerate() {
+    card(
+        "Map",
+        html! {
+            form.filter method="get" action=(path) {
+                (choice("x", "Across", &x, varied.iter().map(|name| (name.as_str(), name.as_str()))))
+                (choice("y", "Down", &y, varied.iter().map(|name| (name.as_str(), name.as_str()))))
+                (choice("figure", "Figure", name, FIGURES.iter().map(|(name, label, _)| (*name, *label))))
+                button.button type="submit" { "Show" }
+            }
+            @if across.len() > MOST_CELLS || down.len() > MOST_CELLS {
+                (nothing("Too many different values for a map; choose others."))
+            } @else if means.is_empty() {
+                (nothing("No job of the batch has this figure yet."))
+            } @else {
+                (table("Map", html! {
+                    thead {
                         tr {
-                            th scope="row" { (show::value(value)) }
-                            @for column in 0..across.len() {
-                                @match means.get(&(line, column)) {
-                                    Some((mean, number)) => td class={ "number " (heat::between(*mean, least, highest)) } title=[(*number > 1).then(|| format!("mean of {number}"))] {
-                                        (show::number(*mean, decimals))
-                                    },
-                                    None => td {},
+                            th scope="col" { (show::text(&y, 40)) " ↓ " (show::text(&x, 40)) " →" }
+                            @for value in &across { th.number scope="col" { (show::value(value)) } }
+                        }
+                    }
+                    tbody {
+                        @for (line, value) in down.iter().enumerate() {
+                            tr {
+                                th scope="row" { (show::value(value)) }
+                                @for column in 0..across.len() {
+                                    @match means.get(&(line, column)) {
+                                        Some((mean, number)) => td class={ "number " (heat::between(*mean, least, highest)) } title=[(*number > 1).then(|| format!("mean of {number}"))] {
+                                            (show::number(*mean, decimals))
+                                        },
+                                        None => td {},
+                                    }
                                 }
                             }
                         }
                     }
-                }
-            }))
-            p.muted { (label) ": from " (show::number(least, decimals)) " to " (show::number(highest, decimals)) }
-        }
-    })
+                }))
+                p.muted { (label) ": from " (show::number(least, decimals)) " to " (show::number(highest, decimals)) }
+            }
+        },
+    )
 }
 
-fn choice<'a>(name: &str, label: &str, chosen: &str, all: impl Iterator<Item = (&'a str, &'a str)>) -> Markup {
+fn choice<'a>(
+    name: &str,
+    label: &str,
+    chosen: &str,
+    all: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Markup {
     html! {
         label {
             span { (label) }
@@ -407,7 +433,12 @@ mod tests {
 
     fn row(fast: u32, slow: u32, sharpe: Option<f64>) -> Row {
         let asked = BTreeMap::from([("fast".to_owned(), json!(fast)), ("slow".to_owned(), json!(slow))]);
-        Row { job: JobId::generate(), state: JobState::Succeeded, asked, metrics: json!({"sharpe_ratio": sharpe}) }
+        Row {
+            job: JobId::generate(),
+            state: JobState::Succeeded,
+            asked,
+            metrics: json!({"sharpe_ratio": sharpe}),
+        }
     }
 
     #[test]

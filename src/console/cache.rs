@@ -65,7 +65,8 @@ pub(crate) async fn page(
 
 #[expect(clippy::cast_precision_loss, reason = "a fraction of counts")]
 fn figures(cache: &CacheView) -> Markup {
-    let CacheView { entries, bytes, max_bytes, hits, misses, coalesced, evicted, invalidated, oldest_use_at } = cache;
+    let CacheView { entries, bytes, max_bytes, hits, misses, coalesced, evicted, invalidated, oldest_use_at } =
+        cache;
     let full = max_bytes.filter(|most| *most > 0).map(|most| *bytes as f64 / most as f64);
     html! {
         dl.tiles {

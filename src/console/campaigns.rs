@@ -41,7 +41,8 @@ pub(crate) async fn list(State(api): State<Api>, viewer: Viewer) -> Result<Html<
         }
     };
     let top = heading(html! { "Campaigns" }, html! {});
-    Ok(Page { title: "Campaigns", section: Section::Campaigns, top, live: None, content, draws: false }.show(&viewer))
+    Ok(Page { title: "Campaigns", section: Section::Campaigns, top, live: None, content, draws: false }
+        .show(&viewer))
 }
 
 /// One of them.
@@ -54,7 +55,8 @@ pub(crate) async fn page(
     let tenant = &viewer.caller.tenant;
     let found = api.service.campaign(tenant, &name).await?;
     // Only those that name their campaign are listed under it; those of a strategy are not.
-    let filter = job_filter(None, None, Some(name.clone()), std::collections::BTreeMap::new()).unwrap_or_else(|_| Filter::default());
+    let filter = job_filter(None, None, Some(name.clone()), std::collections::BTreeMap::new())
+        .unwrap_or_else(|_| Filter::default());
     let named = filter.tags != Tags::default();
     let jobs = if named { api.service.list(tenant, &filter, None, SHOWN).await?.jobs } else { Vec::new() };
     let title = show::plain(&name, show::SHORT);
@@ -71,25 +73,30 @@ pub(crate) async fn page(
         nav.crumbs aria-label="Path" { a href="/console/campaigns" { "Campaigns" } }
         (heading(show::text(&name, show::SHORT), html! {}))
     };
-    Ok(Page { title: &title, section: Section::Campaigns, top, live: None, content, draws: false }.show(&viewer))
+    Ok(Page { title: &title, section: Section::Campaigns, top, live: None, content, draws: false }
+        .show(&viewer))
 }
 
 /// What the trials amount to.
 pub(super) fn figures(figures: &Figures) -> Markup {
-    let Figures { name, trials, with_returns, effective, best_sharpe, noise_best, deflated_sharpe, advice } = figures;
+    let Figures { name, trials, with_returns, effective, best_sharpe, noise_best, deflated_sharpe, advice } =
+        figures;
     let number = |value: &Option<f64>, decimals: usize| {
         let shown = value.map_or_else(|| "–".to_owned(), |value| show::number(value, decimals));
         html! { (shown) }
     };
-    card("What the tries leave of it", html! {
-        p.message { (show::text(advice, show::LONG)) }
-        dl.tiles {
-            (tile("Trials", html! { (show::count(*trials)) }, html! { (show::count(*with_returns)) " with returns" }))
-            (tile("Effective trials", html! { (show::number(*effective, 1)) }, html! { "independent ones they amount to" }))
-            (tile("Best Sharpe ratio", number(best_sharpe, 2), html! { "a year" }))
-            (tile("Noise would give", number(noise_best, 2), html! { "the best of as many without an edge" }))
-            (tile("Deflated Sharpe ratio", number(deflated_sharpe, 3), html! { "probability that the true one is above 0" }))
-        }
-        p.more { a href={ "/console/campaigns/" (show::encoded(name)) } { (show::text(name, show::SHORT)) } }
-    })
+    card(
+        "What the tries leave of it",
+        html! {
+            p.message { (show::text(advice, show::LONG)) }
+            dl.tiles {
+                (tile("Trials", html! { (show::count(*trials)) }, html! { (show::count(*with_returns)) " with returns" }))
+                (tile("Effective trials", html! { (show::number(*effective, 1)) }, html! { "independent ones they amount to" }))
+                (tile("Best Sharpe ratio", number(best_sharpe, 2), html! { "a year" }))
+                (tile("Noise would give", number(noise_best, 2), html! { "the best of as many without an edge" }))
+                (tile("Deflated Sharpe ratio", number(deflated_sharpe, 3), html! { "probability that the true one is above 0" }))
+            }
+            p.more { a href={ "/console/campaigns/" (show::encoded(name)) } { (show::text(name, show::SHORT)) } }
+        },
+    )
 }

@@ -50,7 +50,8 @@ pub(crate) async fn page(
         {
             let points = points_of(curve);
             if let Some((_, first)) = points.first().filter(|first| points.len() > 1 && first.1 > 0.0) {
-                let grown: Vec<_> = points.iter().map(|(time, value)| (*time, value / first * 100.0)).collect();
+                let grown: Vec<_> =
+                    points.iter().map(|(time, value)| (*time, value / first * 100.0)).collect();
                 series.push(json!({"name": name(&view), "points": for_chart(&grown, 1.0)}));
             }
         }
@@ -96,25 +97,31 @@ fn head(views: &[JobView]) -> Markup {
 
 fn metrics(views: &[JobView]) -> Markup {
     let all: Vec<_> = views.iter().map(|view| figures::metrics(view.summary.as_deref())).collect();
-    card("Figures", table("Figures", html! {
-        (head(views))
-        tbody {
-            @for (name, label, decimals, unit) in FIRST {
-                // Of all of these more is better: a drawdown is negative.
-                @let best = all.iter().filter_map(|metrics| metrics[name].as_f64()).fold(f64::NEG_INFINITY, f64::max);
-                tr {
-                    th scope="row" { (label) }
-                    @for metrics in &all {
-                        @let is_best = all.len() > 1 && name != "total" && metrics[name].as_f64() == Some(best);
-                        td.number {
-                            @if is_best { strong title="the best of them" { (show::figure(&metrics[name], decimals)) (unit) } }
-                            @else { (show::figure(&metrics[name], decimals)) @if !metrics[name].is_null() { (unit) } }
+    card(
+        "Figures",
+        table(
+            "Figures",
+            html! {
+                (head(views))
+                tbody {
+                    @for (name, label, decimals, unit) in FIRST {
+                        // Of all of these more is better: a drawdown is negative.
+                        @let best = all.iter().filter_map(|metrics| metrics[name].as_f64()).fold(f64::NEG_INFINITY, f64::max);
+                        tr {
+                            th scope="row" { (label) }
+                            @for metrics in &all {
+                                @let is_best = all.len() > 1 && name != "total" && metrics[name].as_f64() == Some(best);
+                                td.number {
+                                    @if is_best { strong title="the best of them" { (show::figure(&metrics[name], decimals)) (unit) } }
+                                    @else { (show::figure(&metrics[name], decimals)) @if !metrics[name].is_null() { (unit) } }
+                                }
+                            }
                         }
                     }
                 }
-            }
-        }
-    }))
+            },
+        ),
+    )
 }
 
 fn differences(views: &[JobView]) -> Markup {
@@ -131,19 +138,22 @@ fn differences(views: &[JobView]) -> Markup {
     let names: BTreeSet<_> = asked.iter().flat_map(BTreeMap::keys).collect();
     let differ = |name: &&&String| asked.iter().any(|one| one.get(**name) != asked[0].get(**name));
     let differ: Vec<_> = names.iter().filter(differ).take(100).collect();
-    card("What they differ in", html! {
-        @if differ.is_empty() { (nothing("Nothing: they asked for the same.")) } @else {
-            (table("What they differ in", html! {
-                (head(views))
-                tbody {
-                    @for name in differ {
-                        tr {
-                            th scope="row" { (show::text(name, show::SHORT)) }
-                            @for one in &asked { td.number { (show::value(one.get(*name).unwrap_or(&Value::Null))) } }
+    card(
+        "What they differ in",
+        html! {
+            @if differ.is_empty() { (nothing("Nothing: they asked for the same.")) } @else {
+                (table("What they differ in", html! {
+                    (head(views))
+                    tbody {
+                        @for name in differ {
+                            tr {
+                                th scope="row" { (show::text(name, show::SHORT)) }
+                                @for one in &asked { td.number { (show::value(one.get(*name).unwrap_or(&Value::Null))) } }
+                            }
                         }
                     }
-                }
-            }))
-        }
-    })
+                }))
+            }
+        },
+    )
 }

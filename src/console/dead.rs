@@ -65,33 +65,37 @@ pub(crate) async fn page(
         }
     };
     let top = heading(html! { "Dead letters" }, all);
-    Ok(Page { title: "Dead letters", section: Section::Dead, top, live: None, content, draws: false }.show(&viewer))
+    Ok(Page { title: "Dead letters", section: Section::Dead, top, live: None, content, draws: false }
+        .show(&viewer))
 }
 
 fn rows(viewer: &Viewer, may: bool, jobs: &[JobView]) -> Markup {
     let now = show::now_ms();
-    table("Jobs that ended badly", html! {
-        thead { tr { th { "Job" } th { "State" } th { "What" } th { "Why" } th.number { "Ended" } th { "Again" } } }
-        tbody {
-            @for job in jobs {
-                tr {
-                    td { (show::job_link(job.job_id)) }
-                    td { (show::state(job.state)) }
-                    td { (show::about(job)) }
-                    td {
-                        @if let Some(error) = &job.error {
-                            span.bad { (error.code.as_str()) } " " span title=(show::plain(&error.message, 500)) { (show::text(&error.message, show::SHORT)) }
+    table(
+        "Jobs that ended badly",
+        html! {
+            thead { tr { th { "Job" } th { "State" } th { "What" } th { "Why" } th.number { "Ended" } th { "Again" } } }
+            tbody {
+                @for job in jobs {
+                    tr {
+                        td { (show::job_link(job.job_id)) }
+                        td { (show::state(job.state)) }
+                        td { (show::about(job)) }
+                        td {
+                            @if let Some(error) = &job.error {
+                                span.bad { (error.code.as_str()) } " " span title=(show::plain(&error.message, 500)) { (show::text(&error.message, show::SHORT)) }
+                            }
                         }
-                    }
-                    td.number { @if let Some(at) = job.finished_ms { (show::duration(now - at)) " ago" } }
-                    td {
-                        @if let Some(again) = job.requeued_as { "as " (show::job_link(again)) }
-                        @else if may { (viewer.button(&format!("/console/jobs/{}/again", job.job_id), "Requeue", "small")) }
+                        td.number { @if let Some(at) = job.finished_ms { (show::duration(now - at)) " ago" } }
+                        td {
+                            @if let Some(again) = job.requeued_as { "as " (show::job_link(again)) }
+                            @else if may { (viewer.button(&format!("/console/jobs/{}/again", job.job_id), "Requeue", "small")) }
+                        }
                     }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Runs several once more.
@@ -108,7 +112,9 @@ pub(crate) async fn requeue(
         match api.service.requeue(&viewer.caller.tenant, job).await {
             Ok(_) => again += 1,
             // What holds for all would fail for each.
-            Err(error) if matches!(error.code, Code::Unavailable | Code::QueueFull | Code::EngineStarting) => {
+            Err(error)
+                if matches!(error.code, Code::Unavailable | Code::QueueFull | Code::EngineStarting) =>
+            {
                 return Err(error.into());
             }
             Err(_) => refused += 1,

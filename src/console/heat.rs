@@ -3,8 +3,8 @@
 /// The class of a value on a scale that is `most` wide to both sides of zero.
 pub(super) fn around_zero(value: f64, most: f64) -> &'static str {
     const STEPS: [&str; 11] = [
-        "heat n5", "heat n4", "heat n3", "heat n2", "heat n1", "heat z", "heat p1", "heat p2", "heat p3", "heat p4",
-        "heat p5",
+        "heat n5", "heat n4", "heat n3", "heat n2", "heat n1", "heat z", "heat p1", "heat p2", "heat p3",
+        "heat p4", "heat p5",
     ];
     if !value.is_finite() || most <= 0.0 {
         return "";
@@ -28,9 +28,14 @@ mod tests {
 
     #[test]
     fn every_value_has_its_step() {
-        for (value, class) in
-            [(0.0, "heat z"), (1e-9, "heat p1"), (-1e-9, "heat n1"), (10.0, "heat p5"), (-99.0, "heat n5"), (4.0, "heat p2")]
-        {
+        for (value, class) in [
+            (0.0, "heat z"),
+            (1e-9, "heat p1"),
+            (-1e-9, "heat n1"),
+            (10.0, "heat p5"),
+            (-99.0, "heat n5"),
+            (4.0, "heat p2"),
+        ] {
             assert_eq!(around_zero(value, 10.0), class, "{value}");
         }
         assert_eq!(around_zero(f64::NAN, 1.0), "");

@@ -68,7 +68,11 @@ pub(crate) async fn page(
         return Ok(Err(go_to(&format!("/console/batches/{}", view.job_id))));
     }
     let ended = view.state.is_terminal();
-    let body = if view.state == JobState::Succeeded { Some(api.service.result(tenant, view.job_id).await) } else { None };
+    let body = if view.state == JobState::Succeeded {
+        Some(api.service.result(tenant, view.job_id).await)
+    } else {
+        None
+    };
     let log = if ended { api.service.logs(tenant, view.job_id).await.ok() } else { None };
     let campaign = if ended { api.service.campaign_of_job(tenant, &view).await? } else { None };
     let content = html! {
@@ -227,7 +231,8 @@ fn standing(view: &JobView) -> Markup {
 
 fn troubles(view: &JobView) -> Markup {
     let of = view.troubles;
-    let told = [(of.attempts, "failed attempt"), (of.stalls, "lost worker"), (of.interruptions, "interruption")];
+    let told =
+        [(of.attempts, "failed attempt"), (of.stalls, "lost worker"), (of.interruptions, "interruption")];
     html! {
         @for (number, what) in told.into_iter().filter(|(number, _)| *number > 0) {
             li { span.bad { (number) " " (what) @if number > 1 { "s" } } }
@@ -237,13 +242,16 @@ fn troubles(view: &JobView) -> Markup {
 
 fn failure(error: &JobError) -> Markup {
     let title = format!("Why it ended: {}", error.code.as_str());
-    card(&title, html! {
-        p.message { (show::text(&error.message, show::LONG)) }
-        @if !error.detail.is_null() {
-            details open { summary { "Details" } pre tabindex="0" { (show::text(&pretty(&error.detail), LOG_SHOWN)) } }
-        }
-        p.muted { (Code::Job(error.code).advice()) }
-    })
+    card(
+        &title,
+        html! {
+            p.message { (show::text(&error.message, show::LONG)) }
+            @if !error.detail.is_null() {
+                details open { summary { "Details" } pre tabindex="0" { (show::text(&pretty(&error.detail), LOG_SHOWN)) } }
+            }
+            p.muted { (Code::Job(error.code).advice()) }
+        },
+    )
 }
 
 fn pretty(value: &Value) -> String {
@@ -257,7 +265,8 @@ fn pretty(value: &Value) -> String {
 /// What it found.
 fn found(view: &JobView, body: &ResultBody, first_trade: usize) -> Markup {
     let points = body.fields.get("equity_curve").map(|curve| points_of(curve));
-    let trades: Option<Vec<Value>> = body.fields.get("trades").and_then(|trades| serde_json::from_str(trades.get()).ok());
+    let trades: Option<Vec<Value>> =
+        body.fields.get("trades").and_then(|trades| serde_json::from_str(trades.get()).ok());
     html! {
         (first(view))
         @match &points {
@@ -296,18 +305,28 @@ fn first(view: &JobView) -> Markup {
 
 /// Results of other kinds: field by field, as far as they are short.
 fn others(body: &ResultBody) -> Markup {
-    let shown = body.fields.iter().filter(|(name, _)| !matches!(name.as_str(), "logs" | "provenance" | "metrics" | "trades"));
-    card("Found", html! {
-        @for (name, value) in shown {
-            details open[value.get().len() < 2_000] { summary { (show::text(name, show::SHORT)) } (fields(value)) }
-        }
-    })
+    let shown = body
+        .fields
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "logs" | "provenance" | "metrics" | "trades"));
+    card(
+        "Found",
+        html! {
+            @for (name, value) in shown {
+                details open[value.get().len() < 2_000] { summary { (show::text(name, show::SHORT)) } (fields(value)) }
+            }
+        },
+    )
 }
 
 /// Points as (milliseconds since 1970, value).
 pub(super) fn points_of(curve: &RawValue) -> Vec<(i64, f64)> {
     let points: Option<Vec<Point>> = serde_json::from_str(curve.get()).ok().flatten();
-    points.unwrap_or_default().into_iter().map(|Point { time, value }| (time.saturating_mul(1000), value)).collect()
+    points
+        .unwrap_or_default()
+        .into_iter()
+        .map(|Point { time, value }| (time.saturating_mul(1000), value))
+        .collect()
 }
 
 /// As the chart takes them, with six digits behind what matters; of very many every so many.
@@ -429,8 +448,11 @@ fn word(value: &impl serde::Serialize) -> String {
 
 fn printed(view: &JobView, log: &str) -> Markup {
     let shown = show::plain(log, LOG_SHOWN);
-    card("Log", html! {
-        pre.log tabindex="0" role="region" aria-label="Log" { bdi { (shown) } }
-        p.more { a href={ "/console/jobs/" (view.job_id) "/log" } { "As plain text" } " (" (show::bytes(log.len() as u64)) ")" }
-    })
+    card(
+        "Log",
+        html! {
+            pre.log tabindex="0" role="region" aria-label="Log" { bdi { (shown) } }
+            p.more { a href={ "/console/jobs/" (view.job_id) "/log" } { "As plain text" } " (" (show::bytes(log.len() as u64)) ")" }
+        },
+    )
 }

@@ -45,7 +45,8 @@ impl Query {
         let invalid = |message: &str| ServiceError::new(Code::InvalidRequest, message);
         let labels = match given(self.label.as_ref()) {
             Some(label) => {
-                let (name, value) = label.split_once('=').ok_or_else(|| invalid("label: must be name=value"))?;
+                let (name, value) =
+                    label.split_once('=').ok_or_else(|| invalid("label: must be name=value"))?;
                 BTreeMap::from([(name.to_owned(), value.to_owned())])
             }
             None => BTreeMap::new(),
@@ -71,7 +72,8 @@ impl Query {
             ("label", given(self.label.as_ref())),
             ("cursor", cursor),
         ];
-        let pairs = fields.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", show::encoded(value?))));
+        let pairs =
+            fields.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", show::encoded(value?))));
         pairs.collect::<Vec<_>>().join("&")
     }
 }
@@ -138,15 +140,19 @@ async fn make(api: &Api, tenant: &TenantId, query: &Query) -> Result<Markup, Ser
 }
 
 fn fields(query: &Query) -> Markup {
-    let text = |name: &str, label: &str, value: Option<&str>, hint: &str| html! {
-        label { span { (label) } input type="text" name=(name) value=[value] placeholder=(hint) maxlength="300"; }
+    let text = |name: &str, label: &str, value: Option<&str>, hint: &str| {
+        html! {
+            label { span { (label) } input type="text" name=(name) value=[value] placeholder=(hint) maxlength="300"; }
+        }
     };
-    let choice = |name: &str, label: &str, value: Option<&str>, names: Vec<&str>| html! {
-        label {
-            span { (label) }
-            select name=(name) {
-                option value="" { "any" }
-                @for name in names { option value=(name) selected[value == Some(name)] { (name) } }
+    let choice = |name: &str, label: &str, value: Option<&str>, names: Vec<&str>| {
+        html! {
+            label {
+                span { (label) }
+                select name=(name) {
+                    option value="" { "any" }
+                    @for name in names { option value=(name) selected[value == Some(name)] { (name) } }
+                }
             }
         }
     };
@@ -170,17 +176,20 @@ pub(super) fn rows<'a>(
     now: i64,
     to_mark: bool,
 ) -> Markup {
-    table(label, html! {
-        thead {
-            tr {
-                @if to_mark { td {} }
-                th { "Job" } th { "State" } th { "What" } th.less { "Kind" }
-                th.number { "Sharpe" } th.number { "Profit" } th.number { "Drawdown" } th.number { "Trades" }
-                th.number.less { "Took" } th.number { "Age" }
+    table(
+        label,
+        html! {
+            thead {
+                tr {
+                    @if to_mark { td {} }
+                    th { "Job" } th { "State" } th { "What" } th.less { "Kind" }
+                    th.number { "Sharpe" } th.number { "Profit" } th.number { "Drawdown" } th.number { "Trades" }
+                    th.number.less { "Took" } th.number { "Age" }
+                }
             }
-        }
-        tbody { @for job in jobs { (row(job, now, to_mark)) } }
-    })
+            tbody { @for job in jobs { (row(job, now, to_mark)) } }
+        },
+    )
 }
 
 fn row(job: &JobView, now: i64, to_mark: bool) -> Markup {

@@ -31,30 +31,33 @@ pub(crate) async fn page(State(api): State<Api>, viewer: Viewer) -> Result<Html<
 
 fn rows(viewer: &Viewer, keys: &[KeyView]) -> Markup {
     let now = show::now_ms();
-    table("Keys", html! {
-        thead { tr { th { "Key" } th { "Tenant" } th { "For" } th { "May" } th { "Rate" } th { "Made" } th.number { "Last used" } th { "Until" } th { "Take back" } } }
-        tbody {
-            @for KeyView { id, terms, expires_ms, used_ms } in keys {
-                tr {
-                    td.mono { (id) }
-                    td { (show::text(terms.tenant.as_str(), show::SHORT)) }
-                    td { (show::text(&terms.label, show::SHORT)) }
-                    td.wrap { @for scope in terms.scopes.iter() { span.tag { (scope) } " " } }
-                    td { @if let Some(rate) = terms.rate { (rate) " a minute" } @else { span.muted { "default" } } }
-                    td { (show::time(terms.created_ms)) }
-                    td.number { @if let Some(used) = used_ms { (show::duration(now - used)) " ago" } @else { span.muted { "never" } } }
-                    td {
-                        @match expires_ms {
-                            Some(at) if *at <= now => span.bad { "expired" },
-                            Some(at) => (show::time(*at)),
-                            None => span.muted { "no end" },
+    table(
+        "Keys",
+        html! {
+            thead { tr { th { "Key" } th { "Tenant" } th { "For" } th { "May" } th { "Rate" } th { "Made" } th.number { "Last used" } th { "Until" } th { "Take back" } } }
+            tbody {
+                @for KeyView { id, terms, expires_ms, used_ms } in keys {
+                    tr {
+                        td.mono { (id) }
+                        td { (show::text(terms.tenant.as_str(), show::SHORT)) }
+                        td { (show::text(&terms.label, show::SHORT)) }
+                        td.wrap { @for scope in terms.scopes.iter() { span.tag { (scope) } " " } }
+                        td { @if let Some(rate) = terms.rate { (rate) " a minute" } @else { span.muted { "default" } } }
+                        td { (show::time(terms.created_ms)) }
+                        td.number { @if let Some(used) = used_ms { (show::duration(now - used)) " ago" } @else { span.muted { "never" } } }
+                        td {
+                            @match expires_ms {
+                                Some(at) if *at <= now => span.bad { "expired" },
+                                Some(at) => (show::time(*at)),
+                                None => span.muted { "no end" },
+                            }
                         }
+                        td { (viewer.button(&format!("/console/keys/{id}/revoke"), "Revoke", "danger small")) }
                     }
-                    td { (viewer.button(&format!("/console/keys/{id}/revoke"), "Revoke", "danger small")) }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Takes one back.

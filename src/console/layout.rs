@@ -48,10 +48,7 @@ pub(crate) struct Viewer {
 impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Viewer {
     type Rejection = Problem;
 
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &S,
-    ) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &S) -> Result<Self, Problem> {
         let By(caller) = By::from_request_parts(parts, state).await?;
         Ok(Self { caller, visitor: Visitor::from_request_parts(parts, state).await? })
     }

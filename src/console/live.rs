@@ -41,7 +41,8 @@ where
 {
     let changes = api.service.changes();
     let first = make().await?;
-    let following = Following { api, make, changes, sent: None, next: Some(first), end: Instant::now() + LONGEST };
+    let following =
+        Following { api, make, changes, sent: None, next: Some(first), end: Instant::now() + LONGEST };
     let events = futures::stream::unfold(Some(following), |following| async {
         let mut following = following?;
         let (html, is_last) = following.changed().await?;

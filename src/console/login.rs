@@ -117,7 +117,8 @@ pub(crate) async fn log_out(State(api): State<Api>, viewer: Viewer) -> Result<Re
 /// The address that the nearest proxy has seen, if there is one. Who calls without a proxy can make it up, for which reason their own
 /// counts too.
 fn forwarded(headers: &HeaderMap) -> Option<String> {
-    let named = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok())?;
+    let named =
+        headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok())?;
     Some(named.rsplit(',').next()?.trim().chars().take(45).collect())
 }
 
@@ -139,7 +140,9 @@ mod tests {
         for next in ["/", "/console/jobs?state=dead"] {
             assert_eq!(own_path(next), next);
         }
-        for next in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "/\u{0}"] {
+        for next in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "/\u{0}"]
+        {
             assert_eq!(own_path(next), "/", "{next:?}");
         }
     }

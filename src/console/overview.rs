@@ -142,7 +142,9 @@ fn milliseconds(backlog: &WebhookBacklog) -> i64 {
 #[expect(clippy::cast_precision_loss, reason = "a percentage of counts")]
 fn tile_of_cache(cache: &CacheView) -> Markup {
     let asked = cache.hits + cache.misses + cache.coalesced;
-    let hits = if asked == 0 { "–".to_owned() } else {
+    let hits = if asked == 0 {
+        "–".to_owned()
+    } else {
         format!("{}%", show::number(100.0 * (cache.hits + cache.coalesced) as f64 / asked as f64, 0))
     };
     let stored = format!("{} results, {}", show::count(cache.entries), show::bytes(cache.bytes));
@@ -153,7 +155,8 @@ fn tile_of_cache(cache: &CacheView) -> Markup {
 #[expect(clippy::cast_precision_loss, reason = "a handful of jobs over some minutes")]
 fn throughput(ended: &[JobView], now: i64) -> (String, String) {
     let window = 600_000;
-    let times: Vec<_> = ended.iter().filter_map(|job| job.finished_ms).filter(|at| now - at < window).collect();
+    let times: Vec<_> =
+        ended.iter().filter_map(|job| job.finished_ms).filter(|at| now - at < window).collect();
     let span = match times.iter().min() {
         Some(first) if times.len() == COUNTED => (now - first).max(1),
         _ => window,
@@ -163,20 +166,23 @@ fn throughput(ended: &[JobView], now: i64) -> (String, String) {
 }
 
 fn of_running(jobs: &[JobView], now: i64) -> Markup {
-    table("Jobs that run", html! {
-        thead { tr { th { "Job" } th { "What" } th.number { "For" } th { "Progress" } th.number { "Left" } } }
-        tbody {
-            @for job in jobs {
-                tr data-key=(job.job_id) {
-                    td { (show::job_link(job.job_id)) }
-                    td { (show::about(job)) }
-                    td.number { (job.started_ms.map_or_else(String::new, |at| show::duration(now - at))) }
-                    td { (show::bar(job.progress.as_ref().map_or(0.0, |progress| progress.fraction), "done")) }
-                    td.number { (left(job)) }
+    table(
+        "Jobs that run",
+        html! {
+            thead { tr { th { "Job" } th { "What" } th.number { "For" } th { "Progress" } th.number { "Left" } } }
+            tbody {
+                @for job in jobs {
+                    tr data-key=(job.job_id) {
+                        td { (show::job_link(job.job_id)) }
+                        td { (show::about(job)) }
+                        td.number { (job.started_ms.map_or_else(String::new, |at| show::duration(now - at))) }
+                        td { (show::bar(job.progress.as_ref().map_or(0.0, |progress| progress.fraction), "done")) }
+                        td.number { (left(job)) }
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// How long a job will take yet, once that can be told.
@@ -190,24 +196,27 @@ fn workers(working: &[Working], now: i64) -> Markup {
     if working.is_empty() {
         return html! { p.notice.bad role="status" { "No worker is there: nothing will run. Start one with jesse-jobs worker." } };
     }
-    table("Workers", html! {
-        thead { tr { th { "Worker" } th { "Runs" } th.number { "For" } th { "Progress" } } }
-        tbody {
-            @for worker in working {
-                @if worker.runs.is_empty() {
-                    tr { td { (show::text(&worker.worker, 60)) } td colspan="3" { span.muted { "idle" } } }
-                }
-                @for (place, run) in worker.runs.iter().enumerate() {
-                    tr {
-                        td { @if place == 0 { (show::text(&worker.worker, 60)) } }
-                        td { (run.kind.as_str()) }
-                        td.number { (show::duration(now - run.started_ms)) }
-                        td { (show::bar(run.progress.as_ref().map_or(0.0, |progress| progress.fraction), "done")) }
+    table(
+        "Workers",
+        html! {
+            thead { tr { th { "Worker" } th { "Runs" } th.number { "For" } th { "Progress" } } }
+            tbody {
+                @for worker in working {
+                    @if worker.runs.is_empty() {
+                        tr { td { (show::text(&worker.worker, 60)) } td colspan="3" { span.muted { "idle" } } }
+                    }
+                    @for (place, run) in worker.runs.iter().enumerate() {
+                        tr {
+                            td { @if place == 0 { (show::text(&worker.worker, 60)) } }
+                            td { (run.kind.as_str()) }
+                            td.number { (show::duration(now - run.started_ms)) }
+                            td { (show::bar(run.progress.as_ref().map_or(0.0, |progress| progress.fraction), "done")) }
+                        }
                     }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 fn of_ended<'a>(jobs: impl Iterator<Item = &'a JobView>, now: i64) -> Markup {

@@ -7,7 +7,8 @@ use maud::{Markup, html};
 
 use super::{heat, layout::table, show};
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A year's returns by month, in percent, and that of the whole year.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,29 +51,32 @@ pub(super) fn by_month(points: &[(i64, f64)]) -> Markup {
     let years = by_year(points);
     let all = years.values().flat_map(|year| year.months.iter().flatten());
     let most = all.fold(0.0_f64, |most, value| most.max(value.abs()));
-    table("Returns by month", html! {
-        thead {
-            tr {
-                th scope="col" { "Year" }
-                @for month in MONTHS { th.number scope="col" { (month) } }
-                th.number scope="col" { "Year" }
-            }
-        }
-        tbody {
-            @for (year, Year { months, whole }) in years.iter().rev() {
+    table(
+        "Returns by month",
+        html! {
+            thead {
                 tr {
-                    th scope="row" { (year) }
-                    @for month in months {
-                        @match month {
-                            Some(value) => td class={ "number " (heat::around_zero(*value, most)) } { (show::number(*value, 1)) },
-                            None => td {},
-                        }
-                    }
-                    td.number { strong { (show::number(*whole, 1)) } }
+                    th scope="col" { "Year" }
+                    @for month in MONTHS { th.number scope="col" { (month) } }
+                    th.number scope="col" { "Year" }
                 }
             }
-        }
-    })
+            tbody {
+                @for (year, Year { months, whole }) in years.iter().rev() {
+                    tr {
+                        th scope="row" { (year) }
+                        @for month in months {
+                            @match month {
+                                Some(value) => td class={ "number " (heat::around_zero(*value, most)) } { (show::number(*value, 1)) },
+                                None => td {},
+                            }
+                        }
+                        td.number { strong { (show::number(*whole, 1)) } }
+                    }
+                }
+            }
+        },
+    )
 }
 
 #[cfg(test)]

@@ -186,7 +186,13 @@ mod tests {
 
     #[test]
     fn a_cookie_of_another_form_is_none() {
-        for cookie in ["", COOKIE, &format!("{COOKIE}="), &format!("{COOKIE}=zz"), &format!("x{COOKIE}={}", "ab".repeat(32))] {
+        for cookie in [
+            "",
+            COOKIE,
+            &format!("{COOKIE}="),
+            &format!("{COOKIE}=zz"),
+            &format!("x{COOKIE}={}", "ab".repeat(32)),
+        ] {
             assert!(visitor(&[cookie]).sent().is_none(), "{cookie}");
         }
     }

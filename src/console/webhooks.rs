@@ -31,6 +31,8 @@ pub(crate) struct Query {
     state: Option<String>,
     cursor: Option<String>,
     resent: Option<u64>,
+    /// Whether to show its secret.
+    secret: Option<u8>,
 }
 
 /// What to send again.
@@ -63,25 +65,29 @@ pub(crate) async fn list(State(api): State<Api>, viewer: Viewer) -> Result<Html<
         })))
     };
     let top = heading(html! { "Webhooks" }, html! {});
-    Ok(Page { title: "Webhooks", section: Section::Webhooks, top, live: None, content, draws: false }.show(&viewer))
+    Ok(Page { title: "Webhooks", section: Section::Webhooks, top, live: None, content, draws: false }
+        .show(&viewer))
 }
 
 fn rows(webhooks: &[WebhookView]) -> Markup {
-    table("Webhooks", html! {
-        thead { tr { th { "URL" } th { "State" } th { "For" } th.number { "Pending" } th.number { "Given up" } th.number { "Failures in a row" } } }
-        tbody {
-            @for webhook in webhooks {
-                tr {
-                    td { a href={ "/console/webhooks/" (show::encoded(&webhook.id)) } { (show::text(&webhook.url, show::SHORT)) } }
-                    td { (standing(webhook)) }
-                    td { (show::text(&webhook.description, show::SHORT)) }
-                    td.number { (show::count(webhook.pending)) }
-                    td.number { (show::count(webhook.undelivered)) }
-                    td.number { (show::count(webhook.failures)) }
+    table(
+        "Webhooks",
+        html! {
+            thead { tr { th { "URL" } th { "State" } th { "For" } th.number { "Pending" } th.number { "Given up" } th.number { "Failures in a row" } } }
+            tbody {
+                @for webhook in webhooks {
+                    tr {
+                        td { a href={ "/console/webhooks/" (show::encoded(&webhook.id)) } { (show::text(&webhook.url, show::SHORT)) } }
+                        td { (standing(webhook)) }
+                        td { (show::text(&webhook.description, show::SHORT)) }
+                        td.number { (show::count(webhook.pending)) }
+                        td.number { (show::count(webhook.undelivered)) }
+                        td.number { (show::count(webhook.failures)) }
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 fn standing(webhook: &WebhookView) -> Markup {
@@ -103,13 +109,18 @@ pub(crate) async fn page(
     id: Result<InPath<String>, Problem>,
     query: Result<InQuery<Query>, Problem>,
 ) -> Result<Html<String>, Failed> {
-    let (InPath(id), InQuery(Query { state, cursor, resent })) = (id?, query?);
+    let (InPath(id), InQuery(Query { state, cursor, resent, secret })) = (id?, query?);
     let tenant = &viewer.caller.tenant;
     let webhook = api.service.webhook(tenant, &id).await?;
     let state = state.filter(|state| !state.is_empty());
+    let secret = match secret {
+        Some(_) => Some(api.service.webhook_secret(tenant, &id).await?),
+        None => None,
+    };
     let found = api.service.deliveries(tenant, &id, state.as_deref(), cursor.as_deref(), PER_PAGE).await?;
     let path = format!("/console/webhooks/{}", show::encoded(&webhook.id));
     let actions = html! {
+        @if secret.is_none() { a.button href={ (path) "?secret=1" } { "Show the secret" } }
         (viewer.button(&format!("{path}/test"), "Send a test", ""))
         @if webhook.undelivered > 0 {
             (viewer.button(&format!("{path}/resend"), &format!("Resend {} given up", show::count(webhook.undelivered)), ""))
@@ -118,7 +129,7 @@ pub(crate) async fn page(
     let chosen = state.as_deref().unwrap_or_default();
     let content = html! {
         @if let Some(resent) = resent { p.notice role="status" { (show::count(resent)) " sent again." } }
-        @if let Some(secret) = &webhook.secret { p.notice { "Its secret: " code { (secret) } } }
+        @if let Some(secret) = &secret { p.notice { "Deliveries are signed with " code { (secret.secret) } } }
         dl.tiles {
             (tile("State", standing(&webhook), match &webhook.disabled_because {
                 Some(why) => show::text(why, 200),
@@ -152,46 +163,50 @@ pub(crate) async fn page(
         (heading(show::text(&webhook.url, 200), actions))
         p.id.mono { (webhook.id) }
     };
-    Ok(Page { title: "Webhook", section: Section::Webhooks, top, live: None, content, draws: false }.show(&viewer))
+    Ok(Page { title: "Webhook", section: Section::Webhooks, top, live: None, content, draws: false }
+        .show(&viewer))
 }
 
 fn deliveries(viewer: &Viewer, path: &str, deliveries: &[DeliveryView]) -> Markup {
-    table("Deliveries", html! {
-        thead { tr { th { "When" } th { "Event" } th { "Job" } th { "State" } th.number { "Attempts" } th { "Last answer" } th { "Again" } } }
-        tbody {
-            @for delivery in deliveries {
-                @let last = delivery.attempts.last();
-                tr {
-                    td { (show::time_of(&delivery.at)) }
-                    td { (delivery.event) }
-                    td { @if let Some(job) = delivery.job_id.as_ref().and_then(|job| job.parse().ok()) { (show::job_link(job)) } }
-                    td {
-                        @match delivery.state {
-                            DeliveryState::Pending => (badge("waits", "○", "pending")),
-                            DeliveryState::Delivered => (badge("good", "✓", "delivered")),
-                            DeliveryState::Failed => (badge("bad", "✕", "given up")),
+    table(
+        "Deliveries",
+        html! {
+            thead { tr { th { "When" } th { "Event" } th { "Job" } th { "State" } th.number { "Attempts" } th { "Last answer" } th { "Again" } } }
+            tbody {
+                @for delivery in deliveries {
+                    @let last = delivery.attempts.last();
+                    tr {
+                        td { (show::time_of(&delivery.at)) }
+                        td { (delivery.event) }
+                        td { @if let Some(job) = delivery.job_id.as_ref().and_then(|job| job.parse().ok()) { (show::job_link(job)) } }
+                        td {
+                            @match delivery.state {
+                                DeliveryState::Pending => (badge("waits", "○", "pending")),
+                                DeliveryState::Delivered => (badge("good", "✓", "delivered")),
+                                DeliveryState::Failed => (badge("bad", "✕", "given up")),
+                            }
                         }
-                    }
-                    td.number { (delivery.attempts.len()) }
-                    td {
-                        @if let Some(last) = last {
-                            @if let Some(status) = last.status { (status) " " }
-                            @if let Some(error) = &last.error { span.bad { (show::text(error, show::SHORT)) } }
-                            " " span.muted { (show::count(last.took_ms)) " ms" }
+                        td.number { (delivery.attempts.len()) }
+                        td {
+                            @if let Some(last) = last {
+                                @if let Some(status) = last.status { (status) " " }
+                                @if let Some(error) = &last.error { span.bad { (show::text(error, show::SHORT)) } }
+                                " " span.muted { (show::count(last.took_ms)) " ms" }
+                            }
                         }
-                    }
-                    td {
-                        @if delivery.state != DeliveryState::Pending {
-                            (viewer.form(&format!("{path}/resend"), html! {
-                                input type="hidden" name="delivery" value=(delivery.delivery_id);
-                                button.button.small type="submit" { "Resend" }
-                            }))
+                        td {
+                            @if delivery.state != DeliveryState::Pending {
+                                (viewer.form(&format!("{path}/resend"), html! {
+                                    input type="hidden" name="delivery" value=(delivery.delivery_id);
+                                    button.button.small type="submit" { "Resend" }
+                                }))
+                            }
                         }
                     }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Adds one.

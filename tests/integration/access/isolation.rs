@@ -191,7 +191,12 @@ async fn nothing_is_listed_for(client: &Client, belongings: &Belongings) {
 async fn everywhere(client: &Client, check: impl Fn(&Route, &Answer, &str)) {
     for route in routes() {
         let id = "01981c2e-6f1c-7000-8000-000000000000";
-        let path = route.path.replace("{id}", id).replace("{delivery}", id).replace("{name}", "Nobodys").replace("{file}", id);
+        let path = route
+            .path
+            .replace("{id}", id)
+            .replace("{delivery}", id)
+            .replace("{name}", "Nobodys")
+            .replace("{file}", id);
         let answer = client.call(route.method.as_str(), &path, None).await;
         check(&route, &answer, &format!("{} {path}", route.method));
     }

@@ -1,6 +1,6 @@
 //! Who may call what: keys, tenants, limits, and the log of changes.
 
-mod deployment;
+pub mod deployment;
 mod isolation;
 mod keys;
 mod limits;

@@ -19,7 +19,8 @@ struct Visitor {
 
 impl Visitor {
     fn new(deployment: &Deployment) -> Self {
-        let http = reqwest::Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0).build().unwrap();
+        let http =
+            reqwest::Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0).build().unwrap();
         Self { http, url: deployment.process.url.clone(), cookie: String::new() }
     }
 
@@ -32,7 +33,8 @@ impl Visitor {
     }
 
     async fn get(&mut self, path: &str) -> (StatusCode, String) {
-        let response = self.http.get(format!("{}{path}", self.url)).header("cookie", &self.cookie).send().await.unwrap();
+        let response =
+            self.http.get(format!("{}{path}", self.url)).header("cookie", &self.cookie).send().await.unwrap();
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
@@ -52,7 +54,8 @@ impl Visitor {
 
     async fn log_in(&mut self, key: &str) -> Response {
         let (_, page) = self.get("/console/login").await;
-        self.post("/console/login", &[("token", token(&page)), ("key", key), ("next", "%2Fconsole%2Fjobs")]).await
+        self.post("/console/login", &[("token", token(&page)), ("key", key), ("next", "%2Fconsole%2Fjobs")])
+            .await
     }
 }
 
@@ -92,19 +95,24 @@ async fn a_key_opens_a_session_that_ends_with_it_and_shows_its_tenant_alone() {
     assert_eq!(wrong.status(), 401);
     assert!(wrong.text().await.unwrap().contains("not an API key"));
     let welcome = visitor.log_in(&mine).await;
-    assert_eq!((welcome.status().as_u16(), welcome.headers()["location"].to_str().unwrap()), (303, "/console/jobs"));
+    assert_eq!(
+        (welcome.status().as_u16(), welcome.headers()["location"].to_str().unwrap()),
+        (303, "/console/jobs")
+    );
     assert!(!visitor.cookie.contains(&mine) && !visitor.cookie.contains(&mine[15..47]), "{}", visitor.cookie);
     let (status, page) = visitor.get(&page_of_job).await;
     assert_eq!(status, 200);
     assert!(page.contains(job) && page.contains("Returns by month") && page.contains("mine"), "{page}");
     // The session is no key of the API, and its tenant is no admin.
-    let api = visitor.http.get(deployment.url("/v1/jobs")).header("cookie", &visitor.cookie).send().await.unwrap();
+    let api =
+        visitor.http.get(deployment.url("/v1/jobs")).header("cookie", &visitor.cookie).send().await.unwrap();
     assert_eq!(api.status(), 401);
     assert_eq!(visitor.get("/console/keys").await.0, 403);
 
     // A form that no page of ours has sent does nothing, even with the cookie.
     let again = format!("{page_of_job}/again");
-    for fields in [&[][..], &[("token", "")][..], &[("token", &"0".repeat(64))][..]] {
+    let made_up = "0".repeat(64);
+    for fields in [&[][..], &[("token", "")], &[("token", made_up.as_str())]] {
         assert_eq!(visitor.post(&again, fields).await.status(), 403, "{fields:?}");
     }
     let foreign = visitor.http.post(deployment.url(&again)).header("cookie", &visitor.cookie);
@@ -166,7 +174,9 @@ async fn without_keys_nobody_logs_in_and_no_other_site_sends_a_form() {
     stranger.get("/").await;
     assert_eq!(stranger.post(cancel, &[("token", token(&page))]).await.status(), 403);
     assert_eq!(visitor.post(cancel, &[("token", token(&page))]).await.status(), 303);
-    for (path, expected) in [("/console/jobs?state=done", 400), ("/console/jobs/nonsense", 400), ("/console/batches/x", 400)] {
+    for (path, expected) in
+        [("/console/jobs?state=done", 400), ("/console/jobs/nonsense", 400), ("/console/batches/x", 400)]
+    {
         let (status, page) = visitor.get(path).await;
         assert!(status == expected && page.starts_with("<!DOCTYPE html>"), "{path}: {status} {page}");
     }

@@ -38,11 +38,13 @@ fn installed(names: &[&str]) -> Option<String> {
 impl Browser {
     pub async fn start(look: Look) -> Self {
         let chromium = installed(&["chromium", "google-chrome", "chromium-browser"]);
-        let chromium = chromium.unwrap_or_else(|| panic!("chromium is missing (scripts/setup tests installs it)"));
+        let chromium =
+            chromium.unwrap_or_else(|| panic!("chromium is missing (scripts/setup tests installs it)"));
         let mut command = Command::new("chromedriver");
         let driver = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut driver = driver
-            .unwrap_or_else(|error| panic!("chromedriver is missing (scripts/setup tests installs it): {error}"));
+        let mut driver = driver.unwrap_or_else(|error| {
+            panic!("chromedriver is missing (scripts/setup tests installs it): {error}")
+        });
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         // `ChromeDriver was started successfully on port 40001.`
         let port = lines.find_map(|line| {
@@ -101,7 +103,9 @@ impl Browser {
 
     /// The same for a promise.
     pub async fn run_long(&self, script: &str) -> Value {
-        let script = format!("const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done(String(e)));");
+        let script = format!(
+            "const done = arguments[0]; (async () => {{ {script} }})().then(done, (e) => done(String(e)));"
+        );
         self.call("/execute/async", &json!({"script": script, "args": []})).await
     }
 
@@ -164,7 +168,10 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Without a goodbye the driver would leave the browser behind.
-        let goodbye = format!("DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", self.session);
+        let goodbye = format!(
+            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+            self.session
+        );
         if let Ok(mut driver) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _gone = driver.write_all(goodbye.as_bytes());
             let _gone = std::io::copy(&mut driver, &mut std::io::sink());

@@ -14,7 +14,11 @@ fn axe() -> &'static str {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut install = Command::new(root.join("scripts/clients"));
         let output = install.args(["node", "axe"]).env("JESSE_PYTHON", python()).output().unwrap();
-        assert!(output.status.success(), "scripts/clients failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "scripts/clients failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         std::fs::read_to_string(root.join("target/clients/axe/node_modules/axe-core/axe.min.js")).unwrap()
     })
 }
@@ -69,8 +73,12 @@ async fn what_happens_is_seen_as_it_happens_and_can_be_acted_on() {
 
     // The chart: drawn, told to those who do not see it, and used with keys.
     browser.until_text(".chart-legend", "Equity").await;
-    let told = browser.run("return document.querySelector('.chart svg[role=img]').getAttribute('aria-label')").await;
-    assert!(told.as_str().unwrap().contains("Deepest drawdown") || told.as_str().unwrap().contains("No drawdown"), "{told}");
+    let told =
+        browser.run("return document.querySelector('.chart svg[role=img]').getAttribute('aria-label')").await;
+    assert!(
+        told.as_str().unwrap().contains("Deepest drawdown") || told.as_str().unwrap().contains("No drawdown"),
+        "{told}"
+    );
     browser.run("document.querySelector('.chart-plot').focus()").await;
     let range = "const {from, to} = document.querySelector('[data-chart]').chart; return to - from";
     let whole = browser.run(range).await.as_f64().unwrap();
@@ -167,7 +175,8 @@ async fn everybody_can_use_every_page_in_both_colour_schemes() {
 #[tokio::test]
 async fn what_others_wrote_is_shown_and_never_runs() {
     let deployment = Deployment::start(&[]);
-    let evil = "</script></pre><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>";
+    let evil =
+        "</script></pre><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>";
     deployment.edit("RaisesWhileRunning", |code| {
         let print = format!("print({evil:?} + '\\x1b[31mred\\x1b[0m\\u202e' + 'x' * (1 << 20))\n            raise ValueError({evil:?} * 2 + 'no luck at candle 100')\n            raise");
         code.replacen("raise", &print, 1)
@@ -179,7 +188,13 @@ async fn what_others_wrote_is_shown_and_never_runs() {
     assert!(job["error"]["message"].as_str().unwrap().contains("<script>"), "{job}");
     let id = job["job_id"].as_str().unwrap();
     let browser = Browser::start(LIGHT).await;
-    for path in [format!("/console/jobs/{id}"), "/console/jobs".into(), "/console/dead".into(), "/console/campaigns".into(), "/".into()] {
+    for path in [
+        format!("/console/jobs/{id}"),
+        "/console/jobs".into(),
+        "/console/dead".into(),
+        "/console/campaigns".into(),
+        "/".into(),
+    ] {
         browser.open(&deployment.url(&path)).await;
         let title = browser.run("return document.title").await;
         assert!(title.as_str().unwrap().ends_with("jesse-jobs"), "{path}: {title}");
@@ -210,10 +225,12 @@ async fn without_scripts_pages_are_read_and_acted_on() {
         assert!(text.contains(words), "{words}: {text}");
     }
     // In place of what a script would draw.
-    let drawn = browser.run("const drawn = document.querySelector('.drawn'); return drawn.complete && drawn.naturalWidth").await;
+    let drawn = browser
+        .run("const drawn = document.querySelector('.drawn'); return drawn.complete && drawn.naturalWidth")
+        .await;
     assert!(drawn.as_u64().is_some_and(|width| width > 100), "{drawn}");
     browser.open(&deployment.url(&format!("/console/jobs/{endless}"))).await;
     assert!(browser.text(".standing").await.contains("running"));
     browser.click(r#"form[action$="/cancel"] button"#).await;
-    assert!(browser.text(".standing").await.contains("cancelled"));
+    browser.until_text(".standing", "cancelled").await;
 }
