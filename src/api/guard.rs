@@ -72,7 +72,9 @@ impl Guard {
             Ok(visitor) => visitor,
             Err(error) => return Problem(error).into_response(),
         };
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        // Where somebody comes back to who logs in; not to what a form did.
+        let path = request.uri().path_and_query().filter(|_| request.method().is_safe());
+        let path = path.map_or("/", |path| path.as_str()).to_owned();
         let shown = bearer(&headers);
         let refuse = |error: ServiceError| {
             let challenge = challenge(&error);
