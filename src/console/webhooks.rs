@@ -241,7 +241,10 @@ pub(crate) async fn resend(
     id: Result<InPath<String>, Problem>,
     sent: Result<Form<Again>, axum::extract::rejection::FormRejection>,
 ) -> Result<Response, Failed> {
-    let (InPath(id), Form(Again { delivery })) = (id?, sent.map_err(unreadable)?);
+    let InPath(id) = id?;
+    // Whatever is sent for another's, it is not there.
+    api.service.webhook(&viewer.caller.tenant, &id).await?;
+    let Form(Again { delivery }) = sent.map_err(unreadable)?;
     let failed = delivery.is_none().then_some(true);
     let which = ResendRequest { delivery, failed, ..ResendRequest::default() };
     let resent = api.service.resend(&viewer.caller.tenant, &id, &which).await?;

@@ -49,7 +49,7 @@ impl Browser {
         // `ChromeDriver was started successfully on port 40001.`
         let port = lines.find_map(|line| {
             let line = line.unwrap();
-            line.rsplit_once(" on port ")?.1.trim_end_matches('.').parse().ok()
+            line.rsplit_once(" successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         let mut browser = Self { driver, port: port.unwrap(), session: String::new(), http };
@@ -118,11 +118,6 @@ impl Browser {
     pub async fn click(&self, selector: &str) {
         let element = self.find(selector).await;
         self.call(&format!("/element/{element}/click"), &json!({})).await;
-    }
-
-    pub async fn write(&self, selector: &str, text: &str) {
-        let element = self.find(selector).await;
-        self.call(&format!("/element/{element}/value"), &json!({"text": text})).await;
     }
 
     /// Keys, to whatever has the focus.
