@@ -40,6 +40,7 @@ bench: build ## Measure backtests and searches against Jesse, and the queue agai
 	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/mcp.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/console.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 
 soak: build ## Run a thousand backtests, a thousand strategies of noise and a million small jobs, kill and restart things, send anything (fifty minutes)
 	cargo build --release -p queue-bench

@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use access::{AdminKey, Audit, AuditEntry, Caller, Denied, Gate, Rate, RateLimiter, Scope, Verdict};
+use access::{
+    AdminKey, Audit, AuditEntry, Caller, Denied, Gate, KeyStore, Rate, RateLimiter, Scope, SessionToken,
+    Verdict,
+};
 use jobs::{QueueError, Redis};
 use serde_json::json;
 
@@ -12,12 +15,18 @@ use crate::errors::{Code, ServiceError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestId(pub(crate) Arc<str>);
 
+/// Attempts to log in from one address. A secret cannot be guessed; this is so that trying costs the server nothing.
+const LOGINS: Rate = Rate { per_minute: 10, burst: 10 };
+/// The same from one connection's other end, behind which there may be many.
+const LOGINS_OF_PEER: Rate = Rate { per_minute: 300, burst: 60 };
+
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Callers {
     gate: Gate,
     limiter: RateLimiter,
     audit: Audit,
+    keys: KeyStore,
     /// How often those may call whose key does not say.
     rate: Option<Rate>,
 }
@@ -30,6 +39,7 @@ impl Callers {
             gate: Gate::new(redis.clone(), admin, always),
             limiter: RateLimiter::new(redis.clone()),
             audit: Audit::new(redis.clone()),
+            keys: KeyStore::new(redis.clone()),
             rate,
         }
     }
@@ -42,6 +52,51 @@ impl Callers {
     /// Whether nobody is served without a key, as far as that can be told.
     pub(crate) async fn needs_key(&self) -> bool {
         self.gate.needs_key().await.unwrap_or(true)
+    }
+
+    /// Who opened this session; without one, whoever reaches the server as long as no keys are needed.
+    pub(crate) async fn identify_session(
+        &self,
+        token: Option<&SessionToken>,
+    ) -> Result<Caller, ServiceError> {
+        match (self.gate.caller(None).await, token) {
+            (Err(Denied::NoKey), Some(token)) => Ok(self.gate.session(token).await?),
+            (caller, _) => Ok(caller?),
+        }
+    }
+
+    /// Opens a session for whoever shows a key.
+    pub(crate) async fn open_session(&self, shown: &str) -> Result<SessionToken, ServiceError> {
+        Ok(self.gate.open_session(shown).await?)
+    }
+
+    /// Ends a session.
+    pub(crate) async fn close_session(&self, token: &SessionToken) -> Result<(), ServiceError> {
+        Ok(self.gate.close_session(token).await?)
+    }
+
+    /// Counts an attempt to log in from an address: from one that cannot be made up, and from one that a proxy names.
+    pub(crate) async fn count_login(
+        &self,
+        peer: &str,
+        forwarded: Option<&str>,
+    ) -> Result<Option<Verdict>, QueueError> {
+        let attempts = [
+            (format!("login:{peer}"), LOGINS_OF_PEER),
+            (format!("login:{peer}:{}", forwarded.unwrap_or_default()), LOGINS),
+        ];
+        for (who, rate) in attempts {
+            let verdict = self.limiter.take(&who, rate).await?;
+            if !verdict.admitted {
+                return Ok(Some(verdict));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The keys of the deployment.
+    pub(crate) fn keys(&self) -> &KeyStore {
+        &self.keys
     }
 
     /// Counts a call. Nothing is counted for those who have no limit.
@@ -86,6 +141,7 @@ impl From<Denied> for ServiceError {
             Denied::Invalid(_) | Denied::Unknown | Denied::Expired => {
                 Self::new(Code::InvalidKey, denied.to_string())
             }
+            Denied::Randomness(error) => Self::internal("no session can be opened", &error),
             Denied::Unavailable(error) => error.into(),
         }
     }

@@ -62,6 +62,8 @@ pub enum Code {
     RateLimited,
     /// The request names a host that this server does not answer for.
     HostNotAllowed,
+    /// A form of the console that none of its pages sent.
+    FormRefused,
     /// No worker has published what it can run.
     EngineStarting,
     /// Redis or the blob store is away.
@@ -119,6 +121,7 @@ impl Code {
             Self::MissingScope,
             Self::RateLimited,
             Self::HostNotAllowed,
+            Self::FormRefused,
             Self::EngineStarting,
             Self::Unavailable,
         ];
@@ -167,6 +170,7 @@ impl Code {
             }
             Self::MissingScope => "Use a key that has the scope which the text names.",
             Self::RateLimited => "Wait for `Retry-After`; the headers `RateLimit` say what is left.",
+            Self::FormRefused => "Load the page anew and send the form again.",
             Self::HostNotAllowed => {
                 "Address the server as localhost, or name the host in JESSE_JOBS_ALLOWED_HOSTS."
             }
@@ -207,9 +211,11 @@ impl Code {
         match self {
             Self::InvalidRequest => 400,
             Self::Unauthenticated | Self::InvalidKey => 401,
-            Self::HostNotAllowed | Self::WritingNotAllowed | Self::ImportsNotAllowed | Self::MissingScope => {
-                403
-            }
+            Self::HostNotAllowed
+            | Self::FormRefused
+            | Self::WritingNotAllowed
+            | Self::ImportsNotAllowed
+            | Self::MissingScope => 403,
             Self::JobNotFound | Self::WebhookNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::ResultNotReady
@@ -277,6 +283,7 @@ impl Code {
             Self::InvalidKey => "This key is not good (any more)",
             Self::MissingScope => "The key does not allow this",
             Self::RateLimited => "Too many calls",
+            Self::FormRefused => "This form does not come from a page of the console",
             Self::HostNotAllowed => "This host name is not served",
             Self::EngineStarting => "No worker is ready yet",
             Self::Unavailable => "Redis or the blob store is not available",

@@ -14,6 +14,7 @@ use axum::{
 use super::{Api, Problem};
 use crate::{
     callers::{RequestId, require},
+    console::{self, Visitor},
     errors::{Code, ServiceError},
 };
 
@@ -30,54 +31,116 @@ pub(super) enum Needs {
     LocalOrAdmin,
 }
 
+/// Who a route is for, which is how it is told who calls and how it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Programs: a key in each call, and problems in JSON.
+    Api,
+    /// People: the cookie of a session (or a key), forms that carry a token, and pages.
+    Page,
+}
+
 /// What the guard of one route knows.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     pub(super) api: Api,
     pub(super) needs: Needs,
+    pub(super) door: Door,
 }
 
 /// See the module's documentation.
-pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let api = &guard.api;
-    // A copy of the key alone: the headers are slices of what was read from the connection, which thousands of calls that
-    // wait would hold on to; and of a request, only one may look at the body.
-    let (shown, is_local) = (bearer(request.headers()).map(str::to_owned), is_local(&request));
-    let identified = guard.caller(shown.as_deref(), is_local).await;
-    drop(shown);
-    let caller = match identified {
-        Ok(caller) => caller,
-        Err(error) => return refused(error),
-    };
-    let counted = api.callers.count(&caller).await;
-    let is_read = request.method().is_safe();
-    let mut limits = None;
-    match counted {
-        Some((rate, Ok(verdict))) if verdict.admitted => limits = Some((rate, verdict)),
-        Some((rate, Ok(verdict))) => return too_often(rate, verdict),
-        // Nobody can say how often it called: what only reads does no harm.
-        Some((_, Err(error))) if !is_read => return Problem(error.into()).into_response(),
-        Some((_, Err(_))) | None => {}
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.door {
+        Door::Api => guard.call(request, next).await,
+        Door::Page => guard.page(request, next).await,
     }
-    let mut response = match guard.allows(&caller) {
-        Ok(()) => {
-            let entry = guard.entry(&caller, &request);
-            request.extensions_mut().insert(caller);
-            let response = next.run(request).await;
-            if let Some(entry) = entry.map(|entry| with_outcome(entry, &response)) {
-                api.callers.note(&entry).await;
-            }
-            response
-        }
-        Err(error) => refused(error),
-    };
-    if let Some((rate, verdict)) = limits {
-        tell_limits(response.headers_mut(), rate, verdict);
-    }
-    response
 }
 
 impl Guard {
+    async fn call(&self, request: Request, next: Next) -> Response {
+        // A copy of the key alone: the headers are slices of what was read from the connection, which thousands of calls that
+        // wait would hold on to; and of a request, only one may look at the body.
+        let (shown, is_local) = (bearer(request.headers()).map(str::to_owned), is_local(&request));
+        let identified = self.caller(shown.as_deref(), is_local).await;
+        drop(shown);
+        match identified {
+            Ok(caller) => self.serve(caller, request, next, refused).await,
+            Err(error) => refused(error),
+        }
+    }
+
+    async fn page(&self, request: Request, next: Next) -> Response {
+        let headers = request.headers().clone();
+        let visitor = match Visitor::of(&headers) {
+            Ok(visitor) => visitor,
+            Err(error) => return Problem(error).into_response(),
+        };
+        // Where somebody comes back to who logs in; not to what a form did.
+        let path = request.uri().path_and_query().filter(|_| request.method().is_safe());
+        let path = path.map_or("/", |path| path.as_str()).to_owned();
+        let shown = bearer(&headers);
+        let refuse = |error: ServiceError| {
+            let challenge = challenge(&error);
+            with_challenge(console::refused(error, &visitor, &path, shown.is_some()), challenge)
+        };
+        let answer = async {
+            let caller = match (self.needs, shown) {
+                (Needs::Nothing, _) => None,
+                (_, Some(key)) => Some(self.api.callers.identify(Some(key)).await?),
+                (_, None) => Some(self.api.callers.identify_session(visitor.sent()).await?),
+            };
+            // Who shows a key is no browser that another site had sent here.
+            let mut request = match shown {
+                None if !request.method().is_safe() => console::check_form(&visitor, request).await?,
+                _ => request,
+            };
+            request.extensions_mut().insert(visitor.clone());
+            Ok(match caller {
+                Some(caller) => self.serve(caller, request, next, refuse).await,
+                None => next.run(request).await,
+            })
+        };
+        let response = answer.await.unwrap_or_else(refuse);
+        visitor.sign(response)
+    }
+
+    /// Serves a caller who is known, as often and as far as its key allows.
+    async fn serve(
+        &self,
+        caller: Caller,
+        mut request: Request,
+        next: Next,
+        refuse: impl Fn(ServiceError) -> Response,
+    ) -> Response {
+        let api = &self.api;
+        let counted = api.callers.count(&caller).await;
+        let is_read = request.method().is_safe();
+        let mut limits = None;
+        match counted {
+            Some((rate, Ok(verdict))) if verdict.admitted => limits = Some((rate, verdict)),
+            Some((rate, Ok(verdict))) => return too_often(rate, verdict, refuse),
+            // Nobody can say how often it called: what only reads does no harm.
+            Some((_, Err(error))) if !is_read => return refuse(error.into()),
+            Some((_, Err(_))) | None => {}
+        }
+        let mut response = match self.allows(&caller) {
+            Ok(()) => {
+                let entry = self.entry(&caller, &request);
+                request.extensions_mut().insert(caller);
+                let response = next.run(request).await;
+                if let Some(entry) = entry.map(|entry| with_outcome(entry, &response)) {
+                    api.callers.note(&entry).await;
+                }
+                response
+            }
+            Err(error) => refuse(error),
+        };
+        if let Some((rate, verdict)) = limits {
+            tell_limits(response.headers_mut(), rate, verdict);
+        }
+        response
+    }
+
     async fn caller(&self, shown: Option<&str>, is_local: bool) -> Result<Caller, ServiceError> {
         if self.needs == Needs::LocalOrAdmin && shown.is_none() && is_local {
             return Ok(Caller::local());
@@ -139,7 +202,12 @@ fn is_local(request: &Request) -> bool {
 
 /// A refusal, with what RFC 6750 wants to be said about keys.
 fn refused(error: ServiceError) -> Response {
-    let challenge = match error.code {
+    let challenge = challenge(&error);
+    with_challenge(Problem(error).into_response(), challenge)
+}
+
+fn challenge(error: &ServiceError) -> Option<String> {
+    match error.code {
         Code::Unauthenticated => Some(r#"Bearer realm="jesse-jobs""#.to_owned()),
         Code::InvalidKey => Some(r#"Bearer realm="jesse-jobs", error="invalid_token""#.to_owned()),
         Code::MissingScope => {
@@ -147,19 +215,21 @@ fn refused(error: ServiceError) -> Response {
             Some(format!(r#"Bearer realm="jesse-jobs", error="insufficient_scope", scope="{scope}""#))
         }
         _ => None,
-    };
-    let mut response = Problem(error).into_response();
+    }
+}
+
+fn with_challenge(mut response: Response, challenge: Option<String>) -> Response {
     if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }
 
-fn too_often(rate: Rate, verdict: Verdict) -> Response {
+fn too_often(rate: Rate, verdict: Verdict, refuse: impl Fn(ServiceError) -> Response) -> Response {
     let wait = whole_seconds(verdict.retry_after);
     let Rate { per_minute, burst } = rate;
     let message = format!("{per_minute} calls a minute are allowed, {burst} at once; try again in {wait} s");
-    let mut response = Problem(ServiceError::new(Code::RateLimited, message)).into_response();
+    let mut response = refuse(ServiceError::new(Code::RateLimited, message));
     response.headers_mut().insert(header::RETRY_AFTER, wait.into());
     tell_limits(response.headers_mut(), rate, verdict);
     response
@@ -177,12 +247,12 @@ fn tell_limits(headers: &mut HeaderMap, rate: Rate, verdict: Verdict) {
 }
 
 /// Rounded up, so that whoever waits for so long does not come too early.
-fn whole_seconds(time: std::time::Duration) -> u64 {
+pub(crate) fn whole_seconds(time: std::time::Duration) -> u64 {
     time.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
 }
 
 /// Who calls, for handlers.
-pub(super) struct By(pub(super) Caller);
+pub(crate) struct By(pub(crate) Caller);
 
 impl<S: Send + Sync> FromRequestParts<S> for By {
     type Rejection = Problem;
@@ -199,7 +269,7 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
 }
 
 /// Whose jobs a call is about, for handlers.
-pub(super) struct Tenant(pub(super) TenantId);
+pub(crate) struct Tenant(pub(crate) TenantId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     type Rejection = Problem;

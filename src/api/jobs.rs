@@ -183,7 +183,7 @@ pub(super) async fn submit(
     Ok(Accepted { location: format!("/v1/jobs/{job}"), job: answer })
 }
 
-pub(super) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
+pub(crate) fn parse_id(text: &str) -> Result<JobId, ServiceError> {
     text.parse()
         .map_err(|error: ::jobs::InvalidId| ServiceError::new(Code::InvalidRequest, error.to_string()))
 }

@@ -2,7 +2,8 @@
 //!
 //! Every route stands in the table of [`routes`], behind a guard that tells who calls and what the key allows. While no API keys
 //! exist, everybody who reaches the server is the default tenant, so it serves loopback addresses only; requests that name
-//! another host (a web page that had its own name resolve to 127.0.0.1) are refused.
+//! another host (a web page that had its own name resolve to 127.0.0.1) are refused. The pages of [`crate::console`] stand in the same
+//! table, behind the same guard.
 
 mod answers;
 mod audit;
@@ -46,9 +47,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 pub use cors::Origin;
-use guard::{Guard, Needs};
+use guard::Guard;
+pub(crate) use guard::{By, whole_seconds};
+pub use guard::{Door, Needs};
+pub(crate) use jobs::parse_id;
 pub use problem::Problem;
-use routes::{Route, routes};
+pub(crate) use problem::{InPath, InQuery};
+pub use routes::{Route, routes};
 
 use crate::{
     callers::Callers,
@@ -109,7 +114,7 @@ impl Api {
     /// All routes, with this handler of MCP: one that has tools of its own, for tests of the protocol.
     pub fn router_with(self, handler: impl ServerHandler + Clone) -> Router {
         let mcp = mcp::routes(handler, self.stop.clone());
-        let of_mcp = Guard { api: self.clone(), needs: Needs::Key };
+        let of_mcp = Guard { api: self.clone(), needs: Needs::Key, door: Door::Api };
         let mcp = mcp.route_layer(middleware::from_fn_with_state(of_mcp, guard::guard));
         let add = |router: Router<Self>, route: Route| {
             let (path, serves) = route.guarded(&self);
@@ -171,7 +176,7 @@ async fn no_such_route(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem(ServiceError::new(
         Code::NotFound,
-        format!("no route {method} {path}; the API is under /v1, MCP under /mcp"),
+        format!("no route {method} {path}; the API is under /v1, MCP under /mcp, the console at /"),
     ))
 }
 

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::{
     Api, BATCHES, MAX_BATCH_BODY, audit, batches, cache, campaigns, docs, events,
-    guard::{Guard, Needs, guard},
+    guard::{Door, Guard, Needs, guard},
     health, jobs as job, listing, lists,
     openapi::{self, Operation, OperationHandler, Schemas},
     queue, report, strategies, webhooks,
 };
-use crate::errors::Code;
+use crate::{console, errors::Code};
 
 use Needs::{LocalOrAdmin, Nothing};
 
@@ -33,13 +33,15 @@ const ADMIN: Needs = Needs::Scope(Scope::Admin);
 
 /// A route.
 #[derive(Debug, Clone)]
-pub(super) struct Route {
+pub struct Route {
     /// Its method; GET serves HEAD too.
-    pub(super) method: Method,
+    pub method: Method,
     /// Its path, with parameters in braces.
-    pub(super) path: &'static str,
+    pub path: &'static str,
     /// What a call needs.
-    pub(super) needs: Needs,
+    pub needs: Needs,
+    /// Who it is for.
+    pub door: Door,
     pub(super) serves: MethodRouter<Api>,
     /// What the types of its handler say.
     pub(super) describe: fn(&mut Operation, &mut Schemas),
@@ -68,7 +70,7 @@ impl Route {
             Method::PATCH => routing::patch(handler),
             _ => routing::delete(handler),
         };
-        Self { method, path, needs, serves, describe: |_, _| (), docs: None }
+        Self { method, path, needs, door: Door::Api, serves, describe: |_, _| (), docs: None }
     }
 
     /// What serves it, behind its guard.
@@ -77,10 +79,10 @@ impl Route {
             BATCHES => self.serves.layer(DefaultBodyLimit::max(MAX_BATCH_BODY)),
             _ => self.serves,
         };
-        if self.needs == Nothing {
+        if self.needs == Nothing && self.door == Door::Api {
             return (self.path, serves);
         }
-        let state = Guard { api: api.clone(), needs: self.needs };
+        let state = Guard { api: api.clone(), needs: self.needs, door: self.door };
         (self.path, serves.route_layer(middleware::from_fn_with_state(state, guard)))
     }
 }
@@ -152,8 +154,15 @@ macro_rules! table {
     };
 }
 
+/// The same of pages, of which the document says nothing.
+macro_rules! pages {
+    ($($method:ident $path:expr, $needs:expr => $handler:expr;)+) => {
+        vec![$(Route::for_people(Method::$method, $path, $needs, $handler)),+]
+    };
+}
+
 /// All routes but `/mcp`.
-pub(super) fn routes() -> Vec<Route> {
+pub fn routes() -> Vec<Route> {
     let mut routes = of_jobs();
     routes.extend(of_batches());
     routes.extend(of_inputs());
@@ -163,7 +172,10 @@ pub(super) fn routes() -> Vec<Route> {
         Route::for_people(Method::GET, "/docs", Nothing, docs::enter),
         Route::for_people(Method::GET, "/docs/", Nothing, docs::page),
         Route::for_people(Method::GET, "/docs/{*file}", Nothing, docs::part),
+        // Files that are the same for everybody need no guard.
+        Route::for_people(Method::GET, "/console/assets/{file}", Nothing, console::asset),
     ]);
+    routes.extend(of_the_console().into_iter().map(|route| Route { door: Door::Page, ..route }));
     routes
 }
 
@@ -331,4 +343,42 @@ fn resends_to_try() -> Value {
 
 fn invalidations_to_try() -> Value {
     json!({"strategy": {"summary": "All results of a strategy", "value": {"strategy": "SmaCross"}}})
+}
+
+fn of_the_console() -> Vec<Route> {
+    pages! {
+        GET "/", READ_JOBS => console::overview::page;
+        GET "/console/live", READ_JOBS => console::overview::live;
+        POST "/console/queue/pause", ADMIN => console::overview::pause;
+        POST "/console/queue/resume", ADMIN => console::overview::resume;
+        GET "/console/login", Nothing => console::login::page;
+        POST "/console/login", Nothing => console::login::log_in;
+        POST "/console/logout", Needs::Key => console::login::log_out;
+        GET "/console/jobs", READ_JOBS => console::jobs::page;
+        GET "/console/jobs/live", READ_JOBS => console::jobs::live;
+        GET "/console/jobs/{id}", READ_JOBS => console::job::page;
+        GET "/console/jobs/{id}/live", READ_JOBS => console::job::live;
+        GET "/console/jobs/{id}/log", READ_JOBS => job::logs;
+        GET "/console/jobs/{id}/chart.svg", READ_JOBS => job::chart;
+        GET "/console/jobs/{id}/report", READ_JOBS => report::html;
+        POST "/console/jobs/{id}/cancel", WRITE_JOBS => console::job::cancel;
+        POST "/console/jobs/{id}/again", WRITE_JOBS => console::job::again;
+        GET "/console/batches/{id}", READ_JOBS => console::batch::page;
+        GET "/console/batches/{id}/live", READ_JOBS => console::batch::live;
+        POST "/console/batches/{id}/cancel", WRITE_JOBS => console::batch::cancel;
+        GET "/console/compare", READ_JOBS => console::compare::page;
+        GET "/console/dead", READ_JOBS => console::dead::page;
+        POST "/console/dead/requeue", WRITE_JOBS => console::dead::requeue;
+        GET "/console/webhooks", WEBHOOKS => console::webhooks::list;
+        POST "/console/webhooks", WEBHOOKS => console::webhooks::create;
+        GET "/console/webhooks/{id}", WEBHOOKS => console::webhooks::page;
+        POST "/console/webhooks/{id}/test", WEBHOOKS => console::webhooks::test;
+        POST "/console/webhooks/{id}/resend", WEBHOOKS => console::webhooks::resend;
+        GET "/console/cache", CACHE => console::cache::page;
+        POST "/console/cache/invalidate", CACHE => console::cache::invalidate;
+        GET "/console/keys", ADMIN => console::keys::page;
+        POST "/console/keys/{id}/revoke", ADMIN => console::keys::revoke;
+        GET "/console/campaigns", READ_JOBS => console::campaigns::list;
+        GET "/console/campaigns/{name}", READ_JOBS => console::campaigns::page;
+    }
 }

@@ -458,7 +458,7 @@ const drawChart = (() => {
         }
         this.geometry.down = down;
       }
-      for (const [time, text] of timeTicks(from, to, inner / 84)) {
+      for (const [time, text] of timeTicks(from, to, inner / 70)) {
         const at = x(time);
         frame.append(svg("line", {class: "chart-grid", x1: at, x2: at, y1: tall - axis, y2: tall - axis + 4}));
         const anchor = at < left + 18 ? "start" : at > left + inner - 18 ? "end" : "middle";

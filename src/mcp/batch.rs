@@ -24,9 +24,9 @@ const SHOWN_EACH: usize = 8;
 /// How many of those that failed are shown.
 const FAILURES_SHOWN: usize = 3;
 /// The most jobs of a batch that are read for one table.
-const MOST_RANKED: usize = 2_000;
+pub(crate) const MOST_RANKED: usize = 2_000;
 /// The most columns for what the jobs differ in.
-const MOST_VARIED: usize = 8;
+pub(crate) const MOST_VARIED: usize = 8;
 
 /// By which figure the jobs of a batch are put in order, the highest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -285,7 +285,7 @@ impl Row {
 
 /// The fields of a spec by their paths, short where that is clear: `symbol` for that of the first route, `fast` for a
 /// hyperparameter.
-fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+pub(crate) fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     let below = |name: &str| match path {
         "" | "hyperparameters" | "routes.0" => name.to_owned(),
         path => format!("{path}.{name}"),

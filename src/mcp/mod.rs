@@ -8,7 +8,7 @@ mod aliases;
 mod app;
 mod arguments;
 mod audit;
-mod batch;
+pub(crate) mod batch;
 #[cfg(test)]
 mod guide;
 mod headers;
@@ -19,7 +19,7 @@ mod resources;
 mod risk;
 pub(crate) mod stdio;
 mod subscriptions;
-mod table;
+pub(crate) mod table;
 mod tasks;
 mod tools;
 mod webhooks;

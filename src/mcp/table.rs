@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 /// The figures of a row, and to how many decimals they mean something.
-pub(super) const METRICS: [(&str, i32); 5] =
+pub(crate) const METRICS: [(&str, i32); 5] =
     [("sharpe_ratio", 2), ("net_profit_percentage", 2), ("max_drawdown", 2), ("total", 0), ("win_rate", 3)];
 
 /// The most characters of one cell.
@@ -22,7 +22,7 @@ pub(super) struct Table {
 }
 
 /// The metrics of a job that has some.
-pub(super) fn metrics(summary: Option<&RawValue>) -> Value {
+pub(crate) fn metrics(summary: Option<&RawValue>) -> Value {
     let summary = summary.and_then(|summary| serde_json::from_str::<Value>(summary.get()).ok());
     summary.map_or(Value::Null, |mut summary| summary["metrics"].take())
 }
@@ -74,7 +74,7 @@ pub(super) fn of_jobs(jobs: &[JobView]) -> Table {
 }
 
 /// What a backtest, or the first of what a job consists of, is about.
-fn what(request: &RawValue) -> String {
+pub(crate) fn what(request: &RawValue) -> String {
     let Ok(request) = serde_json::from_str::<Value>(request.get()) else { return String::new() };
     let nested = ["train", "backtest"].iter().map(|name| &request[*name]).chain(request["windows"].get(0));
     let spec = nested.clone().chain(nested.map(|part| &part["train"])).find(|part| part["routes"].is_array());

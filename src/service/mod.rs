@@ -173,6 +173,11 @@ impl Service {
         Ok(self.inner.events.watch(job, tenant).await?)
     }
 
+    /// Tells whenever something has happened to any job, of whatever tenant.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.events.changes()
+    }
+
     /// Cancels a job; answers how it stands now.
     pub async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<JobView, ServiceError> {
         self.inner.queue.cancel(job, tenant).await?;

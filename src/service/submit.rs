@@ -9,7 +9,7 @@ use jesse::{
 };
 use jiff::Timestamp;
 use jobs::{
-    Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, Kind, OnFailure,
+    Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, JobView, Kind, OnFailure,
     Priority, Submission, Tags, TenantId, Treatment, holdouts::LOOKS,
 };
 use schemars::JsonSchema;
@@ -278,11 +278,35 @@ impl Service {
                 "a validation is not run again as it was; validate the strategy once more".into(),
             );
         }
+        // No client can choose such a key.
+        let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
+        let cache = view.details.cache;
+        self.submit_as(tenant, view, cache, Some(once), Some(job)).await
+    }
+
+    /// Runs an ended job once more: one without a result as [`Service::requeue`] does, one with a result computed anew.
+    pub async fn run_again(&self, tenant: &TenantId, job: JobId) -> Result<JobId, ServiceError> {
+        let view = self.inner.queue.get(job, tenant).await?;
+        if view.state != JobState::Succeeded {
+            return self.requeue(tenant, job).await;
+        }
+        self.submit_as(tenant, view, CacheMode::Refresh, None, None).await
+    }
+
+    /// Submits what a job asked for, treated as it was.
+    async fn submit_as(
+        &self,
+        tenant: &TenantId,
+        view: JobView,
+        cache: CacheMode,
+        once: Option<Idempotency>,
+        instead_of: Option<JobId>,
+    ) -> Result<JobId, ServiceError> {
         let runnable = self.runnable().await?;
         let checked = Checked::of_job(view.kind, view.request.get())?;
         let details = view.details;
         let options = SubmitOptions {
-            cache: details.cache,
+            cache,
             priority: Some(details.priority),
             // A limit may have been lowered since.
             timeout_s: Some(details.timeout_s.min(self.inner.limits.wall_s)),
@@ -295,11 +319,9 @@ impl Service {
             labels: view.tags.labels().clone(),
             webhook: view.webhook,
         };
-        // No client can choose such a key.
-        let once = Idempotency { key: format!("\u{1}requeue/{job}"), fingerprint: String::new() };
         let again = (checked, &runnable);
         let window = Window::default();
-        Ok(self.submit_checked(tenant, again, &options, window, Some(once), Some(job)).await?.0)
+        Ok(self.submit_checked(tenant, again, &options, window, once, instead_of).await?.0)
     }
 
     /// With results and runs in flight shared by as many as the deployment wants.

@@ -14,6 +14,7 @@ mod candles;
 mod clients;
 mod command_line;
 mod conformance;
+mod console;
 mod events;
 mod exchange;
 mod harness;

@@ -19,6 +19,9 @@ pub enum Denied {
     /// The key's time is over.
     #[error("this API key has expired; ask whoever runs the server for another")]
     Expired,
+    /// No session can be opened.
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
     /// Redis does not say.
     #[error(transparent)]
     Unavailable(#[from] QueueError),

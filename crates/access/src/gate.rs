@@ -17,6 +17,7 @@ use crate::{
     caller::Caller,
     error::Denied,
     key::{ApiKey, KeyHash, KeyId},
+    session::{OpenedBy, SessionToken, Sessions},
     store::{KeyStore, StoredKey, now_ms},
 };
 
@@ -31,7 +32,7 @@ const LONGEST_ADMIN_KEY: usize = 512;
 
 /// The operator's own key, from a file: it may do everything, and is not stored anywhere else.
 #[derive(Clone)]
-pub struct AdminKey(blake3::Hash);
+pub struct AdminKey(KeyHash);
 
 /// A text that is too weak for a key, or none. It is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,14 +47,14 @@ impl AdminKey {
         let text = text.trim();
         let fits = (SHORTEST_ADMIN_KEY..=LONGEST_ADMIN_KEY).contains(&text.len());
         if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Ok(Self(blake3::hash(text.as_bytes())));
+            return Ok(Self(KeyHash::of(text)));
         }
         Err(InvalidAdminKey)
     }
 
     /// In constant time, as hashes of this kind are compared.
     fn is(&self, shown: &str) -> bool {
-        self.0 == blake3::hash(shown.as_bytes())
+        self.0 == KeyHash::of(shown)
     }
 }
 
@@ -94,6 +95,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct Inner {
     store: KeyStore,
+    sessions: Sessions,
     admin: Option<AdminKey>,
     /// Whether a key is needed whatever Redis says.
     always: bool,
@@ -107,7 +109,8 @@ impl Gate {
     pub fn new(redis: Redis, admin: Option<AdminKey>, always: bool) -> Self {
         let always = always || admin.is_some();
         let (kept, closed) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { store: KeyStore::new(redis), admin, always, kept, closed }) }
+        let (store, sessions) = (KeyStore::new(redis.clone()), Sessions::new(redis));
+        Self { inner: Arc::new(Inner { store, sessions, admin, always, kept, closed }) }
     }
 
     /// Who shows this key, or none at all.
@@ -119,15 +122,48 @@ impl Gate {
             return Ok(Caller::admin());
         }
         let key: ApiKey = shown.parse()?;
-        let known = self.known(&key.id()).await?.ok_or(Denied::Unknown)?;
-        if known.hash != key.hash() {
+        self.holder(&key.id(), key.hash()).await
+    }
+
+    /// Opens a session for whoever shows a key.
+    pub async fn open_session(&self, shown: &str) -> Result<SessionToken, Denied> {
+        self.caller(Some(shown)).await?;
+        let by = match shown.parse::<ApiKey>() {
+            Ok(key) if !self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) => {
+                OpenedBy::Key(key.id(), key.hash())
+            }
+            _ => OpenedBy::Admin(KeyHash::of(shown)),
+        };
+        self.inner.sessions.open(&by).await
+    }
+
+    /// Who opened a session; [`Denied::NoKey`] once it is over. What holds for the key holds for its sessions.
+    pub async fn session(&self, token: &SessionToken) -> Result<Caller, Denied> {
+        match self.inner.sessions.opened_by(token).await?.ok_or(Denied::NoKey)? {
+            OpenedBy::Key(id, hash) => self.holder(&id, hash).await,
+            OpenedBy::Admin(hash) => {
+                let is_still = self.inner.admin.as_ref().is_some_and(|admin| admin.0 == hash);
+                if is_still { Ok(Caller::admin()) } else { Err(Denied::NoKey) }
+            }
+        }
+    }
+
+    /// Ends a session.
+    pub async fn close_session(&self, token: &SessionToken) -> Result<(), Denied> {
+        Ok(self.inner.sessions.close(token).await?)
+    }
+
+    /// Who has the key with this id and hash.
+    async fn holder(&self, id: &KeyId, hash: KeyHash) -> Result<Caller, Denied> {
+        let known = self.known(id).await?.ok_or(Denied::Unknown)?;
+        if known.hash != hash {
             return Err(Denied::Unknown);
         }
         let now = now_ms();
         if known.expires_ms.is_some_and(|expires| expires <= now) {
             return Err(Denied::Expired);
         }
-        self.note_use(&key.id(), &known, now).await;
+        self.note_use(id, &known, now).await;
         Ok(known.caller.clone())
     }
 

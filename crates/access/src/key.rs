@@ -95,7 +95,7 @@ impl ApiKey {
 
     /// What is stored in place of the key.
     pub fn hash(&self) -> KeyHash {
-        KeyHash(blake3::hash(self.0.as_bytes()))
+        KeyHash::of(&self.0)
     }
 
     /// The whole key with its secret, for the one time it is shown to its owner. Never for a log.
@@ -131,6 +131,10 @@ impl fmt::Debug for ApiKey {
 pub struct KeyHash(blake3::Hash);
 
 impl KeyHash {
+    pub(crate) fn of(key: &str) -> Self {
+        Self(blake3::hash(key.as_bytes()))
+    }
+
     /// 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
         self.0.to_hex().to_string()

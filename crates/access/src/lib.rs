@@ -7,6 +7,7 @@ mod gate;
 mod key;
 mod rate;
 mod scope;
+mod session;
 mod store;
 mod tenant;
 
@@ -17,5 +18,6 @@ pub use gate::{AdminKey, FRESH, Gate, InvalidAdminKey};
 pub use key::{ApiKey, InvalidKey, InvalidKeyId, KeyHash, KeyId, NoRandomness};
 pub use rate::{InvalidRate, Rate, RateLimiter, Verdict};
 pub use scope::{Scope, Scopes, UnknownScope};
+pub use session::{IDLE, InvalidToken, LONGEST, SessionToken};
 pub use store::{KeyStore, KeyTerms, KeyView, MOST_KEYS};
 pub use tenant::{InvalidTenant, parse_tenant};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use access::{
-    AccessError, ApiKey, Audit, AuditEntry, Caller, Denied, FRESH, Gate, KeyStore, KeyTerms, Rate,
+    AccessError, AdminKey, ApiKey, Audit, AuditEntry, Caller, Denied, FRESH, Gate, KeyStore, KeyTerms, Rate,
     RateLimiter, Scope, Scopes,
 };
 use jobs::{Redis, TenantId, private_redis::PrivateRedis};
@@ -244,4 +244,43 @@ async fn the_audit_log_is_read_backwards_in_pages() {
     for wrong in ["", "1", "-", "a-1", "1-2-3", "+1-1", "1-1 COUNT"] {
         assert!(!Audit::is_cursor(wrong), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_session_is_good_for_as_long_as_its_key() {
+    let bench = Bench::new().await;
+    let keys = bench.keys();
+    let key = keys.create(&terms("acme"), None).await.unwrap();
+    let gate = bench.gate();
+    let token = gate.open_session(key.reveal()).await.unwrap();
+    // Another instance knows it too.
+    let caller = bench.gate().session(&token).await.unwrap();
+    assert_eq!((caller.tenant.as_str(), &*caller.key), ("acme", key.id().as_str()));
+    assert!(caller.may(Scope::JobsRead) && !caller.may(Scope::JobsWrite));
+    // What was stolen from Redis opens nothing.
+    let mut list = redis::cmd("KEYS");
+    list.arg("*access:session:*");
+    let stored: Vec<String> = bench.redis().query(&list).await.unwrap();
+    assert_eq!(stored.len(), 1);
+    assert!(!stored[0].contains(token.reveal()), "{stored:?}");
+    assert!(matches!(gate.open_session("jj_nonsense").await, Err(Denied::Invalid(_))));
+    let made_up = access::SessionToken::generate().unwrap();
+    assert!(matches!(gate.session(&made_up).await, Err(Denied::NoKey)));
+    // It can be left, alone.
+    let other = gate.open_session(key.reveal()).await.unwrap();
+    gate.close_session(&other).await.unwrap();
+    assert!(matches!(gate.session(&other).await, Err(Denied::NoKey)));
+    assert!(gate.session(&token).await.is_ok());
+    keys.revoke(&key.id()).await.unwrap();
+    assert!(matches!(bench.gate().session(&token).await, Err(Denied::Unknown)));
+}
+
+#[tokio::test]
+async fn a_session_of_the_operator_ends_with_another_admin_key() {
+    let bench = Bench::new().await;
+    let gate = |key: &str| Gate::new(bench.redis(), Some(AdminKey::new(key).unwrap()), false);
+    let (old, new) = ("a1".repeat(16), "b2".repeat(16));
+    let token = gate(&old).open_session(&old).await.unwrap();
+    assert!(gate(&old).session(&token).await.unwrap().may(Scope::Admin));
+    assert!(matches!(gate(&new).session(&token).await, Err(Denied::NoKey)));
 }

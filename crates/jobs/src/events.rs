@@ -16,7 +16,7 @@ use std::{
 use futures::future::select_all;
 use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
 use tokio::{
-    sync::{Notify, futures::OwnedNotified},
+    sync::{Notify, futures::OwnedNotified, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -45,12 +45,15 @@ pub struct Events {
     waiters: Waiters,
     /// Whether the stream is being read.
     follows: Arc<AtomicBool>,
+    /// How often something was read.
+    changes: watch::Sender<u64>,
 }
 
 impl Events {
     /// Starts following the stream until `stop`.
     pub fn follow(queue: Queue, stop: CancellationToken) -> Self {
-        let events = Self { queue, waiters: Waiters::default(), follows: Arc::default() };
+        let (waiters, follows) = (Waiters::default(), Arc::default());
+        let events = Self { queue, waiters, follows, changes: watch::Sender::new(0) };
         let follower = events.clone();
         tokio::spawn(async move { stop.run_until_cancelled(follower.read_stream()).await });
         events
@@ -95,6 +98,9 @@ impl Events {
             if !self.follows.swap(true, Ordering::Relaxed) {
                 self.announce_all();
             }
+            if reply.is_some() {
+                self.changes.send_modify(|number| *number += 1);
+            }
             for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
                 for name in ["job", "run"] {
                     for id in entry.get::<String>(name).iter().flat_map(|ids| ids.split(' ')) {
@@ -117,6 +123,11 @@ impl Events {
         for notify in self.waiters.lock().unwrap_or_else(PoisonError::into_inner).values() {
             notify.notify_waiters();
         }
+    }
+
+    /// Tells whenever something has happened to any job, for those who look at many. It tells nothing while Redis is away.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Follows a job: see [`Watch::next`].

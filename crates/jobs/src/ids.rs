@@ -22,6 +22,12 @@ macro_rules! uuid_id {
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// When it was made, in milliseconds since 1970, by the clock of whoever made it.
+            pub fn made_ms(&self) -> Option<i64> {
+                let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+                i64::try_from(seconds * 1000 + u64::from(nanoseconds) / 1_000_000).ok()
+            }
         }
 
         impl fmt::Display for $name {

@@ -25,6 +25,7 @@ mod together;
 mod unused;
 pub mod webhooks;
 mod work;
+mod workers;
 
 pub use batch::{BatchSubmission, Child, OnFailure};
 pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
@@ -45,3 +46,4 @@ pub use tags::{InvalidTags, Tags};
 pub use tls::choose_tls;
 pub use unused::{Collected, Patience, collect_unused};
 pub use work::{Free, Reaped, Stop};
+pub use workers::{RunAtWork, Working};

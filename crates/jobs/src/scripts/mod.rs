@@ -203,6 +203,18 @@ impl Keys {
         format!("{}:paused", self.prefix)
     }
 
+    pub(crate) fn queued(&self, band: u8, tenant: &str) -> String {
+        format!("{}:q:{band}:{tenant}", self.prefix)
+    }
+
+    pub(crate) fn idle(&self) -> String {
+        format!("{}:idle", self.prefix)
+    }
+
+    pub(crate) fn run(&self, run: &str) -> String {
+        format!("{}:run:{run}", self.prefix)
+    }
+
     pub(crate) fn leases(&self) -> String {
         format!("{}:leases", self.prefix)
     }

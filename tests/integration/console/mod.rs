@@ -1,0 +1,5 @@
+//! The console, as people and their browsers meet it.
+
+mod access;
+mod browser;
+mod pages;
