@@ -75,13 +75,17 @@ impl Forecasts {
             let christoffersen = test.christoffersen;
             Ok([
                 test.kupiec.p_value < 0.05,
+                christoffersen.is_some_and(|test| test.independence_exact_p_value < 0.05),
                 christoffersen.is_some_and(|test| test.independence_p_value < 0.05),
                 christoffersen.is_some_and(|test| test.conditional_p_value < 0.05),
             ])
         });
         let rejected = rejected.collect::<Result<Vec<_>, risk::RiskError>>()?;
         let share = |at: usize| share(rejected.iter().filter(|tests| tests[at]).count(), self.runs);
-        Ok(json!({"kupiec": share(0), "independence": share(1), "conditional": share(2)}))
+        let [independence, approximated, conditional] = [share(1), share(2), share(3)];
+        Ok(json!({
+            "kupiec": share(0), "independence": independence, "independence_approximated": approximated, "conditional": conditional,
+        }))
     }
 }
 
