@@ -92,9 +92,10 @@ def crate(stack):
 def agree(title, ours, theirs):
     """Both must have done the same: their figures differ by their numbers of paths alone."""
     for name in ours.keys() - {"ms"}:
-        pairs = zip(*(answer[name] if isinstance(answer[name], list) else [answer[name]] for answer in (ours, theirs)))
-        if any(abs(our - their) > 0.05 * max(abs(our), abs(their)) for our, their in pairs):
-            raise SystemExit(f"{title}: {name} is {ours[name]} here and {theirs[name]} there")
+        our, their = (found if isinstance(found, list) else [found] for found in (ours[name], theirs[name]))
+        scale = max(map(abs, our + their))
+        if any(abs(a - b) > 0.05 * scale for a, b in zip(our, their)):
+            raise SystemExit(f"{title}: {name} is {our} here and {their} there")
 
 
 class Server:

@@ -29,7 +29,6 @@ mod parents;
 mod postgres;
 mod rest;
 mod risk;
-mod risk_bad_input;
 mod same_as_jesse;
 mod scaled_out;
 mod significance;

@@ -108,7 +108,9 @@ impl Correlation {
                 own
             })
             .collect();
-        let work = || Ok::<_, risk::RiskError>((correlation_matrix(&series, self.method, 0.95)?, ledoit_wolf(&series)?));
+        let work = || {
+            Ok::<_, risk::RiskError>((correlation_matrix(&series, self.method, 0.95)?, ledoit_wolf(&series)?))
+        };
         let (ms, found) = timed(work);
         let (matrix, shrunk) = found?;
         Ok(json!({"ms": ms, "first": matrix.matrix[0][1], "shrinkage": shrunk.shrinkage}))

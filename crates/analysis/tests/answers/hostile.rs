@@ -7,32 +7,83 @@ use serde_json::{Value, json};
 use super::{noise, of_returns, of_symbols, symbol, walk};
 
 /// Fields that are `null` where a figure is undefined for an accepted series, or where there is nothing of the kind.
-const MAY_BE_NULL: [&str; 40] = [
+const MAY_BE_NULL: [&str; 41] = [
     // Ratios over a volatility, a loss or a drawdown that is 0, and growth beyond the largest number.
-    "sharpe", "sortino", "calmar", "omega", "skewness", "kurtosis", "cagr",
+    "sharpe",
+    "sortino",
+    "calmar",
+    "omega",
+    "skewness",
+    "kurtosis",
+    "cagr",
     // Errors and tests that their formulas leave undefined.
-    "standard_error", "standard_error_autocorrelated", "annual_interval", "annual_interval_autocorrelated", "probabilistic",
-    "probabilistic_sharpe", "minimum_track_record", "minimum_track_record_periods", "christoffersen", "z_score_now", "weights", "low",
-    "high", "expectancy", "win_rate", "median_holding_hours", "half_life_bars", "periods", "half_life_interval", "mean_periods", "slope",
+    "standard_error",
+    "standard_error_autocorrelated",
+    "annual_interval",
+    "annual_interval_autocorrelated",
+    "probabilistic",
+    "probabilistic_sharpe",
+    "minimum_track_record",
+    "minimum_track_record_periods",
+    "christoffersen",
+    "z_score_now",
+    "weights",
+    "low",
+    "high",
+    "expectancy",
+    "win_rate",
+    "median_holding_hours",
+    "half_life_bars",
+    "periods",
+    "half_life_interval",
+    "mean_periods",
+    "slope",
     // What was not simulated, has not recovered, or is refused as a whole, with the reason where the whole is.
-    "simulation_error", "block_length", "recovered_ms", "next_year", "johansen_cointegrated", "rolling",
+    "simulation_error",
+    "block_length",
+    "recovered_ms",
+    "next_year",
+    "johansen_cointegrated",
+    "rolling",
+    "warning",
     // Of returns without a date, or without trades.
-    "drawdowns", "months", "exposure", "trades", "portfolio", "equity",
+    "drawdowns",
+    "months",
+    "exposure",
+    "trades",
+    "portfolio",
+    "equity",
 ];
 
 /// Fields of a summary that repeat what such a field of the body has.
-const REPEATED: [&str; 8] =
-    ["longest_under_water_days", "in_market", "var_95", "es_95", "kupiec_p", "exceedances", "expected", "values"];
+const REPEATED: [&str; 8] = [
+    "longest_under_water_days",
+    "in_market",
+    "var_95",
+    "es_95",
+    "kupiec_p",
+    "exceedances",
+    "expected",
+    "values",
+];
 
 /// Fails at a `null` that stands for nothing.
 fn meaningful(what: &str, field: &str, value: &Value) {
     match value {
         Value::Null => {
-            assert!(MAY_BE_NULL.contains(&field) || REPEATED.contains(&field), "{what}: {field} is null, which means nothing");
+            assert!(
+                MAY_BE_NULL.contains(&field) || REPEATED.contains(&field),
+                "{what}: {field} is null, which means nothing"
+            );
         }
         Value::Array(all) => all.iter().for_each(|one| meaningful(what, field, one)),
-        Value::Object(fields) => fields.iter().for_each(|(name, one)| meaningful(what, name, one)),
-        Value::Number(number) => assert!(number.as_f64().is_some_and(f64::is_finite), "{what}: {field} is {number}"),
+        Value::Object(fields) => fields.iter().for_each(|(name, one)| {
+            // `{"sharpe": {"value": ..}}`: what it is stands one level up.
+            meaningful(what, if name == "value" { field } else { name }, one);
+        }),
+        Value::Number(number) => {
+            assert!(number.as_f64().is_some_and(f64::is_finite), "{what}: {field} is {number}")
+        }
         Value::Bool(_) | Value::String(_) => {}
     }
 }
@@ -45,7 +96,10 @@ fn sound(what: &str, found: &Result<analysis::Answer, JobError>) {
             meaningful(what, "summary", &answer.summary);
         }
         Err(error) => {
-            assert!([ErrorCode::UnfitData, ErrorCode::InvalidSpec].contains(&error.code), "{what}: {error:?}");
+            assert!(
+                [ErrorCode::UnfitData, ErrorCode::InvalidSpec].contains(&error.code),
+                "{what}: {error:?}"
+            );
             assert!(error.message.len() > 15 && error.message.len() < 500, "{what}: {}", error.message);
             assert!(!error.message.contains("NaN"), "{what}: {}", error.message);
         }
@@ -65,7 +119,8 @@ fn series() -> Vec<(&'static str, Vec<f64>)> {
         values[count / 2] = value;
         values
     };
-    let alternating = |a: f64, b: f64| (0..300).map(|at| if at % 2 == 0 { a } else { b }).collect::<Vec<f64>>();
+    let alternating =
+        |a: f64, b: f64| (0..300).map(|at| if at % 2 == 0 { a } else { b }).collect::<Vec<f64>>();
     vec![
         ("none", vec![]),
         ("one", vec![0.01]),
@@ -129,7 +184,11 @@ fn every_analysis_of_returns_is_sound_for_every_series() {
 #[test]
 fn returns_without_a_date_are_analysed_too() {
     for (name, values) in series().into_iter().filter(|(_, values)| values.len() == 300) {
-        let found = of_returns(Kind::RiskReport, &values, json!({"start_date": null, "replications": 100, "paths": 100}));
+        let found = of_returns(
+            Kind::RiskReport,
+            &values,
+            json!({"start_date": null, "replications": 100, "paths": 100}),
+        );
         sound(name, &found);
     }
 }
@@ -164,7 +223,10 @@ fn every_analysis_of_symbols_is_sound_for_every_pair_of_them() {
         for (second_name, second) in &levels {
             for kind in [Kind::CorrelationMatrix, Kind::PairsBacktest] {
                 let symbols = vec![symbol("BTC-USDT", first), symbol("ETH-USDT", second)];
-                sound(&format!("{first_name} and {second_name}, {}", kind.as_str()), &of_symbols(kind, symbols));
+                sound(
+                    &format!("{first_name} and {second_name}, {}", kind.as_str()),
+                    &of_symbols(kind, symbols),
+                );
             }
         }
     }
@@ -192,7 +254,8 @@ fn symbols_with_gaps_and_without_common_bars_are_sound() {
         let apart = of(sparse(|_| false)).unwrap_err();
         assert_eq!(apart.code, ErrorCode::UnfitData, "{apart:?}");
     }
-    let gappy = of_symbols(Kind::CorrelationMatrix, vec![whole, sparse(|at| !(100..124).contains(&at))]).unwrap();
+    let gappy =
+        of_symbols(Kind::CorrelationMatrix, vec![whole, sparse(|at| !(100..124).contains(&at))]).unwrap();
     // 24 bars, and the change into the gap and out of it; the range has 440 hours after the last bar.
     assert_eq!(gappy.body["data"]["returns"], json!(1_000 - 24 - 2), "{}", gappy.body["data"]);
     assert_eq!(gappy.body["data"]["missing_bars"], json!(440 + 24), "{}", gappy.body["data"]);

@@ -147,7 +147,13 @@ fn exact(hits: &[bool], statistic: f64) -> f64 {
         all += weight;
         // Equal ones differ by rounding.
         let equal = (of_these - statistic).abs() <= 1e-9 * (1.0 + statistic);
-        beyond += if equal { weight / 2.0 } else if of_these > statistic { weight } else { 0.0 };
+        beyond += if equal {
+            weight / 2.0
+        } else if of_these > statistic {
+            weight
+        } else {
+            0.0
+        };
     }
     beyond / all
 }
@@ -198,10 +204,19 @@ mod tests {
     fn the_exact_p_value_is_that_of_all_orders() {
         let hits = |mask: u32| (0..12).map(|at| mask >> at & 1 == 1).collect::<Vec<bool>>();
         let statistic = |hits: &[bool]| christoffersen(hits, 0.05).independence_statistic;
-        for mask in [0b0011_0000_0100, 0b1000_0000_0001, 0b0101_0101_0101, 0b0000_0011_1111, 0b0000_0000_0001, 0b0111_1111_1111] {
+        for mask in [
+            0b0011_0000_0100,
+            0b1000_0000_0001,
+            0b0101_0101_0101,
+            0b0000_0011_1111,
+            0b0000_0000_0001,
+            0b0111_1111_1111,
+        ] {
             let observed = hits(mask);
             let alike = (0..1_u32 << 12).filter(|other| {
-                other.count_ones() == mask.count_ones() && (other ^ mask) & 1 == 0 && (other ^ mask) >> 11 == 0
+                other.count_ones() == mask.count_ones()
+                    && (other ^ mask) & 1 == 0
+                    && (other ^ mask) >> 11 == 0
             });
             let (mut all, mut beyond) = (0.0, 0.0);
             for other in alike {

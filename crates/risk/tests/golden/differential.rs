@@ -88,7 +88,8 @@ fn twenty_stocks_are_as_the_libraries_see_them() {
     let Some(table) = prices("sp500_20stocks_1990-2022") else { return };
     let stocks: Vec<Vec<f64>> = table.into_iter().map(|(_, levels)| changes(levels)).collect();
     let theirs = &answers()["stocks"];
-    for (method, key) in [(CorrelationMethod::Pearson, "pearson"), (CorrelationMethod::Spearman, "spearman")] {
+    for (method, key) in [(CorrelationMethod::Pearson, "pearson"), (CorrelationMethod::Spearman, "spearman")]
+    {
         let ours = correlation_matrix(&stocks, method, 0.95).unwrap();
         same_numbers(key, &ours.matrix[0], &theirs[key], CLOSED_FORM);
     }

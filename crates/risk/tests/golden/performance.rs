@@ -1,9 +1,7 @@
 //! Performance, Sharpe ratios and block lengths.
 
 use risk::bootstrap::optimal_block_length;
-use risk::performance::{
-    minimum_track_record_length, performance, probabilistic_sharpe_ratio, sharpe_ratio,
-};
+use risk::performance::{minimum_track_record_length, performance, probabilistic_sharpe_ratio, sharpe_ratio};
 
 use super::{CLOSED_FORM, Series, numbers, same, same_as, series};
 

@@ -84,7 +84,8 @@ fn figures_of_other_definitions_are_not_ours() {
     let returns = Returns::new(values.clone(), PeriodsPerYear::CRYPTO_DAYS).unwrap();
     let mut sorted = values;
     sorted.sort_by(f64::total_cmp);
-    let mean_loss = |losses: &[f64]| -losses.iter().sum::<f64>() / f64::from(u32::try_from(losses.len()).unwrap());
+    let mean_loss =
+        |losses: &[f64]| -losses.iter().sum::<f64>() / f64::from(u32::try_from(losses.len()).unwrap());
     let of = |method| tail_risk(&returns, method, &TailOptions::default()).unwrap();
     let gaussian = of(TailMethod::Gaussian).value_at_risk;
     // numpy's percentile of 5 %, between the 13th and the 14th.
@@ -103,7 +104,10 @@ fn figures_of_other_definitions_are_not_ours() {
     holds(&others);
     let ours = of(TailMethod::Historical);
     for (what, theirs, ..) in others {
-        assert!((ours.value_at_risk - theirs).abs() > 1e-6 && (ours.expected_shortfall - theirs).abs() > 1e-6, "{what}");
+        assert!(
+            (ours.value_at_risk - theirs).abs() > 1e-6 && (ours.expected_shortfall - theirs).abs() > 1e-6,
+            "{what}"
+        );
     }
 }
 
@@ -112,7 +116,8 @@ fn figures_of_other_definitions_are_not_ours() {
 #[test]
 fn the_published_deflated_sharpe_ratio() {
     let (sharpe, variance) = (2.5 / 250_f64.sqrt(), 0.5 / 250.0);
-    let deflated = |trials| deflated_sharpe_ratio(sharpe, 1_250, -3.0, 10.0, variance, trials).unwrap().unwrap();
+    let deflated =
+        |trials| deflated_sharpe_ratio(sharpe, 1_250, -3.0, 10.0, variance, trials).unwrap().unwrap();
     holds(&[
         ("best of 100 by luck", expected_maximum_sharpe(variance, 100.0).unwrap(), 0.113_2, 5e-5),
         ("46 trials", deflated(46.0), 0.950_5, 5e-5),
@@ -123,7 +128,12 @@ fn the_published_deflated_sharpe_ratio() {
     ]);
     for row in golden()["deflated"].as_array().unwrap() {
         let theirs = numbers(row);
-        same("benchmark", expected_maximum_sharpe(variance, theirs[0]).unwrap(), theirs[1], super::CLOSED_FORM);
+        same(
+            "benchmark",
+            expected_maximum_sharpe(variance, theirs[0]).unwrap(),
+            theirs[1],
+            super::CLOSED_FORM,
+        );
         same("deflated", deflated(theirs[0]), theirs[2], super::CLOSED_FORM);
     }
 }
@@ -137,7 +147,8 @@ fn the_error_of_a_sharpe_ratio_takes_the_raw_kurtosis() {
         let length = minimum_track_record_length(sharpe, 0.0, 0.0, kurtosis, 0.95).unwrap().unwrap();
         ((length - 1.0) * (sharpe / z).powi(2) / 249.0).sqrt()
     };
-    let of_others = |sharpe: f64, excess: f64| ((1.0 + (excess - 1.0) / 4.0 * sharpe * sharpe) / 249.0).sqrt();
+    let of_others =
+        |sharpe: f64, excess: f64| ((1.0 + (excess - 1.0) / 4.0 * sharpe * sharpe) / 249.0).sqrt();
     // Student's t with 8 degrees of freedom: excess kurtosis 6 / (8 - 4).
     holds(&[
         ("normal, 1", error(1.0, 3.0), 0.077_6, 5e-5),
@@ -163,7 +174,11 @@ fn the_error_of_a_sharpe_ratio_is_that_of_simulations() {
             .map(|_| {
                 let (mut sum, mut squares) = (0.0, 0.0);
                 for _ in 0..250 {
-                    let z: f64 = if fat { students.sample(&mut rng) / deviation } else { StandardNormal.sample(&mut rng) };
+                    let z: f64 = if fat {
+                        students.sample(&mut rng) / deviation
+                    } else {
+                        StandardNormal.sample(&mut rng)
+                    };
                     sum += z + mean;
                     squares += (z + mean).powi(2);
                 }
@@ -214,7 +229,8 @@ fn a_shuffle_leaves_the_terminal_wealth() {
         })
         .collect();
     let spread = |low: f64, high: f64| high - low;
-    let shuffled = spread(wealth.iter().copied().fold(f64::MAX, f64::min), wealth.iter().copied().fold(0.0, f64::max));
+    let shuffled =
+        spread(wealth.iter().copied().fold(f64::MAX, f64::min), wealth.iter().copied().fold(0.0, f64::max));
     assert!(shuffled < 1e-13, "{shuffled}");
     let drawn = simulate(&values, &SimulationOptions::default()).unwrap().terminal_wealth.quantiles;
     assert!(spread(drawn[0].value, drawn[drawn.len() - 1].value) > 0.1, "{drawn:?}");
@@ -227,12 +243,16 @@ fn ruin_is_no_matter_of_the_share_of_winners_alone() {
     assert!((of_others / 2.8e-269 - 1.0).abs() < 0.05, "{of_others}");
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let bets: Vec<f64> = (0..500).map(|_| if rng.random_bool(0.55) { 0.1 } else { -0.1 }).collect();
-    let ruin = simulate(&bets, &SimulationOptions { block_length: Some(1.0), ..SimulationOptions::default() }).unwrap().ruin;
+    let ruin =
+        simulate(&bets, &SimulationOptions { block_length: Some(1.0), ..SimulationOptions::default() })
+            .unwrap()
+            .ruin;
     assert!(ruin.value > 0.01, "{ruin:?}");
 }
 
 #[test]
 fn sixteen_blocks_make_so_many_splits() {
-    let trials: Vec<Vec<f64>> = [1.0, 2.0].map(|by| deterministic().iter().map(|r| r.powi(2) * by - r).collect()).into();
+    let trials: Vec<Vec<f64>> =
+        [1.0, 2.0].map(|by| deterministic().iter().map(|r| r.powi(2) * by - r).collect()).into();
     assert_eq!(probability_of_overfitting(&trials, 16).unwrap().splits, 12_870);
 }
