@@ -33,7 +33,7 @@ test: ## Run all tests, on a real Redis and a real Jesse
 	JESSE_JOBS_BINARY=$${CARGO_TARGET_DIR:-target}/debug/jesse-jobs $(JESSE_PYTHON) -m pytest deploy/tests -q
 
 bench: build ## Measure backtests and searches against Jesse, and the queue against others (needs scripts, see bench/)
-	cargo build --release -p queue-bench
+	cargo build --release -p queue-bench -p risk-bench
 	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/against_jesse.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/streams.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
@@ -41,9 +41,10 @@ bench: build ## Measure backtests and searches against Jesse, and the queue agai
 	$(JESSE_PYTHON) bench/queues.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/mcp.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/console.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/risk.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs $${CARGO_TARGET_DIR:-target}/release/risk-bench
 
-soak: build ## Run a thousand backtests, a thousand strategies of noise and a million small jobs, kill and restart things, send anything (fifty minutes)
-	cargo build --release -p queue-bench
+soak: build ## Run thousands of backtests and a million small jobs, kill and restart things, send anything, calibrate risk (an hour)
+	cargo build --release -p queue-bench -p risk-bench
 	$(JESSE_PYTHON) bench/soak.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/noise.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/chaos.py $${CARGO_TARGET_DIR:-target}/release/queue-bench
@@ -53,6 +54,7 @@ soak: build ## Run a thousand backtests, a thousand strategies of noise and a mi
 	$(JESSE_PYTHON) bench/webhooks.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs $${CARGO_TARGET_DIR:-target}/release/queue-bench
 	$(JESSE_PYTHON) bench/openapi.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/endurance.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/calibration.py $${CARGO_TARGET_DIR:-target}/release/risk-bench
 
 lint: setup ## Check formatting, lints and docs, and licences and scripts where the tools are there
 	cargo fmt --all --check

@@ -14,10 +14,10 @@ def environment():
     return found
 
 
-def generate(binary, data, days=400):
+def generate(binary, data, days=400, symbol=SYMBOL, seed=1):
     """Synthetic candles."""
-    subprocess.run([binary, "candles", "generate", "--data", data, "--exchange", EXCHANGE, "--symbol", SYMBOL, "--days", str(days)],
-                   check=True, stdout=subprocess.DEVNULL, env=environment())
+    subprocess.run([binary, "candles", "generate", "--data", data, "--exchange", EXCHANGE, "--symbol", symbol, "--days", str(days),
+                    "--seed", str(seed)], check=True, stdout=subprocess.DEVNULL, env=environment())
 
 
 def up(binary, data, *arguments):

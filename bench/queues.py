@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 
+from answering import machine
+
 # The others' scripts have it in them.
 PORT = 6401
 PARTS = ["throughput", "pickup", "depth", "memory"]
@@ -399,12 +401,6 @@ def memory(redis):
     table([f"{finished:,} finished jobs, requests of 400 and summaries of 500 bytes", "bytes for each"],
           [[name, f"{size:,.0f}"] for name, size in zip(names, sizes)])
     bar(sizes[1] <= BYTES, f"a finished job without its result: {sizes[1]:,.0f} bytes, at most {BYTES:,}")
-
-
-def machine():
-    with open("/proc/cpuinfo") as file:
-        model = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
-    return f"{os.cpu_count()} cores of {model[1] if model else platform.machine()}, Linux {platform.release()}"
 
 
 def main():

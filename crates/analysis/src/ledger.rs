@@ -150,7 +150,7 @@ impl Sums {
         let effective = self.effective();
         let ranked = |(group, best): (&RunningTrials, TrialSums)| {
             let deflated = group.deflated(&best, effective).ok().flatten();
-            (group.expected_maximum(effective).ok(), best, deflated)
+            (group.expected_maximum(&best, effective).ok(), best, deflated)
         };
         let bests = self.groups.values().filter_map(|group| Some((group, group.best()?)));
         let best = bests.map(ranked).max_by(|a, b| a.2.unwrap_or(-1.0).total_cmp(&b.2.unwrap_or(-1.0)));

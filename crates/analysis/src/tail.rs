@@ -17,6 +17,8 @@ use crate::{
 
 /// How many figures an agent is shown; all are in the result.
 const SHOWN: usize = 16;
+/// The most steps of all paths of a method: a few seconds.
+const MOST_STEPS: usize = 1_000_000_000;
 
 /// What may be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,21 +66,32 @@ impl Default for TailRequest {
 
 impl TailRequest {
     pub(crate) fn check(&self) -> Result<(), JobError> {
-        let Self { confidence, horizons, methods, paths, decay, .. } = self;
+        let Self { confidence, horizons, methods, paths, decay, block_length, .. } = self;
         if !(1..=5).contains(&confidence.len()) || confidence.iter().any(|c| !(0.5..1.0).contains(c)) {
             return Err(invalid("confidence", "1 to 5 numbers from 0.5 to below 1, usually 0.95 and 0.99"));
         }
         if !(1..=5).contains(&horizons.len()) || horizons.iter().any(|h| !(1..=1000).contains(h)) {
             return Err(invalid("horizons", "1 to 5 whole numbers of periods from 1 to 1000"));
         }
-        if !(1..=ALL.len()).contains(&methods.len()) {
+        let twice = methods.iter().enumerate().any(|(at, method)| methods[..at].contains(method));
+        if methods.is_empty() || twice {
             return Err(invalid("methods", "name 1 to 6, each once, or leave it out for all"));
         }
         if !(100..=200_000).contains(paths) {
             return Err(invalid("paths", "must be from 100 to 200000"));
         }
+        let steps = horizons.iter().sum::<usize>() * confidence.len() * paths;
+        if steps > MOST_STEPS {
+            let message = format!(
+                "{paths} for each confidence and each period of the horizons are {steps} steps, at most {MOST_STEPS} are simulated"
+            );
+            return Err(invalid("paths", message));
+        }
         if !(*decay > 0.0 && *decay < 1.0) {
             return Err(invalid("decay", "must be between 0 and 1"));
+        }
+        if block_length.is_some_and(|length| !(1.0..=1e6).contains(&length)) {
+            return Err(invalid("block_length", "must be at least 1, and at most the number of returns"));
         }
         Ok(())
     }

@@ -119,14 +119,19 @@ fn regress(
     let coefficient = |at: usize| {
         let (value, standard_error) = (fit.coefficients[at], covariance[(at, at)].max(0.0).sqrt());
         let t = value / standard_error;
+        // An error of 0 leaves nothing to compare the estimate with: values so small that their squares are 0, or an exact fit.
+        if !t.is_finite() {
+            let what = "what is left of the returns".to_owned();
+            return Err(RiskError::Constant { what, undefined: "the error of a regression" });
+        }
         let interval = Interval {
             low: value - reach * standard_error,
             high: value + reach * standard_error,
             confidence,
         };
-        Coefficient { value, standard_error, t, p_value: 2.0 * students.sf(t.abs()), interval }
+        Ok(Coefficient { value, standard_error, t, p_value: 2.0 * students.sf(t.abs()), interval })
     };
-    let coefficients = (0..width).map(coefficient).collect();
+    let coefficients = (0..width).map(coefficient).collect::<Result<Vec<_>, RiskError>>()?;
     Ok((fit, coefficients, lags))
 }
 

@@ -89,19 +89,20 @@ pub(crate) fn quantile(sorted: &[f64], probability: f64) -> f64 {
 
 /// Ranks from 1, the mean rank for equal values.
 pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));
+    // Each with its place: a sort that looks the values up by their places waits for memory.
+    let mut order: Vec<(f64, usize)> = values.iter().copied().zip(0..).collect();
+    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     while start < order.len() {
         let mut end = start + 1;
         #[expect(clippy::float_cmp, reason = "ties are values that are exactly equal")]
-        while end < order.len() && values[order[end]] == values[order[start]] {
+        while end < order.len() && order[end].0 == order[start].0 {
             end += 1;
         }
         let rank = count(start + 1 + end) / 2.0;
-        for &index in &order[start..end] {
-            ranks[index] = rank;
+        for &(_, place) in &order[start..end] {
+            ranks[place] = rank;
         }
         start = end;
     }

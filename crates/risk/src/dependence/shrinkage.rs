@@ -1,6 +1,7 @@
 //! Covariance that stays invertible with many series and few observations.
 
 use nalgebra::DMatrix;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -37,11 +38,19 @@ pub fn ledoit_wolf(series: &[Vec<f64>]) -> Result<ShrunkCovariance, RiskError> {
             values.iter().map(|value| value - mean).collect()
         })
         .collect();
-    let data = DMatrix::from_fn(rows, series.len(), |row, column| centred[column][row]);
-    let sample_covariance = data.tr_mul(&data) / n;
+    let upper: Vec<Vec<f64>> = (0..series.len())
+        .into_par_iter()
+        .map(|i| centred[i..].iter().map(|other| sample::dot(&centred[i], other) / n).collect())
+        .collect();
+    let sample_covariance =
+        DMatrix::from_fn(series.len(), series.len(), |i, j| upper[i.min(j)][i.abs_diff(j)]);
     let mean_variance = sample_covariance.trace() / p;
     let squared = sample_covariance.norm_squared();
-    let spread: f64 = data.row_iter().map(|row| row.norm_squared().powi(2)).sum();
+    let mut lengths = vec![0.0; rows];
+    for values in &centred {
+        lengths.iter_mut().zip(values).for_each(|(length, value)| *length += value * value);
+    }
+    let spread: f64 = lengths.iter().map(|length| length * length).sum();
     let noise = (spread / n - squared) / (p * n);
     let distance = (squared - p * mean_variance * mean_variance) / p;
     let shrinkage = if distance <= 0.0 { 1.0 } else { (noise / distance).clamp(0.0, 1.0) };

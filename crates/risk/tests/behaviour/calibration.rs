@@ -1,5 +1,6 @@
 //! Whether error rates are what they say, on seeded draws: these are computations with one outcome, and the bounds are five
-//! standard errors of the share away from the claim. `RISK_CALIBRATION` multiplies the number of runs.
+//! standard errors of the share away from the claim. Thousands of runs are counted by
+//! `bench/calibration.py`.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -11,16 +12,9 @@ use risk::tail::backtest_forecasts;
 
 use super::{daily, normal};
 
-fn runs(usual: usize) -> usize {
-    std::env::var("RISK_CALIBRATION")
-        .ok()
-        .and_then(|factor| factor.parse::<usize>().ok())
-        .map_or(usual, |f| usual * f)
-}
-
 #[test]
 fn intervals_of_the_sharpe_ratio_cover_the_true_one() {
-    let runs = runs(400);
+    let runs = 400_usize;
     let truth = 0.1;
     let (mut by_formula, mut by_bootstrap) = (0, 0);
     for run in 0..runs {
@@ -39,7 +33,7 @@ fn intervals_of_the_sharpe_ratio_cover_the_true_one() {
 
 #[test]
 fn true_forecasts_are_rejected_as_often_as_the_level_says() {
-    let runs = runs(2_000);
+    let runs = 2_000_usize;
     let exact = 0.01 * 1.644_853_626_951_472_2;
     let (mut kupiec, mut conditional) = (0, 0);
     for run in 0..runs {
@@ -56,7 +50,7 @@ fn true_forecasts_are_rejected_as_often_as_the_level_says() {
 /// The best of 200 tries without an edge looks good by itself and not once the tries are counted.
 #[test]
 fn the_best_of_noise_is_deflated_and_a_true_edge_is_not() {
-    let runs = runs(60);
+    let runs = 60_usize;
     let days = 3 * 365;
     let (mut noise_alone, mut noise, mut edge) = (0, 0, 0);
     for run in 0..runs {
@@ -92,7 +86,7 @@ fn copies_are_no_new_trials() {
 
 #[test]
 fn noise_is_overfitted_and_an_edge_is_not() {
-    let runs = runs(8);
+    let runs = 8_usize;
     let of = |edge: f64| {
         let total: f64 = (0..runs)
             .map(|run| {

@@ -5,7 +5,6 @@ mod bad_input;
 mod calendar;
 mod calibration;
 mod portfolio;
-mod real_data;
 mod tail;
 mod threads;
 mod verdict;

@@ -1,12 +1,18 @@
-//! Comparisons with scipy, statsmodels, arch, scikit-learn and skfolio, whose answers are in `golden.json` (see `generate.py`).
+//! Comparisons with scipy, statsmodels, arch, scikit-learn, skfolio and empyrical, whose answers are in `golden.json` (see
+//! `generate.py`) and, about real series too, in `differential.json` (see `differential.py`).
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod dependence;
+mod differential;
+mod market;
 mod pairs;
 mod performance;
+mod printed;
+mod real_data;
 mod selection;
 mod tail;
 
+use risk::{PeriodsPerYear, Returns};
 use serde_json::Value;
 
 /// What a closed form may differ by, relative to the larger of the value and 1e-3 (figures that are nearly 0 have no digits
@@ -43,8 +49,23 @@ fn same_as(golden: &Value, field: &str, ours: f64) {
     same(field, ours, number(&golden[field]), CLOSED_FORM);
 }
 
-/// The names of the two series of returns.
-const SERIES: [&str; 2] = ["published", "fat_tailed"];
+/// A series of returns and what others say of it.
+struct Series {
+    name: String,
+    returns: Returns,
+    theirs: Value,
+}
+
+/// The two that `golden.json` has, and the real ones of which a copy is there.
+fn series() -> Vec<Series> {
+    let golden = golden();
+    let seeded = ["published", "fat_tailed"].map(|name| {
+        let theirs = golden["series"][name].clone();
+        let returns = Returns::new(numbers(&theirs["returns"]), PeriodsPerYear::CRYPTO_DAYS).unwrap();
+        Series { name: name.to_owned(), returns, theirs }
+    });
+    seeded.into_iter().chain(differential::real()).collect()
+}
 
 /// Compares arrays.
 fn same_numbers(name: &str, ours: &[f64], theirs: &Value, tolerance: f64) {

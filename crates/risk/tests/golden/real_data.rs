@@ -1,16 +1,11 @@
-//! Real prices, where a copy of them lies next to the workspace (or where `MARKET_DATA` says); otherwise these tests say that
-//! they skip. What is compared was computed by statsmodels 0.15 from the same closes.
+//! Ether and bitcoin, where their candles are there: what is compared was computed by statsmodels 0.15 from the same closes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::PathBuf;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::RowAccessor;
 use risk::dependence::{CorrelationMethod, correlation_matrix};
 use risk::pairs::{engle_granger_both, johansen};
 
-const HOUR: i64 = 3_600_000;
+use super::market::closes;
 
 /// Statistic and p-value of each direction, Johansen's trace with one lag, and the correlation of daily changes.
 const ETHER_ON_BITCOIN: (f64, f64) = (-3.015_674_850_762_795_5, 0.106_526_451_523_689_5);
@@ -18,24 +13,9 @@ const BITCOIN_ON_ETHER: (f64, f64) = (-2.051_006_498_689_777, 0.501_983_276_904_
 const TRACE: f64 = 10.486_334_280_780_577;
 const CORRELATION: f64 = 0.844_100_446_050_973_7;
 
-/// Logarithms of the last close of each day by its time.
-fn closes(symbol: &str) -> Option<BTreeMap<i64, f64>> {
-    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
-    let folder = std::env::var_os("MARKET_DATA").map_or_else(beside, PathBuf::from);
-    let path = folder.join(format!("candles-1h/{symbol}USDT_1h_2022-2026.parquet"));
-    let Ok(file) = File::open(&path) else {
-        #[expect(clippy::print_stderr, reason = "a test that skips must say so")]
-        {
-            eprintln!("skipped: {} is not there", path.display());
-        }
-        return None;
-    };
-    let reader = SerializedFileReader::new(file).unwrap();
-    let rows = reader.get_row_iter(None).unwrap().map(|row| {
-        let row = row.unwrap();
-        (row.get_long(0).unwrap(), row.get_double(2).unwrap().ln())
-    });
-    Some(rows.filter(|(time, _)| time % (24 * HOUR) == 23 * HOUR).collect())
+/// Logarithms of closes by their times.
+fn logarithms(symbol: &str) -> Option<BTreeMap<i64, f64>> {
+    Some(closes(symbol)?.into_iter().map(|(time, close)| (time, close.ln())).collect())
 }
 
 fn close_to(ours: f64, theirs: f64) {
@@ -44,7 +24,7 @@ fn close_to(ours: f64, theirs: f64) {
 
 #[test]
 fn ether_and_bitcoin_are_correlated_and_not_tied() {
-    let (Some(ether), Some(bitcoin)) = (closes("ETH"), closes("BTC")) else { return };
+    let (Some(ether), Some(bitcoin)) = (logarithms("ETH"), logarithms("BTC")) else { return };
     let both: Vec<(f64, f64)> = ether
         .iter()
         .filter_map(|(time, ether)| bitcoin.get(time).map(|bitcoin| (*ether, *bitcoin)))

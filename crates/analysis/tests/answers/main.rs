@@ -1,6 +1,8 @@
 //! Whole analyses, from the request as a client writes it to the answer, on series whose answer is known.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod hostile;
+
 use analysis::{
     Answer,
     inputs::{Body, ClosedTrade, Inputs, LoadedResult, Pinned, PinnedResult, Point, SymbolCloses},
