@@ -32,7 +32,10 @@ pub(super) async fn list(State(api): State<Api>, Tenant(tenant): Tenant) -> Resu
 }
 
 /// What is held out of the tenant's research, and who has looked at it.
-pub(super) async fn holdouts(State(api): State<Api>, Tenant(tenant): Tenant) -> Result<Json<Holdouts>, Problem> {
+pub(super) async fn holdouts(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+) -> Result<Json<Holdouts>, Problem> {
     Ok(Json(Holdouts { holdouts: api.service.holdouts(&tenant).await? }))
 }
 

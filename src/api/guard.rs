@@ -20,7 +20,7 @@ use crate::{
 
 /// What a call of a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub enum Needs {
     /// Nothing: it tells nothing about anybody.
     Nothing,
     /// A key, if the deployment has keys. What else the call needs depends on what it asks for.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ::access::Caller;
 use ::jobs::{JobId, Kind, TenantId};
 use axum::{
     Json,
@@ -155,7 +156,7 @@ pub(super) async fn submit(
     let idempotency = key.of(&new);
     let NewJob { kind, spec, cache, priority, timeout_s, max_attempts, .. } = new;
     let (campaign, labels, webhook) = (new.campaign, new.labels, new.webhook);
-    let (holdout, holdout_share, by) = (new.holdout, new.holdout_share, Some(caller.key));
+    let (holdout, holdout_share) = (new.holdout, new.holdout_share);
     let window = Window { run_at: new.run_at, deadline: new.deadline };
     let wanted = Wanted::parse(kind.kind(), spec).map_err(|mut error| {
         error.message.insert_str(0, "spec: ");
@@ -164,6 +165,7 @@ pub(super) async fn submit(
     if let Some(scope) = wanted.scope() {
         require(&caller, scope)?;
     }
+    let Caller { tenant, key: by, .. } = caller;
     let options = SubmitOptions {
         cache,
         priority,
@@ -174,9 +176,8 @@ pub(super) async fn submit(
         holdout_share,
         labels,
         webhook,
-        by,
+        by: Some(by),
     };
-    let tenant = caller.tenant;
     let (job, accepted) = api.service.submit(&tenant, &wanted, &options, window, idempotency).await?;
     let limit = if accepted == ::jobs::Accepted::Cached { Duration::ZERO } else { limit };
     let answer = wait_for(&api, &tenant, job, limit).await?;

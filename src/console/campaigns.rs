@@ -79,8 +79,17 @@ pub(crate) async fn page(
 
 /// What the trials amount to.
 pub(super) fn figures(figures: &Figures) -> Markup {
-    let Figures { name, trials, with_returns, effective, best_sharpe, noise_best, deflated_sharpe, advice } =
-        figures;
+    let Figures {
+        name,
+        trials,
+        with_returns,
+        effective,
+        best_sharpe,
+        noise_best,
+        deflated_sharpe,
+        advice,
+        holdouts,
+    } = figures;
     let number = |value: &Option<f64>, decimals: usize| {
         let shown = value.map_or_else(|| "–".to_owned(), |value| show::number(value, decimals));
         html! { (shown) }
@@ -95,6 +104,9 @@ pub(super) fn figures(figures: &Figures) -> Markup {
                 (tile("Best Sharpe ratio", number(best_sharpe, 2), html! { "a year" }))
                 (tile("Noise would give", number(noise_best, 2), html! { "the best of as many without an edge" }))
                 (tile("Deflated Sharpe ratio", number(deflated_sharpe, 3), html! { "probability that the true one is above 0" }))
+            }
+            @for holdout in holdouts {
+                p { (show::text(&holdout.series, show::SHORT)) " is held out from " (holdout.from) " on: " (show::text(&holdout.advice, show::LONG)) }
             }
             p.more { a href={ "/console/campaigns/" (show::encoded(name)) } { (show::text(name, show::SHORT)) } }
         },

@@ -9,8 +9,8 @@ use jesse::{
 };
 use jiff::Timestamp;
 use jobs::{
-    Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, JobView, Kind, OnFailure,
-    Priority, Submission, Tags, TenantId, Treatment, holdouts::LOOKS,
+    Accepted, BatchSubmission, CacheMode, Child, ErrorCode, Idempotency, JobId, JobState, JobView, Kind,
+    OnFailure, Priority, Submission, Tags, TenantId, Treatment, holdouts::LOOKS,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

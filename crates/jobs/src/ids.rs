@@ -61,16 +61,6 @@ uuid_id!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fence(Uuid);
 
-impl RunId {
-    /// When it was made, in milliseconds since 1970, by the clock of whoever made it.
-    pub(crate) fn made_ms(self) -> u64 {
-        self.0.get_timestamp().map_or(0, |made| {
-            let (seconds, nanoseconds) = made.to_unix();
-            seconds * 1000 + u64::from(nanoseconds) / 1_000_000
-        })
-    }
-}
-
 impl Fence {
     /// A new token.
     pub fn generate() -> Self {

@@ -433,19 +433,22 @@ impl Queue {
     /// because its tenant is at its running cap is not in it.
     pub async fn backlog(&self) -> Result<Vec<Backlog>, QueueError> {
         let (now_ms, rows): (String, Vec<String>) = self.ask(&self.call(&self.scripts.backlog)).await?;
-        let now_ms: u64 = parse(&now_ms)?;
+        let now_ms: i64 = parse(&now_ms)?;
         let row = |row: &[String]| {
             let [band, tenant, waiting, oldest] = row else {
                 return Err(QueueError::Corrupt(format!("a part of the backlog is {row:?}")));
             };
             let band: u8 = parse(band)?;
+            let made_ms = parse::<RunId>(oldest)?.made_ms();
             let priority = Priority::ALL.into_iter().find(|priority| priority.band() == band);
             Ok(Backlog {
                 priority: priority.ok_or_else(|| QueueError::Corrupt(format!("priority {band}")))?,
                 tenant: TenantId::new(tenant),
                 waiting: parse(waiting)?,
                 // Ids say when they were made. The clock of whoever made it may be ahead of Redis's.
-                oldest: Duration::from_millis(now_ms.saturating_sub(parse::<RunId>(oldest)?.made_ms())),
+                oldest: Duration::from_millis(
+                    made_ms.map_or(0, |made| u64::try_from(now_ms.saturating_sub(made)).unwrap_or(0)),
+                ),
             })
         };
         rows.chunks(4).map(row).collect()
