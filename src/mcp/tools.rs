@@ -121,10 +121,17 @@ fn candles_import() -> Tool {
     job_tool(
         CANDLES_IMPORT,
         "Import candles",
-        "Fetch from the exchange what is not stored; default finish_date: now. Gaps are told.",
+        "Fetch from the exchange what is not stored, by default up to now.",
         &input,
         Effect::Submits,
     )
+}
+
+/// Without arguments that are taken all the same.
+fn unlisted(input: &mut JsonObject, names: &[&str]) {
+    if let Some(Value::Object(properties)) = input.get_mut("properties") {
+        properties.retain(|name, _| !names.contains(&name.as_str()));
+    }
 }
 
 fn webhooks_tool() -> Tool {
@@ -146,11 +153,13 @@ fn webhooks_tool() -> Tool {
 }
 
 fn always() -> Vec<Tool> {
-    let backtest = merged(&[
+    let mut backtest = merged(&[
         schema_for_type::<BacktestRequest>(),
         schema_for_type::<SubmitOptions>(),
         schema_for_type::<Wait>(),
     ]);
+    // Taken, but of use to few: docs/agents.md tells of it.
+    unlisted(&mut backtest, &["holdout_share"]);
     vec![
         tool::<Strategies>(
             STRATEGY_LIST,
@@ -169,8 +178,8 @@ fn always() -> Vec<Tool> {
         tool::<Validation>(
             STRATEGY_VALIDATE,
             "Validate a strategy",
-            "Check a strategy without storing it; where writing is allowed also by importing it. Tells file and line of each mistake. \
-             Files that are not given are those stored by that name.",
+            "Check a strategy without storing it. Tells file and line of each mistake. Files that are not given are those stored by that \
+             name.",
             &merged(&[schema_for_type::<DraftRequest>(), wait()]),
             Effect::Submits,
         ),
@@ -197,7 +206,8 @@ fn always() -> Vec<Tool> {
 /// What is made of backtests.
 fn searches() -> Vec<Tool> {
     let backtest = ("backtest", "Arguments of backtest");
-    let search = made_of::<SearchRequest>(&[backtest]);
+    let mut search = made_of::<SearchRequest>(&[backtest]);
+    unlisted(&mut search, &["prune_share"]);
     let windows =
         made_of::<WindowsRequest>(&[backtest, ("optimize", "Arguments of optimize, but no test_*")]);
     let histories = or_a_result(made_of::<ScenariosRequest>(&[backtest]));

@@ -16,8 +16,7 @@ use crate::{
 
 pub(super) const NAME: &str = "webhooks";
 pub(super) const DESCRIPTION: &str = "URLs that are told of the ends of jobs, signed as Standard Webhooks. create: url, events (default all); answers id and secret. \
-    deliveries: state (pending, delivered, failed). resend: delivery, or since and until, or failed. The id jobs stands for the URLs \
-    that jobs name in webhook.";
+    deliveries: state (pending, delivered, failed). resend: delivery, or since and until, or failed. Id jobs: the URLs that jobs name.";
 
 /// Pages are short: an agent pays for every delivery.
 const DELIVERIES: usize = 10;

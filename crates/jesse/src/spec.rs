@@ -71,7 +71,7 @@ pub struct BacktestRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub leverage_mode: Option<String>,
-    /// Candles before start_date; they also bound indicators; default 240
+    /// Before start_date; they bound indicators too; default 240
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32")]
     pub warm_up_candles: Option<u32>,
