@@ -1,4 +1,5 @@
 //! What all pages have in common.
+#![expect(clippy::needless_pass_by_value, reason = "markup is made to be put into other markup")]
 
 use access::{Caller, Scope};
 use axum::{

@@ -73,16 +73,15 @@ where
     /// Ends with its time, with the server, or with a Redis that is away.
     async fn changed(&mut self) -> Option<(String, bool)> {
         loop {
-            let made = match self.next.take() {
-                Some(first) => first,
-                None => {
-                    let stop = self.api.stop.clone();
-                    stop.run_until_cancelled(self.something()).await?;
-                    if Instant::now() > self.end {
-                        return None;
-                    }
-                    (self.make)().await.ok()?
+            let made = if let Some(first) = self.next.take() {
+                first
+            } else {
+                let stop = self.api.stop.clone();
+                stop.run_until_cancelled(self.something()).await?;
+                if Instant::now() > self.end {
+                    return None;
                 }
+                (self.make)().await.ok()?
             };
             // It would end a line of the event.
             let html = made.html.into_string().replace('\r', "&#13;");

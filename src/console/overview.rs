@@ -104,10 +104,7 @@ async fn make(api: &Api, caller: &access::Caller) -> Result<Markup, ServiceError
             p.notice role="status" { "The queue is paused: nothing is started. What runs goes on, and jobs are accepted." }
         }
         dl.tiles {
-            (tile("Waiting", html! { (show::count(depth.ready)) }, match waits_since {
-                Some(since) => html! { "yours for " (show::duration(now - since)) },
-                None => html! { "none of yours" },
-            }))
+            (tile("Waiting", html! { (show::count(depth.ready)) }, waits_since.map_or_else(|| html! { "none of yours" }, |since| html! { "yours for " (show::duration(now - since)) })))
             (tile("Running", html! { (show::count(depth.running)) }, html! { (show::count(depth.delayed)) " wait for their time" }))
             (tile("Throughput", html! { (rate) }, html! { (over) }))
             @if let Some(cache) = &cache { (tile_of_cache(cache)) }

@@ -158,9 +158,10 @@ pub(super) fn time(milliseconds: i64) -> Markup {
 
 /// The same from the text that clients get.
 pub(super) fn time_of(text: &str) -> Markup {
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => self::time(time.as_millisecond()),
-        Err(_) => html! { (text) },
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        self::time(time.as_millisecond())
+    } else {
+        html! { (text) }
     }
 }
 

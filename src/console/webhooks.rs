@@ -131,10 +131,7 @@ pub(crate) async fn page(
         @if let Some(resent) = resent { p.notice role="status" { (show::count(resent)) " sent again." } }
         @if let Some(secret) = &secret { p.notice { "Deliveries are signed with " code { (secret.secret) } } }
         dl.tiles {
-            (tile("State", standing(&webhook), match &webhook.disabled_because {
-                Some(why) => show::text(why, 200),
-                None => html! { @if let Some(since) = &webhook.failing_since { "since " (show::time_of(since)) } },
-            }))
+            (tile("State", standing(&webhook), webhook.disabled_because.as_ref().map_or_else(|| html! { @if let Some(since) = &webhook.failing_since { "since " (show::time_of(since)) } }, |why| show::text(why, 200))))
             (tile("Pending", html! { (show::count(webhook.pending)) }, html! {}))
             (tile("Given up", html! { (show::count(webhook.undelivered)) }, html! {}))
             (tile("Failures in a row", html! { (show::count(webhook.failures)) }, html! {}))

@@ -57,10 +57,8 @@ impl Belongings {
             "webhooks" => &self.webhook,
             // The same name is another campaign for another tenant.
             "campaigns" => CAMPAIGN,
-            // All tenants of a deployment share its strategies, and the console's files.
-            "strategies" | "assets" => return None,
-            // For admins, who see those of all tenants.
-            "keys" => return None,
+            // All tenants of a deployment share its strategies, and the console's files. Keys are for admins, who see those of all.
+            "strategies" | "assets" | "keys" => return None,
             _ => panic!("{route}: say here whose it is"),
         };
         let path = route.replace("{id}", id).replace("{name}", id).replace("{delivery}", &self.delivery);

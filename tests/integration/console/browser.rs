@@ -1,7 +1,7 @@
 //! A Chromium without a screen, driven by WebDriver: a handful of calls with JSON, for which a library would bring twenty more crates.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -169,7 +169,9 @@ impl Drop for Browser {
         );
         if let Ok(mut driver) = TcpStream::connect(("127.0.0.1", self.port)) {
             let _gone = driver.write_all(goodbye.as_bytes());
-            let _gone = std::io::copy(&mut driver, &mut std::io::sink());
+            // It answers once the browser is gone, and keeps the connection.
+            let _gone = driver.set_read_timeout(Some(Duration::from_secs(10)));
+            let _gone = driver.read(&mut [0; 512]);
         }
         let _gone = self.driver.kill();
         let _gone = self.driver.wait();
