@@ -82,7 +82,7 @@ fn meaningful(what: &str, field: &str, value: &Value) {
             meaningful(what, if name == "value" { field } else { name }, one);
         }),
         Value::Number(number) => {
-            assert!(number.as_f64().is_some_and(f64::is_finite), "{what}: {field} is {number}")
+            assert!(number.as_f64().is_some_and(f64::is_finite), "{what}: {field} is {number}");
         }
         Value::Bool(_) | Value::String(_) => {}
     }
