@@ -199,7 +199,7 @@ fn tag(path: &str) -> (&'static str, &'static str) {
     match path.strip_prefix("/v1/").and_then(|path| path.split('/').next()) {
         Some("jobs") => ("Jobs", "What is computed, and what was found"),
         Some("batches") => ("Batches", "Many backtests in one call"),
-        Some("campaigns") => {
+        Some("campaigns" | "holdouts") => {
             ("Campaigns", "What was tried for one idea, and what that leaves of the best of it")
         }
         Some("strategies") => ("Strategies", "What can be run"),

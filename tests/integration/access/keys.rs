@@ -163,5 +163,5 @@ async fn the_pipe_of_mcp_shows_a_key() {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));
     let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["candles_list", "job_get", "job_list"]);
+    assert_eq!(names, ["candles_list", "job_get", "job_list", "job_chart", "job_series", "health"]);
 }
