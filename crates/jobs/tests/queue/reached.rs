@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use jobs::{JobState, Queue, QueueError, Redis, RedisAccess, Retention, TenantId, WorkerId};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::process::{Child, Command};
 
 use crate::{
@@ -27,6 +27,8 @@ fn free_port() -> String {
 /// An authority, and a certificate of it with its key, as files.
 fn certificates(folder: &Path) {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    // By the same name as the certificate's it would be taken for that, signed by itself.
+    params.distinguished_name.push(DnType::CommonName, "an authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     std::fs::write(folder.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
