@@ -57,7 +57,7 @@ pub enum Role {
     },
     /// See the struct.
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ async fn become_role(role: Role) -> Result<ExitCode, RoleError> {
         Role::Keys(command) => roles::keys::run(*command).await?,
         Role::Cache(command) => roles::cache::run(*command).await?,
         Role::Strategies(command) => roles::strategies::run(*command).await?,
-        Role::Client(command) => return Ok(ask(command).await),
+        Role::Client(command) => return Ok(ask(*command).await),
         Role::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "jesse-jobs", &mut std::io::stdout());
         }

@@ -139,14 +139,16 @@ impl Metrics {
             Box::new(metrics.cache_lookups.clone()),
             Box::new(metrics.webhooks.clone()),
         ];
-        for collector in all {
-            metrics.registry.register(collector)?;
-        }
-        // There from the start, so that the first failure is an increase.
-        for call in RedisCall::KINDS {
-            metrics.redis_failures.with_label_values(&[call]);
-        }
+        all.into_iter().try_for_each(|collector| metrics.registry.register(collector))?;
+        metrics.begin();
         Ok(metrics)
+    }
+
+    /// What is there from the start, so that the first failure is an increase.
+    fn begin(&self) {
+        for call in RedisCall::KINDS {
+            self.redis_failures.with_label_values(&[call]);
+        }
     }
 
     /// Where others register what they measure.

@@ -82,9 +82,10 @@ pub(super) fn allow<S: Clone + Send + Sync + 'static>(router: Router<S>, origins
     if origins.is_empty() {
         return router;
     }
-    let allowed = match origins.iter().any(Origin::is_any) {
-        true => AllowOrigin::any(),
-        false => AllowOrigin::list(origins.iter().map(|origin| origin.0.clone())),
+    let allowed = if origins.iter().any(Origin::is_any) {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().map(|origin| origin.0.clone()))
     };
     let cors = CorsLayer::new()
         .allow_origin(allowed)

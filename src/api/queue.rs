@@ -29,9 +29,10 @@ pub(super) struct QueueView {
 /// The counters tell of all tenants together, so they are for admins.
 pub(super) async fn get(State(api): State<Api>, By(caller): By) -> Result<Json<QueueView>, Problem> {
     let depth = api.service.queue().depth().await?;
-    let counters = match caller.may(Scope::Admin) {
-        true => Some(api.service.queue().counters().await?.into_iter().collect()),
-        false => None,
+    let counters = if caller.may(Scope::Admin) {
+        Some(api.service.queue().counters().await?.into_iter().collect())
+    } else {
+        None
     };
     let (ready, running, delayed, paused) = (depth.ready, depth.running, depth.delayed, depth.paused);
     Ok(Json(QueueView { ready, running, delayed, paused, counters }))

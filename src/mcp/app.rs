@@ -145,8 +145,9 @@ pub(super) struct Series {
     job_id: String,
     title: String,
     unit: String,
+    #[serde(rename = "series")]
     #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
-    series: Vec<Curve>,
+    curves: Vec<Curve>,
 }
 
 /// Points of a curve: milliseconds since 1970 (UTC) and a value.
@@ -177,12 +178,12 @@ pub(super) async fn series(
     let result = service.result(tenant, job).await?;
     let About { title, unit } = About::of(&result.request);
     let Curves { equity, benchmark } = Curves::read(&result.fields)?;
-    let mut series = vec![curve("Equity".into(), &equity, (from, to), most)];
+    let mut curves = vec![curve("Equity".into(), &equity, (from, to), most)];
     if let Some((symbol, points)) = benchmark {
         let held = curve(format!("Buying and holding {symbol}"), &points, (from, to), most);
-        series.push(Curve { benchmark: true, ..held });
+        curves.push(Curve { benchmark: true, ..held });
     }
-    super::structured(&Series { job_id: job.to_string(), title, unit, series })
+    super::structured(&Series { job_id: job.to_string(), title, unit, curves })
 }
 
 fn curve(name: String, points: &[Point], (from, to): (f64, f64), most: usize) -> Curve {

@@ -64,7 +64,7 @@ pub(super) struct Batch {
     #[schemars(with = "Vec<Map<String, Value>>")]
     jobs: Vec<Value>,
     /// Instead of jobs: every combination of
-    /// {"timeframe":["1h","4h"],"hyperparameters":{"fast":[5,10]},"period":[{"start_date":..,"finish_date":..}]}
+    /// `{"timeframe":["1h","4h"],"hyperparameters":{"fast":[5,10]},"period":[{"start_date":..,"finish_date":..}]}`
     #[serde(default)]
     #[schemars(with = "Map<String, Value>")]
     grid: Option<Grid>,

@@ -97,7 +97,7 @@ fn answer(stream: &TcpStream, market: &Mutex<Market>) -> std::io::Result<()> {
     let query: HashMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let start: i64 = query.get("startTime").map_or(0, |text| text.parse().unwrap());
     while market.lock().unwrap().held_from.is_some_and(|held| start >= held) {
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::park_timeout(Duration::from_millis(10));
     }
     let (status, headers, body) = if path == "/api/v3/klines" {
         klines(&query, &mut market.lock().unwrap())

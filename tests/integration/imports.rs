@@ -60,8 +60,8 @@ async fn an_agent_imports_what_its_backtest_lacks_and_runs_it() {
     let wanted = error["detail"]["import"].clone();
     assert_eq!(wanted, import("2024-01-29", "2024-02-02"));
 
-    let mut waited = with(wanted.clone(), &json!({"wait_seconds": 50}));
-    let imported = call_checked(&client, "candles_import", waited.clone()).await;
+    let mut asked = with(wanted.clone(), &json!({"wait_seconds": 50}));
+    let imported = call_checked(&client, "candles_import", asked.clone()).await;
     let view = structured(&imported);
     assert_eq!((&view["kind"], &view["state"]), (&json!("candles_import"), &json!("succeeded")), "{view}");
     let found = &view["summary"];
@@ -78,7 +78,7 @@ async fn an_agent_imports_what_its_backtest_lacks_and_runs_it() {
 
     // The gap is the exchange's; nothing that is stored is asked for again, and nothing has changed.
     exchange.market().asked.clear();
-    let again = call_checked(&client, "candles_import", waited.clone()).await;
+    let again = call_checked(&client, "candles_import", asked.clone()).await;
     let again = structured(&again);
     assert_eq!((&again["state"], &again["cached"]), (&json!("succeeded"), &json!(false)), "{again}");
     assert_eq!((&again["summary"]["imported"], &again["summary"]["version"]), (&json!(0), &json!(version)));
@@ -92,9 +92,9 @@ async fn an_agent_imports_what_its_backtest_lacks_and_runs_it() {
     // More of it, of which the range already stored is no part.
     let longer = with(backtest(), &json!({"allow_gaps": true, "finish_date": "2024-02-03"}));
     let error = structured(&call(&client, "backtest", longer).await)["error"].clone();
-    waited["finish_date"] = "2024-02-03".into();
+    asked["finish_date"] = "2024-02-03".into();
     assert_eq!(error["detail"]["import"], with(wanted, &json!({"finish_date": "2024-02-03"})), "{error}");
-    let more = call_checked(&client, "candles_import", waited).await;
+    let more = call_checked(&client, "candles_import", asked).await;
     let more = &structured(&more)["summary"];
     assert_eq!(more["imported"], 1440, "{more}");
     assert_ne!(more["version"], json!(version));

@@ -236,12 +236,12 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     browser.frame(None).await;
     let finer = browser.until(&format!("{} ", asked.replace(".map(", ".slice(1).map("))).await;
     assert!(finer[0]["from"].is_number() && finer[0]["to"].as_f64() > finer[0]["from"].as_f64(), "{finer}");
-    let context = browser
+    let heard = browser
         .until(
             "return heard.find(({method}) => method === 'ui/update-model-context')?.params.content[0].text;",
         )
         .await;
-    assert!(context.as_str().unwrap().contains(&format!("equity of job {id} from 20")), "{context}");
+    assert!(heard.as_str().unwrap().contains(&format!("equity of job {id} from 20")), "{heard}");
     browser.shot("app zoomed").await;
 
     browser.open(&format!("{url}?theme=dark")).await;

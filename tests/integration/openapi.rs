@@ -70,8 +70,10 @@ async fn the_document_is_one_and_its_page_loads_nothing_from_elsewhere() {
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
     let page = page.text().await.unwrap();
     // What it is made of: all of it is served here, and no script stands in the page itself.
-    let parts: Vec<_> =
-        page.split(['"', '\'']).filter(|part| part.ends_with(".js") || part.ends_with(".css")).collect();
+    let parts: Vec<_> = page
+        .split(['"', '\''])
+        .filter(|part| [".js", ".css"].iter().any(|end| part.ends_with(end)))
+        .collect();
     assert!(parts.len() >= 4 && !page.contains("<script>"), "{page}");
     for part in parts {
         assert!(!part.contains("//"), "{part}");

@@ -51,7 +51,7 @@ impl Imports {
                 None => Err(TaskError::Stopped),
             }
         };
-        self.attendant.attend(&claim, stop, &stopping, compute).await
+        Box::pin(self.attendant.attend(&claim, stop, &stopping, compute)).await
     }
 
     async fn import(&self, claim: &Claim) -> Result<StoredResult, JobError> {

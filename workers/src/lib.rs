@@ -484,7 +484,7 @@ async fn dispatch(handlers: &Handlers, assignment: Assignment) -> Handled {
             | Kind::AnalyzeResults => handlers.analyses.handle(assignment).await,
             Kind::MonteCarlo => Handled::Finished(handlers.parents.monte_carlo(&assignment.claim).await),
             Kind::SignificanceTest => handlers.backtests.handle_significance_test(assignment).await,
-            Kind::CandlesImport => handlers.imports.handle(assignment).await,
+            Kind::CandlesImport => Box::pin(handlers.imports.handle(assignment)).await,
             Kind::StrategyValidate => handlers.validations.handle(assignment).await,
             Kind::Batch => failed(JobError::new(ErrorCode::Internal, "a batch is no run")),
         }

@@ -410,7 +410,7 @@ fn tell_how_to_import(
         return;
     }
     let import = arguments(series, needed);
-    message.push_str(&format!(". {} {import} fetches them", Kind::CandlesImport.as_str()));
+    *message = format!("{message}. {} {import} fetches them", Kind::CandlesImport.as_str());
     detail["import"] = import;
 }
 

@@ -51,10 +51,9 @@ impl Lock {
             tokio::time::sleep(RENEW_EVERY).await;
             match self.expire_in(LEASE).await {
                 Ok(true) => renewed = Instant::now(),
-                Ok(false) => return,
                 // Redis may be back before the lease is over.
                 Err(_) if renewed.elapsed() < LEASE => {}
-                Err(_) => return,
+                Ok(false) | Err(_) => return,
             }
         }
     }

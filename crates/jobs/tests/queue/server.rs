@@ -20,7 +20,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
 
 /// Generous: the machine may be busy.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 const NODES: u16 = 3;
 const SLOTS: u16 = 16384;
 
