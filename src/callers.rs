@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use access::{AdminKey, Audit, AuditEntry, Caller, Denied, Gate, Rate, RateLimiter, Scope, Verdict};
+use access::{AdminKey, Audit, AuditEntry, Caller, Denied, Gate, Rate, RateLimiter, Scope, Tokens, Verdict};
 use jobs::{QueueError, Redis};
 use serde_json::json;
 
@@ -31,6 +31,15 @@ impl Callers {
             limiter: RateLimiter::new(redis.clone()),
             audit: Audit::new(redis.clone()),
             rate,
+        }
+    }
+
+    /// The same for those who show tokens of an external issuer too.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        match tokens {
+            Some(tokens) => Self { gate: self.gate.with_tokens(tokens), ..self },
+            None => self,
         }
     }
 
@@ -83,9 +92,10 @@ impl From<Denied> for ServiceError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::NoKey => Self::new(Code::Unauthenticated, denied.to_string()),
-            Denied::Invalid(_) | Denied::Unknown | Denied::Expired => {
+            Denied::Invalid(_) | Denied::Unknown | Denied::Expired | Denied::Token(_) => {
                 Self::new(Code::InvalidKey, denied.to_string())
             }
+            Denied::Issuer(_) => Self::new(Code::Unavailable, denied.to_string()),
             Denied::Unavailable(error) => error.into(),
         }
     }

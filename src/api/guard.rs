@@ -44,7 +44,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
     let (headers, is_local) = (request.headers().clone(), is_local(&request));
     let caller = match guard.caller(bearer(&headers), is_local).await {
         Ok(caller) => caller,
-        Err(error) => return refused(error),
+        Err(error) => return refused(api, error),
     };
     let counted = api.callers.count(&caller).await;
     let is_read = request.method().is_safe();
@@ -66,7 +66,7 @@ pub(super) async fn guard(State(guard): State<Guard>, mut request: Request, next
             }
             response
         }
-        Err(error) => refused(error),
+        Err(error) => refused(api, error),
     };
     if let Some((rate, verdict)) = limits {
         tell_limits(response.headers_mut(), rate, verdict);
@@ -135,7 +135,7 @@ fn is_local(request: &Request) -> bool {
 }
 
 /// A refusal, with what RFC 6750 wants to be said about keys.
-fn refused(error: ServiceError) -> Response {
+fn refused(api: &Api, error: ServiceError) -> Response {
     let challenge = match error.code {
         Code::Unauthenticated => Some(r#"Bearer realm="jesse-jobs""#.to_owned()),
         Code::InvalidKey => Some(r#"Bearer realm="jesse-jobs", error="invalid_token""#.to_owned()),
@@ -148,6 +148,9 @@ fn refused(error: ServiceError) -> Response {
     let mut response = Problem(error).into_response();
     if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(resource) = &api.resource {
+        resource.tell(response.headers_mut());
     }
     response
 }

@@ -23,6 +23,7 @@ mod problem;
 mod queue;
 mod report;
 mod request_id;
+mod resource;
 mod routes;
 mod strategies;
 mod webhooks;
@@ -46,6 +47,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use cors::Origin;
 use guard::{Guard, Needs};
 pub use problem::Problem;
+pub use resource::Resource;
 use routes::{Route, routes};
 
 use crate::{
@@ -74,6 +76,8 @@ pub struct Api {
     pub(crate) stop: CancellationToken,
     allowed_hosts: Arc<[String]>,
     origins: Arc<[Origin]>,
+    /// Where tokens of an external issuer are taken.
+    resource: Option<Arc<Resource>>,
 }
 
 impl Api {
@@ -88,7 +92,14 @@ impl Api {
     ) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
-        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins: Arc::default() }
+        let origins = Arc::default();
+        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins, resource: None }
+    }
+
+    /// The same where OAuth clients are told who issues tokens.
+    #[must_use]
+    pub fn with_resource(self, resource: Option<Resource>) -> Self {
+        Self { resource: resource.map(Arc::new), ..self }
     }
 
     /// The same for web pages of these origins too.

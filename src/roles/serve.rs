@@ -51,21 +51,26 @@ pub(super) async fn callers(
 ) -> Result<Callers, RoleError> {
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let admin = settings.access.admin_key().map_err(RoleError::Setting)?;
+    let tokens = settings.access.tokens().map_err(RoleError::Setting)?;
     let local = is_local(address);
-    if !local && admin.is_none() && !access::KeyStore::new(queue.redis().clone()).is_closed().await? {
+    if !local
+        && admin.is_none()
+        && tokens.is_none()
+        && !access::KeyStore::new(queue.redis().clone()).is_closed().await?
+    {
         return Err(RoleError::Setting(format!(
             "{address} can be reached from other machines, and there are no API keys yet to tell callers apart; make one with \
              `jesse-jobs keys create`, name a file with --admin-key-file, or listen on 127.0.0.1"
         )));
     }
-    if local && admin.is_none() && settings.cors_origins.iter().any(Origin::is_any) {
+    if local && admin.is_none() && tokens.is_none() && settings.cors_origins.iter().any(Origin::is_any) {
         return Err(RoleError::Setting(
             "CORS_ORIGINS=* (--cors-origins) lets every web page that somebody opens on this machine call this server, where nobody \
              is asked for a key; name the origins, or a file with --admin-key-file"
                 .into(),
         ));
     }
-    Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()))
+    Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()).with_tokens(tokens))
 }
 
 /// Listens on an address that only this machine can reach.
@@ -82,7 +87,7 @@ pub(super) fn api(
     (api, limits, receivers): (&ApiSettings, &LimitSettings, &ReceiverSettings),
     metrics: Metrics,
     stop: CancellationToken,
-) -> Api {
+) -> Result<Api, RoleError> {
     let scope = limits.cache_scope;
     let queue = queue.with_max_open(limits.max_open);
     let events = Events::follow(queue.clone(), stop.clone());
@@ -92,8 +97,9 @@ pub(super) fn api(
         .with_strategy_writing(api.allow_strategy_write)
         .with_receivers(receivers.filter());
     let longest_wait = Duration::from_secs(api.request_timeout);
-    Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
-        .with_origins(api.cors_origins.clone())
+    let resource = api.access.resource().map_err(RoleError::Setting)?;
+    let served = Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop);
+    Ok(served.with_origins(api.cors_origins.clone()).with_resource(resource))
 }
 
 /// Serves until `stop`.
@@ -107,6 +113,6 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     tracing::info!(%address, "serving HTTP and MCP");
     let engines = PlannedEngines { choice: settings.engine.engine, publisher: None, offers: None };
     let parts = (&settings.api, &settings.limits, &settings.receivers);
-    let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop);
+    let api = api((queue, callers), blobs, engines, parts, Metrics::new()?, stop)?;
     api::run(api, listener).await.map_err(RoleError::Serve)
 }

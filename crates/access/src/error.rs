@@ -2,7 +2,10 @@
 
 use jobs::QueueError;
 
-use crate::key::{InvalidKey, KeyId, NoRandomness};
+use crate::{
+    key::{InvalidKey, KeyId, NoRandomness},
+    token::{IssuerError, TokenFault},
+};
 
 /// Why nobody is let in. No text repeats what was shown: it may be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,12 @@ pub enum Denied {
     /// The key's time is over.
     #[error("this API key has expired; ask whoever runs the server for another")]
     Expired,
+    /// A token that is no good.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// Nobody can say whether a token is good.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// Redis does not say.
     #[error(transparent)]
     Unavailable(#[from] QueueError),

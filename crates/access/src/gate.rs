@@ -18,6 +18,7 @@ use crate::{
     error::Denied,
     key::{ApiKey, KeyHash, KeyId},
     store::{KeyStore, StoredKey, now_ms},
+    token::Tokens,
 };
 
 /// How long what was read of a key holds.
@@ -89,6 +90,8 @@ struct Closed {
 #[derive(Debug, Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
+    /// Those of an external issuer, if there is one.
+    tokens: Option<Tokens>,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,14 @@ impl Gate {
     pub fn new(redis: Redis, admin: Option<AdminKey>, always: bool) -> Self {
         let always = always || admin.is_some();
         let (kept, closed) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { store: KeyStore::new(redis), admin, always, kept, closed }) }
+        let inner = Inner { store: KeyStore::new(redis), admin, always, kept, closed };
+        Self { inner: Arc::new(inner), tokens: None }
+    }
+
+    /// The same for those who show tokens of an external issuer too. Then nobody is let in without a key or a token.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
     }
 
     /// Who shows this key, or none at all.
@@ -117,6 +127,9 @@ impl Gate {
         };
         if self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) {
             return Ok(Caller::admin());
+        }
+        if let Some(tokens) = self.tokens.as_ref().filter(|_| Tokens::is_token(shown)) {
+            return tokens.caller(shown).await;
         }
         let key: ApiKey = shown.parse()?;
         let known = self.known(&key.id()).await?.ok_or(Denied::Unknown)?;
@@ -133,7 +146,7 @@ impl Gate {
 
     /// Whether a call needs a key.
     pub async fn needs_key(&self) -> Result<bool, Denied> {
-        if self.inner.always {
+        if self.inner.always || self.tokens.is_some() {
             return Ok(true);
         }
         let known = {

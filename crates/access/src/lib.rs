@@ -9,6 +9,7 @@ mod rate;
 mod scope;
 mod store;
 mod tenant;
+mod token;
 
 pub use audit::{Audit, AuditEntry, AuditPage};
 pub use caller::Caller;
@@ -19,3 +20,4 @@ pub use rate::{InvalidRate, Rate, RateLimiter, Verdict};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use store::{KeyStore, KeyTerms, KeyView, MOST_KEYS};
 pub use tenant::{InvalidTenant, parse_tenant};
+pub use token::{IssuerError, TokenFault, TokenSettings, Tokens};
