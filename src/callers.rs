@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use access::{
     AdminKey, Audit, AuditEntry, Caller, Denied, Gate, KeyStore, Rate, RateLimiter, Scope, SessionToken,
-    Verdict,
+    Tokens, Verdict,
 };
 use jobs::{QueueError, Redis};
 use serde_json::json;
@@ -41,6 +41,15 @@ impl Callers {
             audit: Audit::new(redis.clone()),
             keys: KeyStore::new(redis.clone()),
             rate,
+        }
+    }
+
+    /// The same for those who show tokens of an external issuer too.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
+        match tokens {
+            Some(tokens) => Self { gate: self.gate.with_tokens(tokens), ..self },
+            None => self,
         }
     }
 
@@ -138,10 +147,11 @@ impl From<Denied> for ServiceError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::NoKey => Self::new(Code::Unauthenticated, denied.to_string()),
-            Denied::Invalid(_) | Denied::Unknown | Denied::Expired => {
+            Denied::Invalid(_) | Denied::Unknown | Denied::Expired | Denied::Token(_) => {
                 Self::new(Code::InvalidKey, denied.to_string())
             }
             Denied::Randomness(error) => Self::internal("no session can be opened", &error),
+            Denied::Issuer(_) => Self::new(Code::Unavailable, denied.to_string()),
             Denied::Unavailable(error) => error.into(),
         }
     }

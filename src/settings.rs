@@ -15,7 +15,7 @@ use jesse::{
 use jobs::blobs::{BlobLocation, LocationError};
 use workers::webhooks::{AddressFilter, Allowed, WebhookSettings};
 
-use crate::api::Origin;
+use crate::api::{Origin, Resource};
 
 /// Where clients are served.
 #[derive(Debug, Clone, Args)]
@@ -69,6 +69,23 @@ pub struct AccessSettings {
     #[arg(long, env = "ADMIN_KEY_FILE")]
     pub admin_key_file: Option<PathBuf>,
 
+    /// Issuer of tokens (JWT) that are taken beside API keys, e.g. https://id.example.com/realms/trading; with it every call needs a
+    /// key or a token. Its claim scope names what is allowed, as for keys
+    #[arg(long, env = "TOKEN_ISSUER")]
+    pub token_issuer: Option<String>,
+
+    /// What tokens must be for: the URL of /mcp as clients know it, e.g. https://jobs.example.com/mcp, and others (comma-separated)
+    #[arg(long, env = "TOKEN_AUDIENCE", value_delimiter = ',')]
+    pub token_audience: Vec<String>,
+
+    /// Where the issuer's keys are; default: where its metadata (/.well-known/openid-configuration) say
+    #[arg(long, env = "TOKEN_JWKS_URL")]
+    pub token_jwks_url: Option<String>,
+
+    /// The claim of a token that names the tenant
+    #[arg(long, env = "TOKEN_TENANT_CLAIM", default_value = "tenant")]
+    pub token_tenant_claim: String,
+
     /// Bound how often each caller may call, all API instances together; a key's own rate holds in any case
     #[arg(long, env = "RATE_LIMIT_ENABLED", value_parser = clap::builder::BoolishValueParser::new())]
     pub rate_limit_enabled: bool,
@@ -83,6 +100,34 @@ pub struct AccessSettings {
 }
 
 impl AccessSettings {
+    /// The issuer that is named, if one is, and the audiences.
+    fn issuer(&self) -> Result<Option<(&str, &str)>, String> {
+        let issuer = self.token_issuer.as_deref().filter(|issuer| !issuer.is_empty());
+        let Some(issuer) = issuer else { return Ok(None) };
+        let audience = self.token_audience.iter().find(|audience| !audience.is_empty()).ok_or(
+            "--token-issuer (TOKEN_ISSUER) needs --token-audience (TOKEN_AUDIENCE), or tokens for other services would be taken too",
+        )?;
+        Ok(Some((issuer, audience)))
+    }
+
+    /// Tokens of the external issuer, if there is one. An error says which setting does not fit.
+    pub fn tokens(&self) -> Result<Option<access::Tokens>, String> {
+        let Some((issuer, _)) = self.issuer()? else { return Ok(None) };
+        let settings = access::TokenSettings {
+            issuer: issuer.to_owned(),
+            audiences: self.token_audience.iter().filter(|audience| !audience.is_empty()).cloned().collect(),
+            jwks_url: self.token_jwks_url.clone().filter(|url| !url.is_empty()),
+            tenant_claim: self.token_tenant_claim.clone(),
+        };
+        access::Tokens::new(settings).map(Some).map_err(|why| format!("--token-issuer: {why}"))
+    }
+
+    /// What OAuth clients are told of this server, if there is an issuer.
+    pub fn resource(&self) -> Result<Option<Resource>, String> {
+        let Some((issuer, audience)) = self.issuer()? else { return Ok(None) };
+        Resource::new(audience, issuer).map(Some).map_err(|why| format!("--token-audience: {why}"))
+    }
+
     /// How often those may call whose key does not say; nothing for as often as they like.
     pub fn rate(&self) -> Option<access::Rate> {
         let per_minute = self.rate_limit_requests_per_minute;

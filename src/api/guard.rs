@@ -64,8 +64,8 @@ impl Guard {
         let identified = self.caller(shown.as_deref(), is_local).await;
         drop(shown);
         match identified {
-            Ok(caller) => self.serve(caller, request, next, refused).await,
-            Err(error) => refused(error),
+            Ok(caller) => self.serve(caller, request, next, |error| refused(&self.api, error)).await,
+            Err(error) => refused(&self.api, error),
         }
     }
 
@@ -201,9 +201,13 @@ fn is_local(request: &Request) -> bool {
 }
 
 /// A refusal, with what RFC 6750 wants to be said about keys.
-fn refused(error: ServiceError) -> Response {
+fn refused(api: &Api, error: ServiceError) -> Response {
     let challenge = challenge(&error);
-    with_challenge(Problem(error).into_response(), challenge)
+    let mut response = with_challenge(Problem(error).into_response(), challenge);
+    if let Some(resource) = &api.resource {
+        resource.tell(response.headers_mut());
+    }
+    response
 }
 
 fn challenge(error: &ServiceError) -> Option<String> {
@@ -221,6 +225,9 @@ fn challenge(error: &ServiceError) -> Option<String> {
 fn with_challenge(mut response: Response, challenge: Option<String>) -> Response {
     if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(resource) = &api.resource {
+        resource.tell(response.headers_mut());
     }
     response
 }

@@ -25,6 +25,7 @@ mod problem;
 mod queue;
 mod report;
 mod request_id;
+mod resource;
 mod routes;
 mod strategies;
 mod webhooks;
@@ -53,6 +54,7 @@ pub use guard::{Door, Needs};
 pub(crate) use jobs::parse_id;
 pub use problem::Problem;
 pub(crate) use problem::{InPath, InQuery};
+pub use resource::Resource;
 pub use routes::{Route, routes};
 
 use crate::{
@@ -82,6 +84,8 @@ pub struct Api {
     pub(crate) stop: CancellationToken,
     allowed_hosts: Arc<[String]>,
     origins: Arc<[Origin]>,
+    /// Where tokens of an external issuer are taken.
+    resource: Option<Arc<Resource>>,
 }
 
 impl Api {
@@ -96,7 +100,14 @@ impl Api {
     ) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
-        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins: Arc::default() }
+        let origins = Arc::default();
+        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins, resource: None }
+    }
+
+    /// The same where OAuth clients are told who issues tokens.
+    #[must_use]
+    pub fn with_resource(self, resource: Option<Resource>) -> Self {
+        Self { resource: resource.map(Arc::new), ..self }
     }
 
     /// The same for web pages of these origins too.

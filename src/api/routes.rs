@@ -17,7 +17,7 @@ use super::{
     guard::{Door, Guard, Needs, guard},
     health, jobs as job, listing, lists,
     openapi::{self, Operation, OperationHandler, Schemas},
-    queue, report, strategies, webhooks,
+    queue, report, resource, strategies, webhooks,
 };
 use crate::{console, errors::Code};
 
@@ -291,6 +291,10 @@ fn of_the_deployment() -> Vec<Route> {
         GET "/health/ready", Nothing => health::ready, Docs::new("getReadiness", "Ask whether a backtest would be accepted")
             .fails(&[Code::EngineStarting, Code::Unavailable]);
         GET "/metrics", LocalOrAdmin => health::metrics, Docs::new("getMetrics", "Read the figures for Prometheus");
+        GET resource::PATH, Nothing => resource::get, Docs::new("getResourceMetadata", "Read who issues tokens for this server")
+            .about("Where the deployment takes tokens of an external issuer (RFC 9728).").fails(&[Code::NotFound]);
+        GET resource::PATH_OF_MCP, Nothing => resource::get, Docs::new("getResourceMetadataOfMcp", "Read who issues tokens for the MCP endpoint")
+            .about("The same, where clients of MCP look for it.").fails(&[Code::NotFound]);
         GET openapi::PATH, Nothing => openapi::get, Docs::new("getOpenApi", "Read this document");
     }
 }

@@ -56,21 +56,26 @@ pub(super) async fn callers(
 ) -> Result<Callers, RoleError> {
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let admin = settings.access.admin_key().map_err(RoleError::Setting)?;
+    let tokens = settings.access.tokens().map_err(RoleError::Setting)?;
     let local = is_local(address);
-    if !local && admin.is_none() && !access::KeyStore::new(queue.redis().clone()).is_closed().await? {
+    if !local
+        && admin.is_none()
+        && tokens.is_none()
+        && !access::KeyStore::new(queue.redis().clone()).is_closed().await?
+    {
         return Err(RoleError::Setting(format!(
             "{address} can be reached from other machines, and there are no API keys yet to tell callers apart; make one with \
              `jesse-jobs keys create`, name a file with --admin-key-file, or listen on 127.0.0.1"
         )));
     }
-    if local && admin.is_none() && settings.cors_origins.iter().any(Origin::is_any) {
+    if local && admin.is_none() && tokens.is_none() && settings.cors_origins.iter().any(Origin::is_any) {
         return Err(RoleError::Setting(
             "CORS_ORIGINS=* (--cors-origins) lets every web page that somebody opens on this machine call this server, where nobody \
              is asked for a key; name the origins, or a file with --admin-key-file"
                 .into(),
         ));
     }
-    Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()))
+    Ok(Callers::new(queue.redis(), admin, !local, settings.access.rate()).with_tokens(tokens))
 }
 
 /// Listens on an address that only this machine can reach.
@@ -87,7 +92,7 @@ pub(super) fn api(
     (api, limits, receivers, imports): (&ApiSettings, &LimitSettings, &ReceiverSettings, ImportSettings),
     metrics: Metrics,
     stop: CancellationToken,
-) -> Api {
+) -> Result<Api, RoleError> {
     let (scope, holdout_share) = (limits.cache_scope, limits.holdout_share);
     let queue = queue.with_max_open(limits.max_open).with_traces(workers::traces::traceparent);
     let events = Events::follow(queue.clone(), stop.clone());
@@ -98,8 +103,9 @@ pub(super) fn api(
         .with_receivers(receivers.filter())
         .with_holdout_share(holdout_share);
     let longest_wait = Duration::from_secs(api.request_timeout);
-    Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop)
-        .with_origins(api.cors_origins.clone())
+    let resource = api.access.resource().map_err(RoleError::Setting)?;
+    let served = Api::new(service, callers, Arc::new(metrics), longest_wait, api.allowed_hosts.clone(), stop);
+    Ok(served.with_origins(api.cors_origins.clone()).with_resource(resource))
 }
 
 /// Serves until `stop`.
@@ -115,7 +121,7 @@ pub async fn run(settings: ServeSettings, stop: CancellationToken) -> Result<(),
     let parts = (&settings.api, &settings.limits, &settings.receivers, settings.imports);
     let metrics = Metrics::new()?;
     metrics.measure(queue.redis());
-    let api = api((queue, callers), blobs, engines, parts, metrics, stop);
+    let api = api((queue, callers), blobs, engines, parts, metrics, stop)?;
     api::run(api, listener).await;
     Ok(())
 }

@@ -121,7 +121,7 @@ async fn run_on(
     let address = listener.local_addr().map_err(RoleError::Serve)?;
     let limits = (&settings.api, &settings.limits, &settings.webhooks.receivers, settings.imports);
     let engines = PlannedEngines { choice: engine, publisher: worker.publisher(), offers: worker.offers() };
-    let api = serve::api((queue, callers), blobs, engines, limits, metrics, stop.clone());
+    let api = serve::api((queue, callers), blobs, engines, limits, metrics, stop.clone())?;
 
     let starting = async {
         match stop.run_until_cancelled(worker.ready()).await {

@@ -2,7 +2,10 @@
 
 use jobs::QueueError;
 
-use crate::key::{InvalidKey, KeyId, NoRandomness};
+use crate::{
+    key::{InvalidKey, KeyId, NoRandomness},
+    token::{IssuerError, TokenFault},
+};
 
 /// Why nobody is let in. No text repeats what was shown: it may be a secret.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,12 @@ pub enum Denied {
     /// No session can be opened.
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+    /// A token that is no good.
+    #[error(transparent)]
+    Token(#[from] TokenFault),
+    /// Nobody can say whether a token is good.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// Redis does not say.
     #[error(transparent)]
     Unavailable(#[from] QueueError),

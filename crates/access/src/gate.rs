@@ -19,6 +19,7 @@ use crate::{
     key::{ApiKey, KeyHash, KeyId},
     session::{OpenedBy, SessionToken, Sessions},
     store::{KeyStore, StoredKey, now_ms},
+    token::{TokenFault, Tokens},
 };
 
 /// How long what was read of a key holds.
@@ -90,6 +91,8 @@ struct Closed {
 #[derive(Debug, Clone)]
 pub struct Gate {
     inner: Arc<Inner>,
+    /// Those of an external issuer, if there is one.
+    tokens: Option<Tokens>,
 }
 
 #[derive(Debug)]
@@ -110,7 +113,14 @@ impl Gate {
         let always = always || admin.is_some();
         let (kept, closed) = (Mutex::default(), Mutex::default());
         let (store, sessions) = (KeyStore::new(redis.clone()), Sessions::new(redis));
-        Self { inner: Arc::new(Inner { store, sessions, admin, always, kept, closed }) }
+        let inner = Inner { store, sessions, admin, always, kept, closed };
+        Self { inner: Arc::new(inner), tokens: None }
+    }
+
+    /// The same for those who show tokens of an external issuer too. Then nobody is let in without a key or a token.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
     }
 
     /// Who shows this key, or none at all.
@@ -121,6 +131,9 @@ impl Gate {
         if self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) {
             return Ok(Caller::admin());
         }
+        if let Some(tokens) = self.tokens.as_ref().filter(|_| Tokens::is_token(shown)) {
+            return tokens.caller(shown).await;
+        }
         let key: ApiKey = shown.parse()?;
         self.holder(&key.id(), key.hash()).await
     }
@@ -128,11 +141,12 @@ impl Gate {
     /// Opens a session for whoever shows a key.
     pub async fn open_session(&self, shown: &str) -> Result<SessionToken, Denied> {
         self.caller(Some(shown)).await?;
-        let by = match shown.parse::<ApiKey>() {
-            Ok(key) if !self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) => {
-                OpenedBy::Key(key.id(), key.hash())
-            }
-            _ => OpenedBy::Admin(KeyHash::of(shown)),
+        let by = if self.inner.admin.as_ref().is_some_and(|admin| admin.is(shown)) {
+            OpenedBy::Admin(KeyHash::of(shown))
+        } else {
+            // A token is over long before a session.
+            let key: ApiKey = shown.parse().map_err(|_| TokenFault::NoSession)?;
+            OpenedBy::Key(key.id(), key.hash())
         };
         self.inner.sessions.open(&by).await
     }
@@ -169,7 +183,7 @@ impl Gate {
 
     /// Whether a call needs a key.
     pub async fn needs_key(&self) -> Result<bool, Denied> {
-        if self.inner.always {
+        if self.inner.always || self.tokens.is_some() {
             return Ok(true);
         }
         let known = {

@@ -10,6 +10,7 @@ mod scope;
 mod session;
 mod store;
 mod tenant;
+mod token;
 
 pub use audit::{Audit, AuditEntry, AuditPage};
 pub use caller::Caller;
@@ -21,3 +22,4 @@ pub use scope::{Scope, Scopes, UnknownScope};
 pub use session::{IDLE, InvalidToken, LONGEST, SessionToken};
 pub use store::{KeyStore, KeyTerms, KeyView, MOST_KEYS};
 pub use tenant::{InvalidTenant, parse_tenant};
+pub use token::{IssuerError, TokenFault, TokenSettings, Tokens};

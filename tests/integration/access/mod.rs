@@ -4,3 +4,4 @@ pub mod deployment;
 mod isolation;
 mod keys;
 mod limits;
+mod tokens;
