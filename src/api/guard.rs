@@ -226,9 +226,6 @@ fn with_challenge(mut response: Response, challenge: Option<String>) -> Response
     if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
-    if let Some(resource) = &api.resource {
-        resource.tell(response.headers_mut());
-    }
     response
 }
 
