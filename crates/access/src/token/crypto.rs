@@ -32,10 +32,12 @@ pub(super) fn choose() {
     });
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the provider has it")]
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     Err(ErrorKind::UnsupportedAlgorithm.into())
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::unnecessary_wraps, reason = "as the provider has it")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     Ok(Box::new(Ring { algorithm: *algorithm, key: key.clone() }))
 }

@@ -123,7 +123,7 @@ impl Watched {
         let folder = tempfile::tempdir().unwrap();
         let ports = [free_port(), free_port()];
         let sentinel_port = free_port();
-        let mut servers = [Self::server(folder.path(), &ports[0]), Self::server(folder.path(), &ports[1])];
+        let mut servers = ports.each_ref().map(|port| Self::server(folder.path(), port, &[]));
         for (server, port) in servers.iter_mut().zip(&ports) {
             until("a server answers", async || connect(&url(port)).await.is_ok()).await;
             assert!(server.try_wait().unwrap().is_none());
@@ -136,7 +136,7 @@ impl Watched {
         .await;
         let settings = format!(
             "port {sentinel_port}\nbind 127.0.0.1\ndir {}\nrequirepass {SENTINEL_SECRET}\nsentinel monitor jobs 127.0.0.1 {} 1\n\
-             sentinel auth-pass jobs {SECRET}\nsentinel down-after-milliseconds jobs 500\nsentinel failover-timeout jobs 3000\n",
+             sentinel auth-pass jobs {SECRET}\nsentinel down-after-milliseconds jobs 3000\nsentinel failover-timeout jobs 6000\n",
             folder.path().display(),
             ports[0]
         );
@@ -156,11 +156,11 @@ impl Watched {
         watched
     }
 
-    fn server(folder: &Path, port: &str) -> Child {
+    fn server(folder: &Path, port: &str, more: &[&str]) -> Child {
         let own = folder.join(port);
         std::fs::create_dir_all(&own).unwrap();
         let secrets = ["--requirepass", SECRET, "--masterauth", SECRET];
-        serve(&own, &[&["--port", port, "--bind", "127.0.0.1"], &secrets[..]].concat())
+        serve(&own, &[&["--port", port, "--bind", "127.0.0.1"], &secrets[..], more].concat())
     }
 
     fn sentinel_url(&self) -> String {
@@ -209,8 +209,10 @@ async fn sentinels_lead_to_the_primary_whoever_that_is() {
     }
     jobs.push(queue.submit(&submission("after")).await.unwrap().0);
 
-    // The old one comes back as a replica, and takes over in its turn while the primary is there: as one does to restart that.
-    watched.servers[0] = Watched::server(watched.folder.path(), &watched.ports[0]);
+    // The old one comes back as a replica (which the sentinel would make of it too, after some quiet seconds), and takes over in its
+    // turn while the primary is there: as one does to restart that.
+    let replica = ["--replicaof", "127.0.0.1", &watched.ports[1]];
+    watched.servers[0] = Watched::server(watched.folder.path(), &watched.ports[0], &replica);
     until("the old primary has caught up", async || {
         let Ok(mut redis) = connect(&url(&watched.ports[0])).await else { return false };
         let told = redis::cmd("INFO").arg("replication").query_async::<String>(&mut redis).await;
