@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::scope::Scope;
 
-    fn claimed(claims: Value) -> Result<Caller, TokenFault> {
+    fn claimed(claims: &Value) -> Result<Caller, TokenFault> {
         caller(claims.as_object().unwrap(), "tenant")
     }
 
@@ -237,13 +237,13 @@ mod tests {
         ] {
             let mut claims = json!({"sub": "agent|7", "tenant": "acme"});
             claims.as_object_mut().unwrap().extend(scopes.as_object().unwrap().clone());
-            let caller = claimed(claims).unwrap();
+            let caller = claimed(&claims).unwrap();
             assert_eq!((caller.tenant.as_str(), &*caller.key), ("acme", "token:agent|7"));
             assert_eq!(caller.scopes.iter().collect::<Vec<_>>(), [Scope::JobsRead, Scope::JobsWrite]);
         }
-        let nothing = claimed(json!({"sub": "a", "tenant": "acme", "scope": 5})).unwrap();
+        let nothing = claimed(&json!({"sub": "a", "tenant": "acme", "scope": 5})).unwrap();
         assert!(nothing.scopes.is_empty());
-        let strange = claimed(json!({"sub": "a{b}\n", "tenant": "acme"})).unwrap();
+        let strange = claimed(&json!({"sub": "a{b}\n", "tenant": "acme"})).unwrap();
         assert!(strange.key.starts_with("token:#") && strange.key.len() == 39, "{}", strange.key);
     }
 
@@ -257,7 +257,7 @@ mod tests {
             (json!({"tenant": "acme"}), "sub"),
             (json!({"sub": "", "tenant": "acme"}), "sub"),
         ] {
-            assert_eq!(claimed(claims.clone()).err(), Some(TokenFault::Claim(missing.into())), "{claims}");
+            assert_eq!(claimed(&claims).err(), Some(TokenFault::Claim(missing.into())), "{claims}");
         }
     }
 }
