@@ -1,5 +1,7 @@
 //! Settings: one struct per concern, read from flags, then the environment, then a file `.env`.
 
+#![allow(rustdoc::bare_urls, reason = "the comments of settings are their help on a terminal")]
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
