@@ -236,7 +236,9 @@ def test_many_at_once_do_not_affect_each_other(parent, cross, months):
 
 
 def test_progress(parent, cross, months):
-    task = parent.run("backtest", spec(cross, months, days=65, fast_mode=False))
+    # Long enough for several reports, which come by time, on a fast machine too.
+    routes = [{"exchange": EXCHANGE, "strategy": "Cross", "symbol": SYMBOL, "timeframe": "5m"}]
+    task = parent.run("backtest", spec(cross, months, days=65, fast_mode=False, routes=routes))
     assert [frame["type"] for frame in task.frames] == ["hello", *["progress"] * len(task.progress), "result"]
     fractions = [frame["fraction"] for frame in task.progress]
     assert len(fractions) >= 3 and fractions[0] == 0 and fractions == sorted(fractions) and fractions[-1] <= 1
