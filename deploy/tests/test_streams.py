@@ -68,7 +68,8 @@ def test_streams_outlive_the_time_outs_and_the_draining_of_their_instance(tmp_pa
         drained.start()
         until("it is being drained", lambda: "DRAIN" in stack.proxy_states())
         assert all(stream.is_open() for stream in streams) and drained.is_alive()
-        # Others are served by the other one meanwhile.
+        # Others are served by the other one meanwhile; a connection that was idle for longer than the time-out is gone.
+        client = stack.client()
         client.request("GET", f"/v1/jobs/{job}")
         assert json.loads(client.getresponse().read())["state"] == "queued"
         post(own_machine, "/v1/queue/resume", {})

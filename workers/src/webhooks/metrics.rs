@@ -50,6 +50,10 @@ impl WebhookMetrics {
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.attempts.clone()))?;
         registry.register(Box::new(metrics.flying.clone()))?;
+        // There from the start, so that the first failure is an increase.
+        for result in ["delivered", "retry", "failed", "gone", "refused"] {
+            metrics.attempts.with_label_values(&[result]);
+        }
         Ok(metrics)
     }
 
