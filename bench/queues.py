@@ -23,6 +23,7 @@ import tempfile
 import time
 
 from answering import machine
+from bars import bar, close, table
 
 # The others' scripts have it in them.
 PORT = 6401
@@ -47,7 +48,6 @@ finished = 5_000 if arguments.quick else 20_000
 
 folder = tempfile.TemporaryDirectory(prefix="queue-bench-")
 latencies = os.path.join(folder.name, "latencies")
-missed = []
 
 
 def note(text):
@@ -295,18 +295,6 @@ def peers():
     return [BullMQ(home), Celery(home), Rq(home)]
 
 
-def bar(holds, text):
-    if not holds:
-        missed.append(text)
-
-
-def table(head, rows):
-    print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    sys.stdout.flush()
-
-
 ROWS = {"seq": "enqueued a second, one by one", "par32": "by 32 producers", "bulk": "by the thousand",
         "process": "no-op jobs processed a second, one process"}
 
@@ -420,9 +408,7 @@ def main():
             memory(redis)
         if "depth" in parts:
             depth()
-    if missed:
-        print("\nMissed:\n" + "\n".join(f"- {text}" for text in missed))
-    sys.exit(1 if missed else 0)
+    close()
 
 
 main()

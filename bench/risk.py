@@ -25,6 +25,7 @@ import time
 import numpy as np
 
 from answering import Answering, libraries, machine, peers
+from bars import bar, close, table
 from deployment import EXCHANGE, SYMBOL, generate, up
 
 PARTS = ["crate", "report", "correlation"]
@@ -41,19 +42,6 @@ arguments.add_argument("--rounds", type=int, default=7)
 arguments = arguments.parse_args()
 binary, risk_bench = os.path.abspath(arguments.binary), os.path.abspath(arguments.risk_bench)
 parts = arguments.only or PARTS
-missed = []
-
-
-def bar(holds, text):
-    if not holds:
-        missed.append(text)
-
-
-def table(head, rows):
-    print("\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    sys.stdout.flush()
 
 
 def crate(stack):
@@ -186,6 +174,4 @@ for part in (report, correlation):
             part(stack, rows)
 if rows:
     table(["from submit to answer over HTTP", "median", "95 %", "bar"], rows)
-if missed:
-    print("\nMissed:\n" + "\n".join(f"- {text}" for text in missed))
-sys.exit(bool(missed))
+close()

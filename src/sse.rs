@@ -1,4 +1,28 @@
-//! Reading server-sent events.
+//! Server-sent events: sending and reading them.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures::Stream;
+
+/// How often something is sent where nothing happens, so that no proxy takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// An answer that sends these events, each as soon as it is there.
+pub(crate) fn sending(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx otherwise holds events back until it has a buffer of them.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
 
 /// The largest event that is read.
 const MOST_BYTES: usize = 32 << 20;

@@ -231,6 +231,35 @@ pub(crate) fn rounded(json: &RawValue) -> Box<RawValue> {
     rounded.unwrap_or_else(|| json.to_owned())
 }
 
+/// The fields of a spec by their paths, short where that is clear: `symbol` for that of the first route, `fast` for a
+/// hyperparameter. Empty for what is no JSON.
+pub(crate) fn flattened(spec: &RawValue) -> BTreeMap<String, Value> {
+    let mut fields = BTreeMap::new();
+    if let Ok(spec) = serde_json::from_str(spec.get()) {
+        flatten("", &spec, &mut fields);
+    }
+    fields
+}
+
+fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    let below = |name: &str| match path {
+        "" | "hyperparameters" | "routes.0" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    };
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| flatten(&below(name), value, into));
+        }
+        Value::Array(items) => {
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(place, item)| flatten(&below(&place.to_string()), item, into));
+        }
+        scalar => _ = into.insert(path.to_owned(), scalar.clone()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -7,18 +7,13 @@ use std::{convert::Infallible, time::Duration};
 
 use ::jobs::{JobState, Watch};
 use axum::{
-    extract::FromRequestParts,
-    extract::State,
-    http::{HeaderValue, StatusCode, header, request::Parts},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    extract::{FromRequestParts, State},
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response, sse::Event},
 };
 use futures::Stream;
-use tokio_util::sync::CancellationToken;
-
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Api, Problem,
@@ -27,10 +22,8 @@ use super::{
     openapi::{Answer, Operation, OperationInput, OperationOutput, Schemas},
     problem::InPath,
 };
-use crate::{errors::ServiceError, views::JobAnswer};
+use crate::{errors::ServiceError, sse, views::JobAnswer};
 
-/// How often something is sent where nothing happens, so that no proxy takes the connection for dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After what time a client should connect again.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -77,13 +70,7 @@ pub(super) enum Followed {
 impl IntoResponse for Followed {
     fn into_response(self) -> Response {
         let Self::On(following) = self else { return StatusCode::NO_CONTENT.into_response() };
-        let mut response =
-            Sse::new(following.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // nginx otherwise holds events back until it has a buffer of them.
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        response
+        sse::sending(following.events())
     }
 }
 

@@ -27,10 +27,11 @@ use crate::{
     api::{Api, InPath, InQuery, Problem, parse_id},
     errors::ServiceError,
     mcp::{
-        batch::{MOST_RANKED, MOST_VARIED, flatten},
+        batch::{MOST_RANKED, MOST_VARIED},
         table as figures,
     },
     service::LONGEST_PAGE,
+    views::flattened,
 };
 
 const ROWS: usize = 100;
@@ -68,14 +69,10 @@ struct Row {
 
 impl Row {
     fn new(view: &JobView) -> Self {
-        let mut asked = BTreeMap::new();
-        if let Ok(request) = serde_json::from_str(view.request.get()) {
-            flatten("", &request, &mut asked);
-        }
         Self {
             job: view.job_id,
             state: view.state,
-            asked,
+            asked: flattened(&view.request),
             metrics: figures::metrics(view.summary.as_deref()),
         }
     }

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     api::{Api, InQuery, Problem, parse_id},
     errors::{Code, ServiceError},
-    mcp::{batch::flatten, table as figures},
+    mcp::table as figures,
+    views::flattened,
 };
 
 const MOST: usize = 5;
@@ -125,16 +126,7 @@ fn metrics(views: &[JobView]) -> Markup {
 }
 
 fn differences(views: &[JobView]) -> Markup {
-    let asked: Vec<BTreeMap<String, Value>> = views
-        .iter()
-        .map(|view| {
-            let mut flat = BTreeMap::new();
-            if let Ok(request) = serde_json::from_str(view.request.get()) {
-                flatten("", &request, &mut flat);
-            }
-            flat
-        })
-        .collect();
+    let asked: Vec<_> = views.iter().map(|view| flattened(&view.request)).collect();
     let names: BTreeSet<_> = asked.iter().flat_map(BTreeMap::keys).collect();
     let differ = |name: &&&String| asked.iter().any(|one| one.get(**name) != asked[0].get(**name));
     let differ: Vec<_> = names.iter().filter(differ).take(100).collect();

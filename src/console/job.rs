@@ -20,8 +20,9 @@ use super::{
 use crate::{
     api::{Api, InPath, InQuery, Problem, parse_id},
     errors::{Code, ServiceError},
-    mcp::{batch::flatten, table as figures},
+    mcp::table as figures,
     service::ResultBody,
+    views::flattened,
 };
 
 const TRADES_PER_PAGE: usize = 25;
@@ -406,10 +407,7 @@ fn of_trades(view: &JobView, trades: &[Value], first: usize) -> Markup {
 
 /// A JSON object by the names of its fields.
 pub(super) fn fields(json: &RawValue) -> Markup {
-    let mut flat = BTreeMap::new();
-    if let Ok(value) = serde_json::from_str::<Value>(json.get()) {
-        flatten("", &value, &mut flat);
-    }
+    let flat = flattened(json);
     // A list of a million numbers is no table.
     let left_out = flat.len().saturating_sub(300);
     html! {

@@ -5,23 +5,16 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use axum::{
-    http::{HeaderValue, header},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
-};
+use axum::response::{Response, sse::Event};
 use maud::Markup;
 use tokio::time::Instant;
 
-use crate::{api::Api, errors::ServiceError};
+use crate::{api::Api, errors::ServiceError, sse};
 
 /// The shortest time between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is made anew though nothing was announced: ages grow, and batches count without a word.
 const RECHECK: Duration = Duration::from_secs(2);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After this long the browser has to come again, so that a session that is over ends here too.
 const LONGEST: Duration = Duration::from_mins(2);
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -49,11 +42,7 @@ where
         let event = Event::default().retry(RECONNECT).data(html);
         Some((Ok::<_, Infallible>(event), (!is_last).then_some(following)))
     });
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(sse::sending(events))
 }
 
 struct Following<M> {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     errors::{Code, ServiceError},
     service::{BatchRequest, LONGEST_PAGE, MOST_CHILDREN, Service, SubmitOptions},
+    views::flattened,
 };
 
 /// How many of the best, and of the worst, are shown where there are more than both.
@@ -271,36 +272,12 @@ struct Row {
 
 impl Row {
     fn new(view: &JobView) -> Self {
-        let mut asked = BTreeMap::new();
-        if let Ok(request) = serde_json::from_str(view.request.get()) {
-            flatten("", &request, &mut asked);
-        }
+        let asked = flattened(&view.request);
         Self { id: view.job_id.to_string(), asked, metrics: table::metrics(view.summary.as_deref()) }
     }
 
     fn rank(&self, by: RankBy) -> f64 {
         self.metrics[by.as_str()].as_f64().unwrap_or(f64::NEG_INFINITY)
-    }
-}
-
-/// The fields of a spec by their paths, short where that is clear: `symbol` for that of the first route, `fast` for a
-/// hyperparameter.
-pub(crate) fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
-    let below = |name: &str| match path {
-        "" | "hyperparameters" | "routes.0" => name.to_owned(),
-        path => format!("{path}.{name}"),
-    };
-    match value {
-        Value::Object(fields) => {
-            fields.iter().for_each(|(name, value)| flatten(&below(name), value, into));
-        }
-        Value::Array(items) => {
-            items
-                .iter()
-                .enumerate()
-                .for_each(|(place, item)| flatten(&below(&place.to_string()), item, into));
-        }
-        scalar => _ = into.insert(path.to_owned(), scalar.clone()),
     }
 }
 
@@ -332,15 +309,14 @@ fn varied(jobs: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use serde_json::json;
+    use serde_json::{json, value::to_raw_value};
 
     use super::*;
 
     fn row(number: u32, sharpe: Option<f64>) -> Row {
-        let mut asked = BTreeMap::new();
         let request =
             json!({"routes": [{"symbol": "BTC-USDT"}], "hyperparameters": {"fast": number}, "fee": 0});
-        flatten("", &request, &mut asked);
+        let asked = flattened(&to_raw_value(&request).unwrap());
         Row { id: number.to_string(), asked, metrics: json!({"sharpe_ratio": sharpe, "total": 3}) }
     }
 

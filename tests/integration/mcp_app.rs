@@ -6,7 +6,7 @@ use rmcp::model::{ReadResourceRequestParams, ResourceContents};
 use serde_json::{Value, json};
 
 use crate::{
-    browser::{self, Browser},
+    browser::{Browser, LIGHT, Look},
     clients::{inspected, ways},
     harness::{Deployment, EXCHANGE, SEED, SYMBOL, generate, month, with},
     mcp::{call, connect, structured},
@@ -183,7 +183,6 @@ async fn serve(host: Host) -> String {
 
 #[tokio::test]
 async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_looks() {
-    let Some(program) = browser::program() else { return };
     let data = tempfile::tempdir().unwrap();
     generate(data.path(), SYMBOL, LONG, SEED);
     let deployment = Deployment::start_on(data, &[]);
@@ -203,21 +202,21 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     let mcp = deployment.url("/mcp");
     let url = serve(Host { mcp, client: deployment.client.clone(), view, shown }).await;
 
-    let browser = Browser::start(program, (900, 640)).await;
+    let browser = Browser::start(Look { width: 900, ..LIGHT }).await;
     browser.open(&url).await;
     browser.frame(Some(0)).await;
     let points = "const line = document.querySelector('.chart-line'); return line && line.getAttribute('d').split(/[ML]/).length - 1;";
     let drawn = browser.until(points).await;
     browser.frame(None).await;
     let asked = "return heard.filter(({method, params}) => method === 'tools/call' && params.name === 'job_series').map(({params}) => params.arguments);";
-    let calls = browser.script(asked).await;
+    let calls = browser.run(asked).await;
     assert_eq!(calls, json!([{"job_id": id, "max_points": 500}]), "{calls}");
     let all = call(&client, "job_series", json!({"job_id": id})).await;
     let sent = structured(&all)["series"][0]["points"].as_array().unwrap().len();
     // Two of each stretch of time, but for stretches that have one alone.
     assert!((400..=500).contains(&sent) && drawn.as_u64().unwrap() >= 400, "{sent} {drawn}");
     let order = browser
-        .script("return heard.map(({method}) => method).filter((method) => method?.startsWith('ui/'));")
+        .run("return heard.map(({method}) => method).filter((method) => method?.startsWith('ui/'));")
         .await;
     assert_eq!(order[0], "ui/initialize");
     assert_eq!(order[1], "ui/notifications/initialized");
@@ -226,13 +225,13 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     assert!(browser.shot("app light").await.starts_with(b"\x89PNG"));
 
     browser.frame(Some(0)).await;
-    let told = browser.script("return document.body.innerText;").await;
+    let told = browser.run("return document.body.innerText;").await;
     let told = told.as_str().unwrap();
     for words in ["SmaCross BTC-USDT 1h", "Net profit", "Sharpe ratio", "Max drawdown", "Trades"] {
         assert!(told.contains(words), "{words}: {told}");
     }
     let closer = "for (let i = 0; i < 3; i++) document.querySelector('.chart-plot').dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}));";
-    browser.script(closer).await;
+    browser.run(closer).await;
     browser.frame(None).await;
     let finer = browser.until(&format!("{} ", asked.replace(".map(", ".slice(1).map("))).await;
     assert!(finer[0]["from"].is_number() && finer[0]["to"].as_f64() > finer[0]["from"].as_f64(), "{finer}");
@@ -247,9 +246,9 @@ async fn the_view_draws_what_a_backtest_found_and_gets_finer_points_where_one_lo
     browser.open(&format!("{url}?theme=dark")).await;
     browser.frame(Some(0)).await;
     browser.until(points).await;
-    let surface = browser.script("return getComputedStyle(document.body).backgroundColor;").await;
+    let surface = browser.run("return getComputedStyle(document.body).backgroundColor;").await;
     assert_eq!(surface, "rgb(20, 23, 27)");
-    let wrong = browser.script("return document.querySelector('#status').className;").await;
+    let wrong = browser.run("return document.querySelector('#status').className;").await;
     assert_eq!(wrong, "");
     browser.frame(None).await;
     browser.shot("app dark").await;

@@ -1,5 +1,4 @@
 //! The console, as people and their browsers meet it.
 
 mod access;
-mod browser;
 mod pages;

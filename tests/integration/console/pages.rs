@@ -4,8 +4,10 @@ use std::{path::Path, process::Command, sync::OnceLock};
 
 use serde_json::{Value, json};
 
-use super::browser::{Browser, LIGHT, Look};
-use crate::harness::{Deployment, month, python, with};
+use crate::{
+    browser::{Browser, LIGHT, Look},
+    harness::{Deployment, month, python, with},
+};
 
 /// The whole of axe-core, as a script.
 fn axe() -> &'static str {
