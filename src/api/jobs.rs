@@ -253,6 +253,7 @@ impl Representation for Found {
 
 /// What a job found. A backtest has the fields that are named here; other kinds have their own.
 #[derive(JsonSchema)]
+#[schemars(transform = only_what_was_asked_for)]
 #[expect(dead_code, reason = "results are sent as they are stored, which this describes")]
 struct JobResult {
     /// As Jesse names them: percentages in percent, periods in seconds or days
@@ -267,6 +268,11 @@ struct JobResult {
     logs: Option<Value>,
     /// What it was computed from: versions, and hashes of code and candles
     provenance: Option<Value>,
+}
+
+/// No field is in every result: calls name those they want, and kinds have different ones.
+fn only_what_was_asked_for(result: &mut schemars::Schema) {
+    result.remove("required");
 }
 
 /// Text that a strategy wrote: nothing that a browser should make anything else of.

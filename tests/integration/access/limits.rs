@@ -51,22 +51,27 @@ async fn of_a_thousand_calls_over_three_instances_as_many_are_admitted_as_were_p
     };
     let began = Instant::now();
     let mut answers = Vec::new();
-    let mut sent = 0.0;
+    // When the first calls had all been answered, and when the last began to be sent, in seconds.
+    let (mut first, mut last) = (0.0, 0.0);
     // In waves, so that there is time for some to be admitted after the burst.
     for wave in 0..10 {
         if wave > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
-        sent = began.elapsed().as_secs_f64();
+        last = began.elapsed().as_secs_f64();
         let calls = (0..CALLS / 10).map(|number| call(wave + number));
         answers.extend(futures::future::join_all(calls).await);
+        if wave == 0 {
+            first = began.elapsed().as_secs_f64();
+        }
     }
     let elapsed = began.elapsed().as_secs_f64();
     let admitted = answers.iter().filter(|answer| answer.status == 200).count();
     let admitted = f64::from(u32::try_from(admitted).unwrap());
-    // The last calls were made at some time between the two.
-    let promised = 10.0 + sent - 1.0..=10.0 + elapsed + 1.0;
-    assert!(promised.contains(&admitted), "{admitted} were admitted in {sent} to {elapsed} s");
+    // Time counts from the first call that was counted to the last: on a busy machine all that is known of either is when its wave was
+    // sent and had been answered.
+    let promised = 10.0 + last - first - 1.0..=10.0 + elapsed + 1.0;
+    assert!(promised.contains(&admitted), "{admitted} were admitted: {first}, {last}, {elapsed} s");
     for answer in &answers {
         assert_eq!(answer.header("ratelimit-policy"), r#""calls";q=10;w=10"#);
         if answer.status == 429 {
@@ -85,12 +90,11 @@ async fn of_a_thousand_calls_over_three_instances_as_many_are_admitted_as_were_p
         let request = client.post(format!("{}/mcp", servers[0].url)).bearer_auth(&key).json(&list);
         request.header("accept", "application/json, text/event-stream")
     };
-    let mut refused = 0;
-    for _ in 0..5 {
-        let response = request().send().await.unwrap();
-        refused += usize::from(response.status() == 429);
-    }
-    assert!(refused >= 2, "{refused}");
+    let calls = futures::future::join_all((0..20).map(|_| request().send())).await;
+    let refused = calls.into_iter().filter(|response| response.as_ref().unwrap().status() == 429).count();
+    // What had come in since the last wave, and what came in meanwhile.
+    let spent = 20 - u32::try_from(refused).unwrap();
+    assert!(f64::from(spent) <= 2.0 + began.elapsed().as_secs_f64() - last, "{refused}");
 
     // Nobody can count any more: what reads is let through to say that Redis is away, what writes is not.
     redis.stop().await;
