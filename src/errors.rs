@@ -62,6 +62,8 @@ pub enum Code {
     RateLimited,
     /// The request names a host that this server does not answer for.
     HostNotAllowed,
+    /// A web page of another origin had a browser send the request.
+    OriginNotAllowed,
     /// A form of the console that none of its pages sent.
     FormRefused,
     /// No worker has published what it can run.
@@ -121,6 +123,7 @@ impl Code {
             Self::MissingScope,
             Self::RateLimited,
             Self::HostNotAllowed,
+            Self::OriginNotAllowed,
             Self::FormRefused,
             Self::EngineStarting,
             Self::Unavailable,
@@ -174,6 +177,7 @@ impl Code {
             Self::HostNotAllowed => {
                 "Address the server as localhost, or name the host in JESSE_JOBS_ALLOWED_HOSTS."
             }
+            Self::OriginNotAllowed => "Name the page's origin in CORS_ORIGINS, or show an API key.",
             Self::EngineStarting | Self::Unavailable => "Try again after `Retry-After`; nothing was lost.",
             Self::Job(ErrorCode::StrategyNotFound) => {
                 "Take a name from `/v1/strategies`; the text suggests one."
@@ -212,6 +216,7 @@ impl Code {
             Self::InvalidRequest => 400,
             Self::Unauthenticated | Self::InvalidKey => 401,
             Self::HostNotAllowed
+            | Self::OriginNotAllowed
             | Self::FormRefused
             | Self::WritingNotAllowed
             | Self::ImportsNotAllowed
@@ -285,6 +290,7 @@ impl Code {
             Self::RateLimited => "Too many calls",
             Self::FormRefused => "This form does not come from a page of the console",
             Self::HostNotAllowed => "This host name is not served",
+            Self::OriginNotAllowed => "Web pages of this origin may not call",
             Self::EngineStarting => "No worker is ready yet",
             Self::Unavailable => "Redis or the blob store is not available",
         }

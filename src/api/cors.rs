@@ -48,6 +48,11 @@ impl Origin {
     pub fn is_any(&self) -> bool {
         self.0 == "*"
     }
+
+    /// Whether a browser that sends this header speaks for a page of this origin.
+    pub(super) fn covers(&self, sent: &HeaderValue) -> bool {
+        self.is_any() || self.0 == sent
+    }
 }
 
 impl FromStr for Origin {

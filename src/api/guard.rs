@@ -61,12 +61,28 @@ impl Guard {
         // A copy of the key alone: the headers are slices of what was read from the connection, which thousands of calls that
         // wait would hold on to; and of a request, only one may look at the body.
         let (shown, is_local) = (bearer(request.headers()).map(str::to_owned), is_local(&request));
+        if shown.is_none() && !request.method().is_safe() && !self.is_of_allowed_page(request.headers()) {
+            let message =
+                "web pages of other origins may not call without a key; CORS_ORIGINS names those that may";
+            return refused(&self.api, ServiceError::new(Code::OriginNotAllowed, message));
+        }
         let identified = self.caller(shown.as_deref(), is_local).await;
         drop(shown);
         match identified {
             Ok(caller) => self.serve(caller, request, next, |error| refused(&self.api, error)).await,
             Err(error) => refused(&self.api, error),
         }
+    }
+
+    /// Whether no web page had a browser send this, or one of this server or of an origin that may. Without keys, who is on this machine may
+    /// do all, and every browser on it is: browsers ask in advance for what a page reads, not for a form that it sends.
+    fn is_of_allowed_page(&self, headers: &HeaderMap) -> bool {
+        let Some(sent) = headers.get(header::ORIGIN) else { return true };
+        let host = headers.get(header::HOST).map_or(&[][..], HeaderValue::as_bytes);
+        let is_own = [&b"http://"[..], b"https://"]
+            .iter()
+            .any(|scheme| sent.as_bytes().strip_prefix(*scheme) == Some(host));
+        is_own || self.api.origins.iter().any(|origin| origin.covers(sent))
     }
 
     async fn page(&self, request: Request, next: Next) -> Response {

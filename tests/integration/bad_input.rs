@@ -296,3 +296,26 @@ async fn a_page_that_had_its_name_resolve_to_this_server_is_refused() {
         assert_eq!(response.status(), 403, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_form_of_another_page_changes_nothing_where_nobody_is_asked_for_a_key() {
+    let deployment = Deployment::start(&["--cors-origins", "https://app.example.com"]);
+    let own = deployment.url("");
+    let sent = async |path: &str, origin: &str| {
+        let request = deployment.client.post(deployment.url(path)).header("origin", origin);
+        let response = request.header("content-type", "text/plain").send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap()["code"].clone())
+    };
+    let strange =
+        ["https://evil.example", "null", "http://localhost", "https://app.example.com.evil.example", ""];
+    for path in ["/v1/queue/pause", "/v1/jobs", "/mcp"] {
+        for origin in strange {
+            assert_eq!(sent(path, origin).await, (403, json!("origin_not_allowed")), "{path} {origin}");
+        }
+    }
+    assert_eq!(deployment.get("/v1/queue").await.1["paused"], false);
+    for origin in [own.trim_end_matches('/'), "https://app.example.com"] {
+        assert_eq!(sent("/v1/queue/pause", origin).await, (200, Value::Null), "{origin}");
+        assert_eq!(sent("/v1/queue/resume", origin).await, (200, Value::Null), "{origin}");
+    }
+}

@@ -5,7 +5,8 @@
 //! * `poll_next` ends only with a run; an error of Redis is retried inside, since any error ends the worker;
 //! * nothing is prefetched: a claim asks for as many runs as slots are free, and apalis starts them at once;
 //! * leases are renewed also while the worker drains, until the outcome is in: an own task, not `poll_ready`;
-//! * a claim that is on its way when the worker closes is driven to its end and handed back.
+//! * a claim that is on its way when the worker closes is driven to its end and handed back;
+//! * a claim whose answer is lost, because the connection broke, is looked for and handed back before the next one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -156,6 +157,42 @@ impl Held {
     fn stop(&self, run: RunId, reason: StopReason) {
         if let Some(held) = self.lock().get(&run) {
             held.stop.send_replace(Some(reason));
+        }
+    }
+
+    /// What there is for the free slots, and whether to ask again at once.
+    async fn claim(&self, free: Free, close: &CancellationToken, outage: &mut Outage) -> (Vec<Claim>, bool) {
+        let (fences, sent) = (free.fences(), Instant::now());
+        match self.queue.claim_under(&fences, &self.worker, free).await {
+            Ok(claimed) => {
+                outage.over();
+                return claimed;
+            }
+            // What cannot be read would be claimed again and again if it were handed back; as a stall it is given up in the end.
+            Err(error @ QueueError::Corrupt(_)) => {
+                outage.failed(&error);
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => {
+                outage.failed(&error);
+                self.recover(&fences, sent, close, outage).await;
+            }
+        }
+        (Vec::new(), true)
+    }
+
+    /// Hands back what a failed claim may have taken: Redis may have carried it out, and its answer been lost. Gives up when the worker
+    /// closes while Redis is away; then the leases end by themselves.
+    async fn recover(&self, fences: &[Fence], sent: Instant, close: &CancellationToken, outage: &mut Outage) {
+        let given_up = Instant::now();
+        loop {
+            tokio::time::sleep(RETRY_PAUSE).await;
+            match self.queue.recover(fences, sent.elapsed(), given_up.elapsed()).await {
+                Ok(0) => return,
+                Ok(runs) => return tracing::info!(runs, "what a lost answer had claimed was handed back"),
+                Err(_) if close.is_cancelled() => return,
+                Err(error) => outage.failed(&error),
+            }
         }
     }
 
@@ -338,26 +375,18 @@ impl LeaseBackend {
         let mut outage = Outage::new("no run can be claimed");
         while !close.is_cancelled() {
             let free = held.free();
-            if free.slots > 0 {
-                match held.queue.claim(&held.worker, free).await {
-                    Ok((claims, more)) => {
-                        outage.over();
-                        if !claims.is_empty() {
-                            return claims.into_iter().map(|claim| held.take_up(claim)).collect();
-                        }
-                        if more {
-                            continue;
-                        }
-                    }
-                    Err(error) => {
-                        outage.failed(&error);
-                        tokio::time::sleep(RETRY_PAUSE).await;
-                        continue;
-                    }
-                }
+            let (claims, more) = if free.slots > 0 {
+                held.claim(free, &close, &mut outage).await
+            } else {
+                (Vec::new(), false)
+            };
+            if !claims.is_empty() {
+                return claims.into_iter().map(|claim| held.take_up(claim)).collect();
             }
-            let told = tokio::time::timeout(POLL, held.look.notified());
-            let _told = close.run_until_cancelled(told).await;
+            if !more {
+                let told = tokio::time::timeout(POLL, held.look.notified());
+                let _told = close.run_until_cancelled(told).await;
+            }
         }
         Vec::new()
     }

@@ -32,6 +32,13 @@ pub struct Free {
     pub idle: bool,
 }
 
+impl Free {
+    /// New fences for a claim of all that is free.
+    pub(crate) fn fences(&self) -> Vec<Fence> {
+        (0..self.slots).map(|_| Fence::generate()).collect()
+    }
+}
+
 /// What a renewal says of a run that must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -60,15 +67,47 @@ pub struct Reaped {
 impl Queue {
     /// Claims runs for a worker, as many as it has room for. The flag says that there may be more for it at once.
     pub async fn claim(&self, worker: &WorkerId, free: Free) -> Result<(Vec<Claim>, bool), QueueError> {
+        self.claim_under(&free.fences(), worker, free).await
+    }
+
+    /// The same under these fences, one for each slot, by which [`Queue::recover`] finds what was claimed when this fails.
+    pub async fn claim_under(
+        &self,
+        fences: &[Fence],
+        worker: &WorkerId,
+        free: Free,
+    ) -> Result<(Vec<Claim>, bool), QueueError> {
         let mut call = self.call(&self.scripts.claim);
         call.arg(worker.as_str()).arg(self.version).arg(free.memory_mb).arg(u8::from(free.idle));
-        let fences: Vec<_> = (0..free.slots).map(|_| Fence::generate()).collect();
-        for fence in &fences {
+        for fence in fences {
             call.arg(fence.to_string());
         }
         let (rows, more): (Vec<String>, u8) = self.redis.invoke(&call).await?;
-        let claims = rows.chunks_exact(3).zip(fences).map(|(row, fence)| claimed(row, fence));
+        let claims = rows.chunks_exact(3).zip(fences).map(|(row, fence)| claimed(row, *fence));
         Ok((claims.collect::<Result<_, _>>()?, more == 1))
+    }
+
+    /// Hands back what a claim under these fences took whose answer never came, and says how many runs that were. They are queued at
+    /// once, as after an interruption, instead of when their leases end, as after a stall.
+    ///
+    /// `sent` and `given_up` are how long ago the claim was sent and failed.
+    pub async fn recover(
+        &self,
+        fences: &[Fence],
+        sent: Duration,
+        given_up: Duration,
+    ) -> Result<usize, QueueError> {
+        let mut call = self.call(&self.scripts.recover);
+        call.arg(milliseconds(sent)).arg(milliseconds(given_up));
+        for fence in fences {
+            call.arg(fence.to_string());
+        }
+        let found: Vec<String> = self.redis.invoke(&call).await?;
+        let (found, _) = found.as_chunks::<2>();
+        for [run, fence] in found {
+            self.hand_back(run, fence).await?;
+        }
+        Ok(found.len())
     }
 
     /// Waits until the worker is spoken to, at most for [`LONGEST_BLOCK`].
@@ -159,8 +198,12 @@ impl Queue {
 
     /// Hands a run back unfinished, as at a graceful stop. Costs no attempt.
     pub async fn release(&self, claim: &Claim) -> Result<(), QueueError> {
+        self.hand_back(&claim.run.to_string(), &claim.fence.to_string()).await
+    }
+
+    async fn hand_back(&self, run: &str, fence: &str) -> Result<(), QueueError> {
         let mut call = self.call(&self.scripts.release);
-        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
+        call.arg(run).arg(fence);
         self.redis.invoke(&call).await
     }
 

@@ -85,6 +85,9 @@ fn operation(route: &Route, schemas: &mut Schemas, errors: &mut Map<String, Valu
     if guarded {
         operation.fails(&OF_GUARDED);
     }
+    if guarded && !route.method.is_safe() {
+        operation.fails(&[Code::OriginNotAllowed]);
+    }
     if matches!(route.needs, Needs::Scope(_) | Needs::LocalOrAdmin) {
         operation.fails(&[Code::MissingScope]);
     }

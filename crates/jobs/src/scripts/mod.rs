@@ -386,6 +386,7 @@ scripts! {
     finish: [base ring places charges jobs results batches runs];
     settle: [base ring places charges jobs batches runs];
     release: [base ring places charges jobs batches runs];
+    recover: [base];
     cancel: [base ring places charges jobs batches runs];
     reap: [base ring places charges jobs batches runs];
     sweep: [base];

@@ -1,14 +1,28 @@
 //! The way of a job: submit, claim, finish, cancel, retry; and the runs that jobs share.
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+use apalis_core::{backend::Backend, worker::context::WorkerContext};
 use jobs::{
     Accepted, CacheMode, ErrorCode, Events, Fence, Finish, Free, Idempotency, JobError, JobId, JobState,
-    Outcome, Priority, Progress, QueueError, Stop, Submission, TenantId, WorkerId, blobs::BlobId,
+    Outcome, Priority, Progress, Queue, QueueError, Redis, Retention, Stop, Submission, TenantId, WorkerId,
+    backend::{Capacity, LeaseBackend},
+    blobs::BlobId,
     private_redis::PrivateRedis,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, failure, key_of, success};
+use crate::support::{Bench, failure, key_of, submission, success};
 
 #[tokio::test]
 async fn a_job_goes_from_submit_to_result_and_the_second_call_is_a_cache_hit() {
@@ -200,6 +214,89 @@ async fn a_run_that_is_handed_back_is_next_and_costs_no_attempt() {
     assert_eq!((again.run, again.attempt), (claim.run, 1));
     assert_ne!(again.fence, claim.fence);
     assert_eq!((bench.counter("interruptions").await, bench.counter("stalls").await), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_claim_took_whose_answer_was_lost_is_handed_back_and_nothing_else() {
+    let bench = Bench::new().await;
+    let other = bench.submit("other").await;
+    bench.claim().await;
+    let lost = bench.submit("lost").await;
+    let (fences, free) =
+        ([Fence::generate(), Fence::generate()], Free { slots: 2, memory_mb: 0, idle: true });
+    let sent = Instant::now();
+    let (claims, _) = bench.queue.claim_under(&fences, &bench.worker, free).await.unwrap();
+    assert_eq!(claims.len(), 1);
+    for expected in [1, 0] {
+        let found = bench.queue.recover(&fences, sent.elapsed(), Duration::ZERO).await.unwrap();
+        assert_eq!(found, expected);
+    }
+    assert_eq!((bench.state(lost).await, bench.state(other).await), (JobState::Queued, JobState::Running));
+    assert_eq!((bench.counter("interruptions").await, bench.counter("stalls").await), (1, 0));
+    let again = bench.claim().await;
+    assert_eq!((again.run, again.attempt), (claims[0].run, 1));
+}
+
+/// Relays to a Redis, and breaks off the first answer that has these words, and every connection.
+async fn relay(target: String, words: &'static [u8]) -> (String, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let lost = Arc::new(AtomicBool::new(false));
+    let has_lost = lost.clone();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (lost, mut server) = (has_lost.clone(), TcpStream::connect(&target).await.unwrap());
+            tokio::spawn(async move {
+                let (mut client, mut buffer) = (client, vec![0; 1 << 16]);
+                let (mut hears, mut tells) = client.split();
+                let (mut answers, mut asks) = server.split();
+                let back = async {
+                    loop {
+                        let read = answers.read(&mut buffer).await.unwrap_or(0);
+                        let is_it = buffer[..read].windows(words.len()).any(|part| part == words);
+                        if read == 0 || (is_it && !lost.swap(true, Ordering::SeqCst)) {
+                            return;
+                        }
+                        if tells.write_all(&buffer[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = back => {}
+                    _ = tokio::io::copy(&mut hears, &mut asks) => {}
+                }
+            });
+        }
+    });
+    (address, lost)
+}
+
+#[tokio::test]
+async fn a_worker_hands_back_what_it_was_given_in_an_answer_that_broke_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = PrivateRedis::start(folder.path()).await.unwrap();
+    let direct = Redis::open(redis.url(), "jobs", 2).unwrap();
+    let url: reqwest::Url = redis.url().parse().unwrap();
+    let (address, lost) = relay(format!("127.0.0.1:{}", url.port().unwrap()), br#"{"plan":"#).await;
+    let mut relayed = url.clone();
+    relayed.set_port(address.rsplit(':').next().unwrap().parse().ok()).unwrap();
+    let relayed = Redis::open(relayed.as_str(), "jobs", 2).unwrap();
+
+    let queue = Queue::new(direct, Retention::default());
+    let (job, _) = queue.submit(&submission("a")).await.unwrap();
+    let capacity = Capacity { slots: 1, memory_mb: 0 };
+    let mut backend =
+        LeaseBackend::new(Queue::new(relayed, Retention::default()), WorkerId::new("w1"), capacity);
+    let context = WorkerContext::new("w1");
+    let task = std::future::poll_fn(|cx| backend.poll_next(cx, &context)).await.unwrap().unwrap();
+    assert!(lost.load(Ordering::SeqCst));
+    assert_eq!(task.args.claim.attempt, 1);
+    queue.finish(&task.args.claim, &success("a")).await.unwrap();
+    let counters = queue.counters().await.unwrap();
+    let counted = ["claims", "interruptions", "stalls"].map(|name| counters.get(name).copied().unwrap_or(0));
+    assert_eq!(counted, [2, 1, 0]);
+    assert_eq!(queue.get(job, &TenantId::default_tenant()).await.unwrap().state, JobState::Succeeded);
 }
 
 #[tokio::test]
