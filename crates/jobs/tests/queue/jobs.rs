@@ -18,7 +18,7 @@ use jobs::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, UnixStream},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -237,15 +237,15 @@ async fn what_a_claim_took_whose_answer_was_lost_is_handed_back_and_nothing_else
     assert_eq!((again.run, again.attempt), (claims[0].run, 1));
 }
 
-/// Relays to a Redis, and breaks off the first answer that has these words, and every connection.
-async fn relay(target: String, words: &'static [u8]) -> (String, Arc<AtomicBool>) {
+/// A way to the Redis at this socket on which the first answer that has these words never arrives: its connection breaks.
+async fn relay(socket: String, words: &'static [u8]) -> (String, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let lost = Arc::new(AtomicBool::new(false));
     let has_lost = lost.clone();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let (lost, mut server) = (has_lost.clone(), TcpStream::connect(&target).await.unwrap());
+            let (lost, mut server) = (has_lost.clone(), UnixStream::connect(&socket).await.unwrap());
             tokio::spawn(async move {
                 let (mut client, mut buffer) = (client, vec![0; 1 << 16]);
                 let (mut hears, mut tells) = client.split();
@@ -277,11 +277,9 @@ async fn a_worker_hands_back_what_it_was_given_in_an_answer_that_broke_off() {
     let folder = tempfile::tempdir().unwrap();
     let redis = PrivateRedis::start(folder.path()).await.unwrap();
     let direct = Redis::open(redis.url(), "jobs", 2).unwrap();
-    let url: reqwest::Url = redis.url().parse().unwrap();
-    let (address, lost) = relay(format!("127.0.0.1:{}", url.port().unwrap()), br#"{"plan":"#).await;
-    let mut relayed = url.clone();
-    relayed.set_port(address.rsplit(':').next().unwrap().parse().ok()).unwrap();
-    let relayed = Redis::open(relayed.as_str(), "jobs", 2).unwrap();
+    let socket = redis.url().trim_start_matches("redis+unix://").to_owned();
+    let (address, lost) = relay(socket, br#"{"plan":"#).await;
+    let relayed = Redis::open(&format!("redis://{address}"), "jobs", 2).unwrap();
 
     let queue = Queue::new(direct, Retention::default());
     let (job, _) = queue.submit(&submission("a")).await.unwrap();
