@@ -96,6 +96,26 @@ def test_dockerfile_copies_what_is_there_and_ends_as_nobody():
     assert "python" not in text.split("AS api")[1].split("FROM")[0].lower()
 
 
+def test_dockerfile_copies_all_that_the_build_reads():
+    stage = (DEPLOY / "Dockerfile").read_text().split(" AS build")[1].split("FROM ")[0]
+    copied = [ROOT / source for line in re.findall(r"^COPY (.+)$", stage, re.M) for source in line.split()[:-1]]
+
+    def is_there(path):
+        return path.exists() and any(path == source or source in path.parents for source in copied)
+
+    members = re.findall(r'"([^"]+)"', re.search(r"^members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text(), re.M | re.S)[1])
+    for member in members:
+        assert is_there(ROOT / member / "Cargo.toml"), f"a member of the workspace: {member}"
+    included = 0
+    for folder in ["src", *(member for member in members if not member.startswith("bench/"))]:
+        for file in (ROOT / folder).rglob("*.rs"):
+            if "tests" not in file.relative_to(ROOT).parts:
+                for name in re.findall(r"include_(?:str|bytes)!\(\s*\"([^\"]+)\"", file.read_text()):
+                    assert is_there((file.parent / name).resolve()), f"{file} includes {name}"
+                    included += 1
+    assert included > 10
+
+
 def test_entrypoint_reads_secrets_from_files(tmp_path):
     (tmp_path / "jesse-jobs").write_text("#!/bin/sh\nprintf '%s|%s' \"$REDIS_URL\" \"$*\"\n")
     (tmp_path / "jesse-jobs").chmod(0o755)
