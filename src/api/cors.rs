@@ -5,10 +5,11 @@ use std::{str::FromStr, time::Duration};
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
-use tower::{Layer, util::option_layer};
+use tower::{
+    layer::util::Identity,
+    util::{Either, option_layer},
+};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-
-use super::layers::Serves;
 
 /// How long a browser may remember what it was told.
 const REMEMBERED: Duration = Duration::from_hours(1);
@@ -77,9 +78,9 @@ impl FromStr for Origin {
     }
 }
 
-/// The same for pages of these origins too. Without any it does not even answer what browsers ask in advance.
-pub(super) fn allow(served: impl Serves, origins: &[Origin]) -> impl Serves {
-    option_layer((!origins.is_empty()).then(|| cors(origins))).layer(served)
+/// Lets pages of these origins call. Without any it does not even answer what browsers ask in advance.
+pub(super) fn allow(origins: &[Origin]) -> Either<CorsLayer, Identity> {
+    option_layer((!origins.is_empty()).then(|| cors(origins)))
 }
 
 fn cors(origins: &[Origin]) -> CorsLayer {

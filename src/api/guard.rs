@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ::jobs::TenantId;
 use access::{AuditEntry, Caller, Rate, Scope, Verdict};
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -56,13 +56,12 @@ pub(super) fn guard(served: impl Serves, guard: Guard) -> impl Serves {
         let admitted = guard.clone().admit(request).boxed();
         let mut served = served.clone();
         async move {
-            let (answer, mut after) = match admitted.await {
+            let (answer, after) = match admitted.await {
                 Ok(Admitted { request, after }) => (served.call(request), after),
                 Err(refusal) => return Ok(refusal),
             };
             let response = answer.await?;
-            after.note(&response).await;
-            Ok(after.sign(response))
+            Ok(after.tell(response).boxed().await)
         }
     })
 }
@@ -204,16 +203,12 @@ impl After {
         Self { api: api.clone(), entry: None, limits: None, visitor: None }
     }
 
-    /// Notes what became of the call.
-    async fn note(&mut self, response: &Response) {
-        let Some(mut entry) = self.entry.take() else { return };
-        // What it made.
-        let made = response.headers().get(header::LOCATION).and_then(|made| made.to_str().ok());
-        if let Some(made) = made {
-            made.clone_into(&mut entry.target);
+    /// Notes what became of the call; answers what its caller gets.
+    async fn tell(mut self, response: Response) -> Response {
+        if let Some(entry) = self.entry.take().map(|entry| with_outcome(entry, &response)) {
+            self.api.callers.note(&entry).await;
         }
-        entry.outcome = response.status().as_u16().to_string();
-        self.api.callers.note(&entry).await;
+        self.sign(response)
     }
 
     /// The answer with what its caller is to be told of limits, and its browser to keep to.
@@ -226,6 +221,16 @@ impl After {
             None => response,
         }
     }
+}
+
+/// An entry with what became of the call, and what it made.
+fn with_outcome(mut entry: Box<AuditEntry>, response: &Response) -> Box<AuditEntry> {
+    let made = response.headers().get(header::LOCATION).and_then(|made| made.to_str().ok());
+    if let Some(made) = made {
+        made.clone_into(&mut entry.target);
+    }
+    entry.outcome = response.status().as_u16().to_string();
+    entry
 }
 
 /// The key that a request shows.

@@ -48,10 +48,10 @@ impl<S> Serves for S where
 }
 
 /// A route with all of it.
-pub(super) fn around(route: impl Serves, api: &Api) -> impl Serves {
+pub(super) fn around(route: impl Serves, api: Api) -> impl Serves {
     let route = observe(hear_out(DefaultBodyLimit::max(MAX_BODY).layer(route)), api.clone());
-    let route = cors::allow(compression::compress(route), &api.origins);
-    request_id::identify(catch_panics(check_host(route, api.clone())))
+    let route = cors::allow(&api.origins).layer(compression::compress(route));
+    request_id::identify(catch_panics(check_host(route, api)))
 }
 
 fn check_host(mut served: impl Serves, api: Api) -> impl Serves {

@@ -147,7 +147,7 @@ impl Api {
             .merge(mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
-            .layer(layer_fn(move |route: AxumRoute| layers::around(route, &api)))
+            .layer(layer_fn(move |route: AxumRoute| layers::around(route, api.clone())))
             .with_state(self)
     }
 }
