@@ -22,7 +22,10 @@ const LOGINS_OF_PEER: Rate = Rate { per_minute: 300, burst: 60 };
 
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Callers {
+pub struct Callers(Arc<Shared>);
+
+#[derive(Debug, Clone)]
+struct Shared {
     gate: Gate,
     limiter: RateLimiter,
     audit: Audit,
@@ -35,32 +38,31 @@ impl Callers {
     /// Callers of the deployment that this Redis serves. With an `admin` key, or if `always`, nobody is served without a key;
     /// `rate` is for those whose key does not say.
     pub fn new(redis: &Redis, admin: Option<AdminKey>, always: bool, rate: Option<Rate>) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             gate: Gate::new(redis.clone(), admin, always),
             limiter: RateLimiter::new(redis.clone()),
             audit: Audit::new(redis.clone()),
             keys: KeyStore::new(redis.clone()),
             rate,
-        }
+        }))
     }
 
     /// The same for those who show tokens of an external issuer too.
     #[must_use]
     pub fn with_tokens(self, tokens: Option<Tokens>) -> Self {
-        match tokens {
-            Some(tokens) => Self { gate: self.gate.with_tokens(tokens), ..self },
-            None => self,
-        }
+        let Some(tokens) = tokens else { return self };
+        let shared = Arc::unwrap_or_clone(self.0);
+        Self(Arc::new(Shared { gate: shared.gate.with_tokens(tokens), ..shared }))
     }
 
     /// Who shows this key, or none.
     pub(crate) async fn identify(&self, shown: Option<&str>) -> Result<Caller, ServiceError> {
-        self.gate.caller(shown).await.map_err(ServiceError::from)
+        self.0.gate.caller(shown).await.map_err(ServiceError::from)
     }
 
     /// Whether nobody is served without a key, as far as that can be told.
     pub(crate) async fn needs_key(&self) -> bool {
-        self.gate.needs_key().await.unwrap_or(true)
+        self.0.gate.needs_key().await.unwrap_or(true)
     }
 
     /// Who opened this session; without one, whoever reaches the server as long as no keys are needed.
@@ -68,20 +70,20 @@ impl Callers {
         &self,
         token: Option<&SessionToken>,
     ) -> Result<Caller, ServiceError> {
-        match (self.gate.caller(None).await, token) {
-            (Err(Denied::NoKey), Some(token)) => Ok(self.gate.session(token).await?),
+        match (self.0.gate.caller(None).await, token) {
+            (Err(Denied::NoKey), Some(token)) => Ok(self.0.gate.session(token).await?),
             (caller, _) => Ok(caller?),
         }
     }
 
     /// Opens a session for whoever shows a key.
     pub(crate) async fn open_session(&self, shown: &str) -> Result<SessionToken, ServiceError> {
-        Ok(self.gate.open_session(shown).await?)
+        Ok(self.0.gate.open_session(shown).await?)
     }
 
     /// Ends a session.
     pub(crate) async fn close_session(&self, token: &SessionToken) -> Result<(), ServiceError> {
-        Ok(self.gate.close_session(token).await?)
+        Ok(self.0.gate.close_session(token).await?)
     }
 
     /// Counts an attempt to log in from an address: from one that cannot be made up, and from one that a proxy names.
@@ -95,7 +97,7 @@ impl Callers {
             (format!("login:{peer}:{}", forwarded.unwrap_or_default()), LOGINS),
         ];
         for (who, rate) in attempts {
-            let verdict = self.limiter.take(&who, rate).await?;
+            let verdict = self.0.limiter.take(&who, rate).await?;
             if !verdict.admitted {
                 return Ok(Some(verdict));
             }
@@ -105,23 +107,23 @@ impl Callers {
 
     /// The keys of the deployment.
     pub(crate) fn keys(&self) -> &KeyStore {
-        &self.keys
+        &self.0.keys
     }
 
     /// Counts a call. Nothing is counted for those who have no limit.
     pub(crate) async fn count(&self, caller: &Caller) -> Option<(Rate, Result<Verdict, QueueError>)> {
-        let rate = caller.rate.or(self.rate)?;
-        Some((rate, self.limiter.take(&caller.key, rate).await))
+        let rate = caller.rate.or(self.0.rate)?;
+        Some((rate, self.0.limiter.take(&caller.key, rate).await))
     }
 
     /// The log of changes.
     pub(crate) fn audit(&self) -> &Audit {
-        &self.audit
+        &self.0.audit
     }
 
     /// Notes a change.
     pub(crate) async fn note(&self, entry: &AuditEntry) {
-        self.audit.write(entry).await;
+        self.0.audit.write(entry).await;
     }
 }
 

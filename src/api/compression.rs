@@ -2,35 +2,35 @@
 //! as it happens.
 
 use axum::{
-    Router,
-    extract::Request,
+    body::Body,
     http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
     response::Response,
 };
+use tower::{Layer, ServiceExt};
 use tower_http::compression::{
-    CompressionLayer,
+    CompressionBody, CompressionLayer,
     predicate::{NotForContentType, Predicate, SizeAbove},
 };
+
+use super::layers::Serves;
 
 /// From how many bytes on. Less fits into one packet as it is.
 const LEAST: u64 = 1024;
 
-/// The same router with answers that may be compressed.
-pub(super) fn compress<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+/// The same with answers that may be compressed.
+pub(super) fn compress(served: impl Serves) -> impl Serves {
     let worth_it = SizeAbove::new(LEAST).and(NotForContentType::SSE);
-    router
-        .layer(middleware::from_fn(note_status))
-        .layer(CompressionLayer::new().compress_when(worth_it))
-        .layer(middleware::from_fn(settle))
+    CompressionLayer::new()
+        .compress_when(worth_it)
+        .layer(served.map_response(note_status))
+        .map_response(|response: Response<CompressionBody<Body>>| settle(response).map(Body::new))
 }
 
 /// The status before compression.
 #[derive(Clone, Copy)]
 struct Answered(StatusCode);
 
-async fn note_status(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn note_status(mut response: Response) -> Response {
     let status = response.status();
     response.extensions_mut().insert(Answered(status));
     response
@@ -38,8 +38,7 @@ async fn note_status(request: Request, next: Next) -> Response {
 
 /// Puts right what the compression does not know: that a client takes none of its forms does not make a refusal of a call that was
 /// carried out, and a tag that names bytes (a strong one) does not name them in another form.
-async fn settle(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+fn settle<B>(mut response: Response<B>) -> Response<B> {
     if let Some(Answered(status)) = response.extensions_mut().remove() {
         *response.status_mut() = status;
     }

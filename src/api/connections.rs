@@ -7,19 +7,18 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
     extract::{ConnectInfo, Request},
     serve::Listener,
 };
-use hyper::{body::Incoming, server::conn::http1};
+use futures::TryFutureExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::Service;
 
 /// How long a connection may take over the head of its next request, and so how long it may be idle.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -36,17 +35,16 @@ pub(super) async fn serve(mut listener: TcpListener, router: Router, stop: Cance
         if let Err(error) = stream.set_nodelay(true) {
             tracing::trace!(%peer, %error, "a connection keeps its delay");
         }
-        let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+        let router = router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
-            request.map(Body::new)
+            router.clone().call(request)
         });
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = open.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%peer, %error, "a connection broke");
-            }
-        });
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        // Not awaited in an async block, which would have room for it twice.
+        tokio::spawn(open.watch(connection).map_err(move |error| {
+            tracing::trace!(%peer, %error, "a connection broke");
+        }));
     }
     drop(listener);
     open.shutdown().await;

@@ -3,11 +3,12 @@
 
 use std::{str::FromStr, time::Duration};
 
-use axum::{
-    Router,
-    http::{HeaderName, HeaderValue, Method, header},
-};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
+use tower::{
+    layer::util::Identity,
+    util::{Either, option_layer},
+};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// How long a browser may remember what it was told.
@@ -82,23 +83,23 @@ impl FromStr for Origin {
     }
 }
 
-/// The same router for pages of these origins too. Without any it does not even answer what browsers ask in advance.
-pub(super) fn allow<S: Clone + Send + Sync + 'static>(router: Router<S>, origins: &[Origin]) -> Router<S> {
-    if origins.is_empty() {
-        return router;
-    }
+/// Lets pages of these origins call. Without any it does not even answer what browsers ask in advance.
+pub(super) fn allow(origins: &[Origin]) -> Either<CorsLayer, Identity> {
+    option_layer((!origins.is_empty()).then(|| cors(origins)))
+}
+
+fn cors(origins: &[Origin]) -> CorsLayer {
     let allowed = if origins.iter().any(Origin::is_any) {
         AllowOrigin::any()
     } else {
         AllowOrigin::list(origins.iter().map(|origin| origin.0.clone()))
     };
-    let cors = CorsLayer::new()
+    CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(SENT)
         .expose_headers(SHOWN)
-        .max_age(REMEMBERED);
-    router.layer(cors)
+        .max_age(REMEMBERED)
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ pub(super) struct Following {
 
 impl Following {
     /// Ends with the job, with the server, or with a Redis that is away: in the last two cases the client comes again.
-    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+    fn events(self: Box<Self>) -> impl Stream<Item = Result<Event, Infallible>> {
         futures::stream::unfold(Some(self), |following| async {
             let mut following = following?;
             let told = following.changed().await?;

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use ::jobs::TenantId;
 use access::{AuditEntry, Caller, Rate, Scope, Verdict};
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State},
+    extract::{ConnectInfo, FromRequestParts, MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
-    middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
+use tower::service_fn;
 
-use super::{Api, Problem};
+use super::{Api, Problem, layers::Serves};
 use crate::{
     callers::{RequestId, require},
     console::{self, Visitor},
@@ -49,29 +50,47 @@ pub(super) struct Guard {
 }
 
 /// See the module's documentation.
-pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.door {
-        Door::Api => guard.call(request, next).await,
-        Door::Page => guard.page(request, next).await,
-    }
+pub(super) fn guard(served: impl Serves, guard: Guard) -> impl Serves {
+    service_fn(move |request| {
+        // Boxed by itself: it is larger than what waits for the answer, and is gone by then.
+        let admitted = guard.clone().admit(request).boxed();
+        let mut served = served.clone();
+        async move {
+            let (answer, after) = match admitted.await {
+                Ok(Admitted { request, after }) => (served.call(request), after),
+                Err(refusal) => return Ok(refusal),
+            };
+            let response = answer.await?;
+            Ok(after.tell(response).boxed().await)
+        }
+    })
+}
+
+/// A call that is to be served.
+struct Admitted {
+    request: Request,
+    after: After,
 }
 
 impl Guard {
-    async fn call(&self, request: Request, next: Next) -> Response {
-        // A copy of the key alone: the headers are slices of what was read from the connection, which thousands of calls that
-        // wait would hold on to; and of a request, only one may look at the body.
-        let (shown, is_local) = (bearer(request.headers()).map(str::to_owned), is_local(&request));
+    async fn admit(self, request: Request) -> Result<Admitted, Response> {
+        match self.door {
+            Door::Api => self.admit_call(request).await,
+            Door::Page => self.admit_visitor(request).await,
+        }
+    }
+
+    async fn admit_call(&self, request: Request) -> Result<Admitted, Response> {
+        let refuse = |error| refused(&self.api, error);
+        let shown = bearer(request.headers()).map(str::to_owned);
+        let is_local = is_local(&request);
         if shown.is_none() && !request.method().is_safe() && !self.is_of_allowed_page(request.headers()) {
             let message =
                 "web pages of other origins may not call without a key; CORS_ORIGINS names those that may";
-            return refused(&self.api, ServiceError::new(Code::OriginNotAllowed, message));
+            return Err(refuse(ServiceError::new(Code::OriginNotAllowed, message)));
         }
-        let identified = self.caller(shown.as_deref(), is_local).await;
-        drop(shown);
-        match identified {
-            Ok(caller) => self.serve(caller, request, next, |error| refused(&self.api, error)).await,
-            Err(error) => refused(&self.api, error),
-        }
+        let caller = self.caller(shown.as_deref(), is_local).await.map_err(refuse)?;
+        self.count(caller, request, refuse).await
     }
 
     /// Whether no web page had a browser send this, or one of this server or of an origin that may. Without keys, who is on this machine may
@@ -85,12 +104,9 @@ impl Guard {
         is_own || self.api.origins.iter().any(|origin| origin.covers(sent))
     }
 
-    async fn page(&self, request: Request, next: Next) -> Response {
+    async fn admit_visitor(&self, request: Request) -> Result<Admitted, Response> {
         let headers = request.headers().clone();
-        let visitor = match Visitor::of(&headers) {
-            Ok(visitor) => visitor,
-            Err(error) => return Problem(error).into_response(),
-        };
+        let visitor = Visitor::of(&headers).map_err(|error| Problem(error).into_response())?;
         // Where somebody comes back to who logs in; not to what a form did.
         let path = request.uri().path_and_query().filter(|_| request.method().is_safe());
         let path = path.map_or("/", |path| path.as_str()).to_owned();
@@ -99,62 +115,62 @@ impl Guard {
             let challenge = challenge(&error);
             with_challenge(console::refused(error, &visitor, &path, shown.is_some()), challenge)
         };
-        let answer = async {
-            let caller = match (self.needs, shown) {
-                (Needs::Nothing, _) => None,
-                (_, Some(key)) => Some(self.api.callers.identify(Some(key)).await?),
-                (_, None) => Some(self.api.callers.identify_session(visitor.sent()).await?),
-            };
-            // Who shows a key is no browser that another site had sent here.
-            let mut request = match shown {
-                None if !request.method().is_safe() => console::check_form(&visitor, request).await?,
-                _ => request,
-            };
-            request.extensions_mut().insert(visitor.clone());
-            Ok(match caller {
-                Some(caller) => self.serve(caller, request, next, refuse).await,
-                None => next.run(request).await,
-            })
+        let admitted = match self.visit(&visitor, shown, request).await {
+            Ok((Some(caller), request)) => self.count(caller, request, refuse).await,
+            Ok((None, request)) => Ok(Admitted { request, after: After::of(&self.api) }),
+            Err(error) => Err(refuse(error)),
         };
-        let response = answer.await.unwrap_or_else(refuse);
-        visitor.sign(response)
+        match admitted {
+            Ok(Admitted { request, after }) => {
+                Ok(Admitted { request, after: After { visitor: Some(Box::new(visitor)), ..after } })
+            }
+            Err(refusal) => Err(visitor.sign(refusal)),
+        }
     }
 
-    /// Serves a caller who is known, as often and as far as its key allows.
-    async fn serve(
+    /// Who visits a page, if that matters, and the request as the page gets it.
+    async fn visit(
+        &self,
+        visitor: &Visitor,
+        shown: Option<&str>,
+        mut request: Request,
+    ) -> Result<(Option<Caller>, Request), ServiceError> {
+        let callers = &self.api.callers;
+        let caller = match (self.needs, shown) {
+            (Needs::Nothing, _) => None,
+            (_, Some(key)) => Some(callers.identify(Some(key)).await?),
+            (_, None) => Some(callers.identify_session(visitor.sent()).await?),
+        };
+        // Who shows a key is no browser that another site had sent here.
+        if shown.is_none() && !request.method().is_safe() {
+            request = console::check_form(visitor, request).await?;
+        }
+        request.extensions_mut().insert(visitor.clone());
+        Ok((caller, request))
+    }
+
+    /// Admits a caller who is known, as often and as far as its key allows.
+    async fn count(
         &self,
         caller: Caller,
         mut request: Request,
-        next: Next,
         refuse: impl Fn(ServiceError) -> Response,
-    ) -> Response {
+    ) -> Result<Admitted, Response> {
         let api = &self.api;
-        let counted = api.callers.count(&caller).await;
-        let is_read = request.method().is_safe();
-        let mut limits = None;
-        match counted {
-            Some((rate, Ok(verdict))) if verdict.admitted => limits = Some((rate, verdict)),
-            Some((rate, Ok(verdict))) => return too_often(rate, verdict, refuse),
+        let limits = match api.callers.count(&caller).await {
+            Some((rate, Ok(verdict))) if verdict.admitted => Some((rate, verdict)),
+            Some((rate, Ok(verdict))) => return Err(too_often(rate, verdict, refuse)),
             // Nobody can say how often it called: what only reads does no harm.
-            Some((_, Err(error))) if !is_read => return refuse(error.into()),
-            Some((_, Err(_))) | None => {}
-        }
-        let mut response = match self.allows(&caller) {
-            Ok(()) => {
-                let entry = self.entry(&caller, &request);
-                request.extensions_mut().insert(caller);
-                let response = next.run(request).await;
-                if let Some(entry) = entry.map(|entry| with_outcome(entry, &response)) {
-                    api.callers.note(&entry).await;
-                }
-                response
-            }
-            Err(error) => refuse(error),
+            Some((_, Err(error))) if !request.method().is_safe() => return Err(refuse(error.into())),
+            Some((_, Err(_))) | None => None,
         };
-        if let Some((rate, verdict)) = limits {
-            tell_limits(response.headers_mut(), rate, verdict);
+        let mut after = After { limits, ..After::of(api) };
+        if let Err(error) = self.allows(&caller) {
+            return Err(after.sign(refuse(error)));
         }
-        response
+        after.entry = self.entry(&caller, &request).map(Box::new);
+        request.extensions_mut().insert(caller);
+        Ok(Admitted { request, after })
     }
 
     async fn caller(&self, shown: Option<&str>, is_local: bool) -> Result<Caller, ServiceError> {
@@ -190,8 +206,41 @@ impl Guard {
     }
 }
 
+/// What is left to do once a call has been served.
+struct After {
+    api: Api,
+    entry: Option<Box<AuditEntry>>,
+    limits: Option<(Rate, Verdict)>,
+    visitor: Option<Box<Visitor>>,
+}
+
+impl After {
+    fn of(api: &Api) -> Self {
+        Self { api: api.clone(), entry: None, limits: None, visitor: None }
+    }
+
+    /// Notes what became of the call; answers what its caller gets.
+    async fn tell(mut self, response: Response) -> Response {
+        if let Some(entry) = self.entry.take().map(|entry| with_outcome(entry, &response)) {
+            self.api.callers.note(&entry).await;
+        }
+        self.sign(response)
+    }
+
+    /// The answer with what its caller is to be told of limits, and its browser to keep to.
+    fn sign(&self, mut response: Response) -> Response {
+        if let Some((rate, verdict)) = self.limits {
+            tell_limits(response.headers_mut(), rate, verdict);
+        }
+        match &self.visitor {
+            Some(visitor) => visitor.sign(response),
+            None => response,
+        }
+    }
+}
+
 /// An entry with what became of the call, and what it made.
-fn with_outcome(mut entry: AuditEntry, response: &Response) -> AuditEntry {
+fn with_outcome(mut entry: Box<AuditEntry>, response: &Response) -> Box<AuditEntry> {
     let made = response.headers().get(header::LOCATION).and_then(|made| made.to_str().ok());
     if let Some(made) = made {
         made.clone_into(&mut entry.target);

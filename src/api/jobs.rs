@@ -137,12 +137,11 @@ pub(super) async fn wait_for(
     job: JobId,
     limit: Duration,
 ) -> Result<JobAnswer, ServiceError> {
-    let waited = api.stop.run_until_cancelled(api.service.job(tenant, job, limit, |_| {})).await;
-    let view = match waited {
-        Some(view) => view?,
-        None => api.service.job(tenant, job, Duration::ZERO, |_| {}).await?,
-    };
-    Ok(JobAnswer::new(view))
+    let waiting = api.service.job(tenant, job, limit, |_| {});
+    if let Some(view) = api.stop.run_until_cancelled(waiting).await {
+        return Ok(JobAnswer::new(view?));
+    }
+    Ok(JobAnswer::new(api.service.job(tenant, job, Duration::ZERO, |_| {}).await?))
 }
 
 pub(super) async fn submit(

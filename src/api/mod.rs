@@ -18,6 +18,7 @@ mod events;
 mod guard;
 mod health;
 mod jobs;
+mod layers;
 mod listing;
 mod lists;
 mod openapi;
@@ -30,22 +31,17 @@ mod routes;
 mod strategies;
 mod webhooks;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::get,
+    http::{Method, Uri},
+    routing::{Route as AxumRoute, get},
 };
-use futures::StreamExt;
 use rmcp::ServerHandler;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
-use tracing::Instrument;
+use tower::layer::layer_fn;
 
 pub use cors::Origin;
 use guard::Guard;
@@ -63,7 +59,6 @@ use crate::{
     mcp,
     metrics::Metrics,
     service::Service,
-    telemetry::{RequestSpan, request_span},
 };
 
 /// The largest body that a request may have.
@@ -71,21 +66,31 @@ const MAX_BODY: usize = 1 << 20;
 /// The largest body of a batch.
 const MAX_BATCH_BODY: usize = 32 << 20;
 const BATCHES: &str = "/v1/batches";
-/// How much of a larger one is read, to no purpose but that its sender gets the answer.
-const HEARD_OUT: usize = 64 << 20;
 
-/// What the routes need.
+/// What the routes need. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub struct Api(Arc<Shared>);
+
+/// What all copies of an [`Api`] share.
+#[derive(Debug, Clone)]
+pub struct Shared {
     pub(crate) service: Service,
     pub(crate) callers: Callers,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) longest_wait: Duration,
     pub(crate) stop: CancellationToken,
-    allowed_hosts: Arc<[String]>,
-    origins: Arc<[Origin]>,
+    allowed_hosts: Vec<String>,
+    origins: Vec<Origin>,
     /// Where tokens of an external issuer are taken.
-    resource: Option<Arc<Resource>>,
+    resource: Option<Resource>,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl Api {
@@ -100,20 +105,24 @@ impl Api {
     ) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let allowed_hosts = local.into_iter().chain(allowed_hosts).collect();
-        let origins = Arc::default();
-        Self { service, callers, metrics, longest_wait, stop, allowed_hosts, origins, resource: None }
+        let (origins, resource) = (Vec::new(), None);
+        let shared =
+            Shared { service, callers, metrics, longest_wait, stop, allowed_hosts, origins, resource };
+        Self(Arc::new(shared))
     }
 
     /// The same where OAuth clients are told who issues tokens.
     #[must_use]
-    pub fn with_resource(self, resource: Option<Resource>) -> Self {
-        Self { resource: resource.map(Arc::new), ..self }
+    pub fn with_resource(mut self, resource: Option<Resource>) -> Self {
+        Arc::make_mut(&mut self.0).resource = resource;
+        self
     }
 
     /// The same for web pages of these origins too.
     #[must_use]
-    pub fn with_origins(self, origins: Vec<Origin>) -> Self {
-        Self { origins: origins.into(), ..self }
+    pub fn with_origins(mut self, origins: Vec<Origin>) -> Self {
+        Arc::make_mut(&mut self.0).origins = origins;
+        self
     }
 
     /// All routes.
@@ -124,26 +133,21 @@ impl Api {
 
     /// All routes, with this handler of MCP: one that has tools of its own, for tests of the protocol.
     pub fn router_with(self, handler: impl ServerHandler + Clone) -> Router {
-        let mcp = mcp::routes(handler, self.stop.clone());
         let of_mcp = Guard { api: self.clone(), needs: Needs::Key, door: Door::Api };
-        let mcp = mcp.route_layer(middleware::from_fn_with_state(of_mcp, guard::guard));
+        let mcp = mcp::routes(handler, self.stop.clone())
+            .route_layer(layer_fn(move |route: AxumRoute| guard::guard(route, of_mcp.clone())));
         let add = |router: Router<Self>, route: Route| {
             let (path, serves) = route.guarded(&self);
             router.route(path, serves)
         };
-        let router = routes()
+        let api = self.clone();
+        routes()
             .into_iter()
             .fold(Router::new(), add)
             .merge(mcp)
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(middleware::from_fn(hear_out))
-            .layer(middleware::from_fn_with_state(self.clone(), observe));
-        cors::allow(compression::compress(router), &self.origins)
-            .layer(middleware::from_fn_with_state(self.clone(), check_host))
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(middleware::from_fn(request_id::identify))
+            .layer(layer_fn(move |route: AxumRoute| layers::around(route, api.clone())))
             .with_state(self)
     }
 }
@@ -196,85 +200,9 @@ async fn no_such_method(method: Method, uri: Uri) -> Problem {
     Problem(ServiceError::new(Code::MethodNotAllowed, format!("{path} does not take {method}")))
 }
 
-fn panicked(_cause: Box<dyn std::any::Any + Send>) -> Response {
-    tracing::error!("a request handler panicked");
-    Problem(ServiceError::new(Code::Internal, "something is wrong on our side; it was logged"))
-        .into_response()
-}
-
-/// The host part of a `Host` header, without the port.
-fn host_of(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
-    match text.strip_prefix('[') {
-        Some(rest) => rest.find(']').map(|end| &text[..end + 2]),
-        None => Some(text.split(':').next().unwrap_or(text)),
-    }
-}
-
-async fn check_host(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let named = request.headers().get(header::HOST);
-    let host = named.and_then(host_of).map(str::to_ascii_lowercase);
-    if host.is_some_and(|host| api.allowed_hosts.contains(&host)) {
-        return next.run(request).await;
-    }
-    let message = "this server answers for localhost only; name other hosts in JESSE_JOBS_ALLOWED_HOSTS";
-    Problem(ServiceError::new(Code::HostNotAllowed, message)).into_response()
-}
-
-/// Refuses a body that is announced as too large, after it was sent: a sender whose connection is cut in the middle often
-/// never sees why, and the next request on that connection fails too.
-async fn hear_out(request: Request, next: Next) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced: Option<usize> = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-    let most = if request.uri().path() == BATCHES { MAX_BATCH_BODY } else { MAX_BODY };
-    if announced.is_none_or(|length| length <= most) {
-        return next.run(request).await;
-    }
-    let mut body = request.into_body().into_data_stream();
-    let mut heard = 0;
-    while heard <= HEARD_OUT
-        && let Some(Ok(part)) = body.next().await
-    {
-        heard += part.len();
-    }
-    let message = format!("the body is larger than {} MB", most >> 20);
-    Problem(ServiceError::new(Code::PayloadTooLarge, message)).into_response()
-}
-
-async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let started = std::time::Instant::now();
-    // The route as written, so that ids do not make a metric each.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
-    let span = request_span(&method, &route, request.headers());
-    request.extensions_mut().insert(RequestSpan(span.clone()));
-    let response = next.run(request).instrument(span.clone()).await;
-    let (status, time) = (response.status(), started.elapsed());
-    span.record("http.response.status_code", status.as_u16());
-    if status.is_server_error() {
-        span.record("otel.status_code", "ERROR");
-    }
-    api.metrics.http(&route, method.as_str(), status.as_u16(), time);
-    if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(http.route = route, http.method = %method, "a request failed");
-    }
-    tracing::debug!(http.route = route, http.method = %method, http.status = status.as_u16(), duration_ms = time.as_secs_f64() * 1e3, "served");
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_are_told_without_their_port() {
-        let host = |text: &'static str| host_of(&HeaderValue::from_static(text)).map(str::to_owned);
-        assert_eq!(host("localhost:8100").as_deref(), Some("localhost"));
-        assert_eq!(host("127.0.0.1").as_deref(), Some("127.0.0.1"));
-        assert_eq!(host("[::1]:8100").as_deref(), Some("[::1]"));
-        assert_eq!(host("[::1").as_deref(), None);
-        assert_eq!(host("evil.example:80").as_deref(), Some("evil.example"));
-    }
 
     #[test]
     fn only_loopback_is_served_without_keys() {

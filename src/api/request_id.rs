@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::{
     extract::Request,
     http::{HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
 };
+use futures::TryFutureExt;
+use tower::service_fn;
 use tracing::Instrument;
 
+use super::layers::Serves;
 use crate::callers::RequestId;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,16 +27,24 @@ pub(super) fn current() -> Option<Arc<str>> {
 }
 
 /// Gives every request an id.
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
+pub(super) fn identify(mut served: impl Serves) -> impl Serves {
+    service_fn(move |mut request: Request| {
+        let id = id_of(&request);
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let span = tracing::info_span!("request", request.id = %id);
+        let answer = CURRENT.sync_scope(id.clone(), || span.in_scope(|| served.call(request)));
+        CURRENT.scope(id.clone(), answer.instrument(span)).map_ok(move |mut response| {
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert(HEADER, id);
+            }
+            response
+        })
+    })
+}
+
+fn id_of(request: &Request) -> Arc<str> {
     let sent = request.headers().get(&HEADER).and_then(|sent| sent.to_str().ok()).filter(|sent| is_fit(sent));
-    let id: Arc<str> = sent.map_or_else(|| ::jobs::JobId::generate().to_string().into(), Into::into);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request.id = %id);
-    let mut response = CURRENT.scope(id.clone(), next.run(request).instrument(span)).await;
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HEADER, id);
-    }
-    response
+    sent.map_or_else(|| ::jobs::JobId::generate().to_string().into(), Into::into)
 }
 
 /// Nothing that would make two lines, or another field, of a line in a log.

@@ -6,11 +6,11 @@ use axum::{
     extract::DefaultBodyLimit,
     handler::Handler,
     http::Method,
-    middleware,
-    routing::{self, MethodRouter},
+    routing::{self, MethodRouter, Route as AxumRoute},
 };
 use jobs::ErrorCode;
 use serde_json::{Value, json};
+use tower::layer::layer_fn;
 
 use super::{
     Api, BATCHES, MAX_BATCH_BODY, audit, batches, cache, campaigns, docs, events,
@@ -83,7 +83,7 @@ impl Route {
             return (self.path, serves);
         }
         let state = Guard { api: api.clone(), needs: self.needs, door: self.door };
-        (self.path, serves.route_layer(middleware::from_fn_with_state(state, guard)))
+        (self.path, serves.route_layer(layer_fn(move |route: AxumRoute| guard(route, state.clone()))))
     }
 }
 

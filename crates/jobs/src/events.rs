@@ -13,13 +13,14 @@ use std::{
     time::Duration,
 };
 
-use futures::future::select_all;
+use futures::future::{BoxFuture, select_all};
 use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
 use tokio::{
     sync::{Notify, futures::OwnedNotified, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     error::QueueError,
@@ -36,15 +37,17 @@ const RECHECK: Duration = Duration::from_secs(20);
 const RECHECK_UNTOLD: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
-type Waiters = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
-
 /// See the module's documentation. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Events {
+pub struct Events(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     queue: Queue,
-    waiters: Waiters,
+    /// By the ids of jobs and runs.
+    waiters: Mutex<HashMap<Uuid, Arc<Notify>>>,
     /// Whether the stream is being read.
-    follows: Arc<AtomicBool>,
+    follows: AtomicBool,
     /// How often something was read.
     changes: watch::Sender<u64>,
 }
@@ -52,14 +55,61 @@ pub struct Events {
 impl Events {
     /// Starts following the stream until `stop`.
     pub fn follow(queue: Queue, stop: CancellationToken) -> Self {
-        let (waiters, follows) = (Waiters::default(), Arc::default());
-        let events = Self { queue, waiters, follows, changes: watch::Sender::new(0) };
-        let follower = events.clone();
+        let (waiters, follows) = (Mutex::default(), AtomicBool::default());
+        let shared = Arc::new(Shared { queue, waiters, follows, changes: watch::Sender::new(0) });
+        let follower = shared.clone();
         tokio::spawn(async move { stop.run_until_cancelled(follower.read_stream()).await });
-        events
+        Self(shared)
     }
 
-    async fn read_stream(self) {
+    /// Tells whenever something has happened to any job, for those who look at many. It tells nothing while Redis is away.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Follows a job: see [`Watch::next`].
+    pub async fn watch(&self, job: JobId, tenant: &TenantId) -> Result<Watch, QueueError> {
+        Ok(self.watch_from(&self.0.queue.get(job, tenant).await?, tenant))
+    }
+
+    fn watch_from(&self, view: &JobView, tenant: &TenantId) -> Watch {
+        let ids = [Some(view.job_id.as_uuid()), view.run.map(|run| run.as_uuid())];
+        let subscription = Subscription::new(self.0.clone(), ids.into_iter().flatten());
+        let (job, tenant) = (view.job_id, tenant.clone());
+        Watch { job, tenant, kind: view.kind, subscription, changes: Vec::new() }
+    }
+
+    /// Reads a job when it has ended or `limit` is over, calling `seen` with each state or progress on the way.
+    ///
+    /// Thousands wait: what a look needs is not kept between two of them.
+    pub async fn wait(
+        &self,
+        job: JobId,
+        tenant: &TenantId,
+        limit: Duration,
+        mut seen: impl FnMut(&JobView),
+    ) -> Result<JobView, QueueError> {
+        let end = Instant::now() + limit;
+        let mut watch = {
+            let view = self.0.look(job, tenant).await?;
+            if view.state.is_terminal() || limit.is_zero() {
+                return Ok(view);
+            }
+            self.watch_from(&view, tenant)
+        };
+        while let Ok(view) = tokio::time::timeout_at(end, watch.next()).await {
+            let view = view?;
+            if view.state.is_terminal() {
+                return Ok(view);
+            }
+            seen(&view);
+        }
+        self.0.look(job, tenant).await
+    }
+}
+
+impl Shared {
+    async fn read_stream(self: Arc<Self>) {
         let mut last = None;
         let mut outage =
             Outage::new("events cannot be read, calls that wait look every other second instead");
@@ -113,7 +163,8 @@ impl Events {
     }
 
     fn announce(&self, id: &str) {
-        let found = self.waiters.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let Ok(id) = Uuid::parse_str(id) else { return };
+        let found = self.waiters.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(notify) = found {
             notify.notify_waiters();
         }
@@ -125,44 +176,9 @@ impl Events {
         }
     }
 
-    /// Tells whenever something has happened to any job, for those who look at many. It tells nothing while Redis is away.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// Follows a job: see [`Watch::next`].
-    pub async fn watch(&self, job: JobId, tenant: &TenantId) -> Result<Watch, QueueError> {
-        Ok(self.watch_from(&self.queue.get(job, tenant).await?, tenant))
-    }
-
-    fn watch_from(&self, view: &JobView, tenant: &TenantId) -> Watch {
-        let ids = [Some(view.job_id.to_string()), view.run.map(|run| run.to_string())];
-        let subscription = Subscription::new(self.waiters.clone(), ids.into_iter().flatten());
-        let (job, tenant) = (view.job_id, tenant.clone());
-        Watch { events: self.clone(), job, tenant, kind: view.kind, subscription, changes: Vec::new() }
-    }
-
-    /// Reads a job when it has ended or `limit` is over, calling `seen` with each state or progress on the way.
-    pub async fn wait(
-        &self,
-        job: JobId,
-        tenant: &TenantId,
-        limit: Duration,
-        mut seen: impl FnMut(&JobView),
-    ) -> Result<JobView, QueueError> {
-        let end = Instant::now() + limit;
-        let view = self.queue.get(job, tenant).await?;
-        if view.state.is_terminal() || limit.is_zero() {
-            return Ok(view);
-        }
-        let mut watch = self.watch_from(&view, tenant);
-        loop {
-            match tokio::time::timeout_at(end, watch.next()).await {
-                Ok(Ok(view)) if !view.state.is_terminal() => seen(&view),
-                Ok(ended) => return ended,
-                Err(_elapsed) => return self.queue.get(job, tenant).await,
-            }
-        }
+    /// A job as it stands. Boxed, since a future is as large as the largest of what it ever waits for.
+    fn look<'a>(&'a self, job: JobId, tenant: &'a TenantId) -> BoxFuture<'a, Result<JobView, QueueError>> {
+        Box::pin(self.queue.get(job, tenant))
     }
 
     /// How long nothing that is announced means that nothing has changed.
@@ -174,7 +190,6 @@ impl Events {
 /// A job that is followed.
 #[derive(Debug)]
 pub struct Watch {
-    events: Events,
     job: JobId,
     tenant: TenantId,
     kind: Kind,
@@ -189,31 +204,32 @@ impl Watch {
     pub async fn next(&mut self) -> Result<JobView, QueueError> {
         if !self.changes.is_empty() {
             let announced = select_all(self.changes.drain(..));
-            let _elapsed = tokio::time::timeout(self.events.patience(self.kind), announced).await;
+            let patience = self.subscription.events.patience(self.kind);
+            let _elapsed = tokio::time::timeout(patience, announced).await;
         }
         self.changes = self.subscription.listen();
-        self.events.queue.get(self.job, &self.tenant).await
+        self.subscription.events.look(self.job, &self.tenant).await
     }
 }
 
 /// Entries of the table of waiters, taken out again when dropped.
 #[derive(Debug)]
 struct Subscription {
-    waiters: Waiters,
-    ids: Vec<(String, Arc<Notify>)>,
+    events: Arc<Shared>,
+    ids: Vec<(Uuid, Arc<Notify>)>,
 }
 
 impl Subscription {
-    fn new(waiters: Waiters, ids: impl Iterator<Item = String>) -> Self {
-        let mut table = waiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let ids = ids.map(|id| (id.clone(), table.entry(id).or_default().clone())).collect();
+    fn new(events: Arc<Shared>, ids: impl Iterator<Item = Uuid>) -> Self {
+        let mut table = events.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = ids.map(|id| (id, table.entry(id).or_default().clone())).collect();
         drop(table);
-        Self { waiters, ids }
+        Self { events, ids }
     }
 
     /// Listens from now on, not only once it is awaited: whoever reads the job after this misses nothing.
     fn listen(&self) -> Vec<Pin<Box<OwnedNotified>>> {
-        let listen = |(_, notify): &(String, Arc<Notify>)| {
+        let listen = |(_, notify): &(Uuid, Arc<Notify>)| {
             let mut change = Box::pin(notify.clone().notified_owned());
             change.as_mut().enable();
             change
@@ -224,7 +240,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut table = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.events.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, notify) in self.ids.drain(..) {
             drop(notify);
             // One reference is the table's own: nobody else waits for this id.

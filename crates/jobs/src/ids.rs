@@ -28,6 +28,10 @@ macro_rules! uuid_id {
                 let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
                 i64::try_from(seconds * 1000 + u64::from(nanoseconds) / 1_000_000).ok()
             }
+
+            pub(crate) fn as_uuid(self) -> Uuid {
+                self.0
+            }
         }
 
         impl fmt::Display for $name {
