@@ -67,7 +67,10 @@ impl Draft {
         let text = |of: &Value, name: &str| of[name].as_str().unwrap_or_default().to_owned();
         let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
         let hyperparameters = asked.remove("hyperparameters").as_ref().map(pretty).unwrap_or_default();
-        let mut own = |name: &str| text(&Value::Object(Map::from_iter(asked.remove_entry(name))), name);
+        let mut own = |name: &str| {
+            let value = asked.remove(name);
+            value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let (exchange, start_date, finish_date) = (own("exchange"), own("start_date"), own("finish_date"));
         Some(Self {
             strategy: text(&route, "strategy"),
