@@ -281,6 +281,6 @@ fn told(error: AccessError) -> ServiceError {
         AccessError::NotFound(_) => not_found(),
         AccessError::Full => ServiceError::new(Code::InvalidRequest, error.to_string()),
         AccessError::Queue(error) => error.into(),
-        error => ServiceError::internal("the keys cannot be read", &error),
+        error @ AccessError::Randomness(_) => ServiceError::internal("no key can be made", &error),
     }
 }
