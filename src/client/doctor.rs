@@ -125,12 +125,12 @@ async fn server_itself(server: &Server, url: &str) -> Result<Vec<Finding>, Clien
     match inside(server).await {
         Ok(more) => findings.extend(more),
         Err(ClientError::Refused { status: 401, detail, .. }) => {
-            let remedy =
-                "show a key that holds: --key (JESSE_JOBS_KEY); whoever runs the server makes one with `jesse-jobs keys create`";
+            let remedy = "show a key that holds: --key (JESSE_JOBS_KEY); whoever runs the server makes one with `jesse-jobs keys create`";
             findings.push(fault("key", detail, remedy));
         }
         Err(ClientError::Refused { status: 403, detail, .. }) => {
-            let remedy = "show a key that has the scopes jobs:read and strategies:read (--key, JESSE_JOBS_KEY)";
+            let remedy =
+                "show a key that has the scopes jobs:read and strategies:read (--key, JESSE_JOBS_KEY)";
             findings.push(fault("key", detail, remedy));
         }
         Err(error) => return Err(error),

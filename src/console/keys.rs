@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use access::{
-    AccessError, ApiKey, KeyId, KeyTerms, KeyView, Rate, Scope, Scopes, parse_label, parse_tenant,
-};
+use access::{AccessError, ApiKey, KeyId, KeyTerms, KeyView, Rate, Scope, Scopes, parse_label, parse_tenant};
 use axum::{
     Form,
     extract::State,
@@ -146,7 +144,8 @@ fn only_once(made: &ApiKey) -> Markup {
 
 fn fields(viewer: &Viewer, draft: &Draft) -> Markup {
     let Draft { tenant, label, scopes, rate, days, wrong } = draft;
-    let field = |name, label, value, hint| Field { name, label, value, hint, wrong: wrong.of(name), required: false };
+    let field =
+        |name, label, value, hint| Field { name, label, value, hint, wrong: wrong.of(name), required: false };
     let own = Scope::ALL.into_iter().filter(|scope| viewer.may(*scope));
     html! {
         div.form {

@@ -209,12 +209,7 @@ impl Known {
     }
 }
 
-async fn shown(
-    api: &Api,
-    viewer: &Viewer,
-    draft: &Draft,
-    wrong: &Wrong,
-) -> Result<Html<String>, Failed> {
+async fn shown(api: &Api, viewer: &Viewer, draft: &Draft, wrong: &Wrong) -> Result<Html<String>, Failed> {
     let known = Known::read(api, viewer).await?;
     let content = html! {
         section.card {
@@ -231,7 +226,8 @@ async fn shown(
 }
 
 fn fields(draft: &Draft, wrong: &Wrong, known: &Known) -> Markup {
-    let field = |name, label, value, hint| Field { name, label, value, hint, wrong: wrong.of(name), required: true };
+    let field =
+        |name, label, value, hint| Field { name, label, value, hint, wrong: wrong.of(name), required: true };
     let open = |name, label, value, hint| Field { required: false, ..field(name, label, value, hint) };
     // What there is only one of needs no choosing.
     let only = |value: &str, known: &[String]| match known {
@@ -279,16 +275,10 @@ pub(crate) async fn submit(
     Ok((status, shown(&api, &viewer, &draft, &wrong).await?).into_response())
 }
 
-async fn accept(
-    api: &Api,
-    viewer: &Viewer,
-    draft: &Draft,
-    spec: Value,
-) -> Result<jobs::JobId, ServiceError> {
+async fn accept(api: &Api, viewer: &Viewer, draft: &Draft, spec: Value) -> Result<jobs::JobId, ServiceError> {
     let wanted = Wanted::parse(Kind::Backtest, spec)?;
     let campaign = Some(draft.campaign.trim().to_owned()).filter(|campaign| !campaign.is_empty());
-    let options =
-        SubmitOptions { campaign, by: Some(viewer.caller.key.clone()), ..SubmitOptions::default() };
+    let options = SubmitOptions { campaign, by: Some(viewer.caller.key.clone()), ..SubmitOptions::default() };
     let tenant = &viewer.caller.tenant;
     Ok(api.service.submit(tenant, &wanted, &options, Window::default(), None).await?.0)
 }

@@ -60,7 +60,8 @@ async fn showed_a_backtest(client: &Client, said: &str) {
         assert!(said.contains(&shown), "{name} {shown}: {said}");
     }
     assert!(said.contains("succeeded\n"), "{said}");
-    let page = client.http.get(format!("{}/v1/jobs/{}/report.md", client.url, report["job_id"].as_str().unwrap()));
+    let page =
+        client.http.get(format!("{}/v1/jobs/{}/report.md", client.url, report["job_id"].as_str().unwrap()));
     let page = page.bearer_auth(KEY).send().await.unwrap().text().await.unwrap();
     assert!(page.len() > 500 && said.contains(page.trim()), "{said}");
 }
@@ -69,13 +70,17 @@ async fn showed_a_backtest(client: &Client, said: &str) {
 async fn showed_a_batch(client: &Client, said: &str) {
     let batch = newest(client, "batch").await;
     let id = batch["job_id"].as_str().unwrap();
-    assert!(said.contains(&format!("batch {id}: 8 backtests\nbatch.completed, verified: succeeded\n")), "{said}");
+    assert!(
+        said.contains(&format!("batch {id}: 8 backtests\nbatch.completed, verified: succeeded\n")),
+        "{said}"
+    );
     let deliveries = client.get("/v1/webhooks/jobs/deliveries").await.body;
     let delivery = &deliveries["deliveries"][0];
     assert_eq!((&delivery["job_id"], &delivery["state"]), (&batch["job_id"], &"delivered".into()));
 
     let jobs = client.get(&format!("/v1/batches/{id}/jobs")).await.body;
-    let mut profits: Vec<_> = jobs["jobs"].as_array().unwrap().iter().map(|job| &job["summary"]["metrics"]).collect();
+    let mut profits: Vec<_> =
+        jobs["jobs"].as_array().unwrap().iter().map(|job| &job["summary"]["metrics"]).collect();
     let sharpe = |metrics: &&Value| metrics["sharpe_ratio"].as_f64().unwrap();
     profits.sort_by(|a, b| sharpe(b).total_cmp(&sharpe(a)));
     let shown = |metrics: &Value| {
