@@ -12,7 +12,7 @@ const spec = {
   symbol: "BTC-USDT",
   timeframe: "1h",
   start_date: "2023-02-01",
-  finish_date: "2023-04-01",
+  finish_date: "2023-04-20",
   hyperparameters: { fast: 10 },
 };
 const metricsShown = {

@@ -69,10 +69,19 @@ interface Row {
   [hyperparameter: string]: unknown;
 }
 
+const rounded = (value: number) => Math.round(value * 100) / 100;
+
 function row({ summary, spec }: Job): Row {
   const { sharpe_ratio, net_profit_percentage, total } = summary!.metrics as Row;
   const { routes, hyperparameters } = spec as { routes: [{ timeframe: string }]; hyperparameters: object };
-  return { sharpe_ratio, net_profit_percentage, total, timeframe: routes[0].timeframe, ...hyperparameters };
+  return {
+    // Where there was no trade there is none.
+    sharpe_ratio: sharpe_ratio === null ? null : rounded(sharpe_ratio),
+    net_profit_percentage: rounded(net_profit_percentage),
+    total,
+    timeframe: routes[0].timeframe,
+    ...hyperparameters,
+  };
 }
 
 // Messages to URLs that requests name are signed with a secret of their own.
@@ -97,6 +106,5 @@ const rows: Row[] = [];
 for await (const job of jobsOf(job_id)) {
   if (job.state === "succeeded") rows.push(row(job));
 }
-// Where there was no trade there is no Sharpe ratio.
 rows.sort((a, b) => (b.sharpe_ratio ?? -Infinity) - (a.sharpe_ratio ?? -Infinity));
 console.table(rows.slice(0, 5));
