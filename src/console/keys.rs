@@ -117,12 +117,12 @@ async fn shown(
 ) -> Result<Html<String>, Failed> {
     let keys = api.callers.keys().list().await.map_err(told)?;
     let content = html! {
-        @if let Some(made) = made { (only_once(made)) }
+        @if let Some(made) = made { (only_once(viewer, made)) }
         @if keys.is_empty() { (nothing("There are no keys: whoever reaches the server on this machine may do everything.")) }
         @else { (rows(viewer, &keys)) }
-        (card("Another one", html! {
+        (card("A new key", html! {
             (draft.wrong.summary())
-            @if !viewer.caller.with_key {
+            @if keys.is_empty() {
                 p.notice { "From the first key on every call needs one, and this page too: give the first the scope " code { "admin" } " if you want to go on here." }
             }
             (viewer.form("/console/keys", fields(viewer, draft)))
@@ -132,12 +132,13 @@ async fn shown(
     Ok(Page { title: "Keys", section: Section::Keys, top, live: None, content, draws: false }.show(viewer))
 }
 
-fn only_once(made: &ApiKey) -> Markup {
+fn only_once(viewer: &Viewer, made: &ApiKey) -> Markup {
     html! {
         section.card.made role="status" {
             h2 { "The key " code { (made.id()) } ", shown this once" }
             p { code.secret { (made.reveal()) } }
             p.muted { "Copy it now: only its hash is kept. Programs send it as " code { "Authorization: Bearer jj_..." } "." }
+            @if !viewer.caller.with_key { p { "From now on every call needs a key, and this page too: log in with one that has the scope " code { "admin" } "." } }
         }
     }
 }

@@ -238,15 +238,15 @@ fn fields(draft: &Draft, wrong: &Wrong, known: &Known) -> Markup {
     let symbol = only(&draft.symbol, &known.symbols);
     let timeframe = if draft.timeframe.is_empty() { "1h" } else { &draft.timeframe };
     html! {
-        div.form {
+        div.form.thirds {
             (field("strategy", "Strategy", &draft.strategy, "").suggesting("text", &known.strategies))
             (field("exchange", "Exchange", &exchange, "").suggesting("text", &known.exchanges))
             (field("symbol", "Symbol", &symbol, "E.g. BTC-USDT.").suggesting("text", &known.symbols))
             (field("timeframe", "Timeframe", timeframe, "").choice(&known.timeframes))
             (field("start_date", "First day", &draft.start_date, "UTC.").line("date"))
             (field("finish_date", "Day after the last", &draft.finish_date, "UTC.").line("date"))
-            (open("hyperparameters", "Hyperparameters", &draft.hyperparameters, "As JSON, e.g. {\"fast\": 10}. Others keep their defaults.").lines(4))
-            (open("more", "Everything else", &draft.more, "As JSON, e.g. {\"balance\": 5000, \"leverage\": 2, \"benchmark\": true}.").lines(4))
+            (open("hyperparameters", "Hyperparameters", &draft.hyperparameters, "As JSON, e.g. {\"fast\": 10}. Others keep their defaults.").lines(6))
+            (open("more", "Everything else", &draft.more, "As JSON, e.g. {\"balance\": 5000, \"leverage\": 2, \"benchmark\": true}.").lines(6))
             (open("campaign", "Campaign", &draft.campaign, "Groups the tries of one idea, so that the best of them is judged by how many there were.").line("text"))
         }
         button.button.main type="submit" { "Submit" }

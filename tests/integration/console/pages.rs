@@ -227,14 +227,13 @@ async fn everybody_can_use_every_page_in_both_colour_schemes() {
     let browser = Browser::start(LIGHT).await;
     for look in [LIGHT, Look { dark: true, ..LIGHT }, Look { width: 390, ..LIGHT }] {
         browser.look(look).await;
-        for path in &pages {
+        for (place, path) in pages.iter().enumerate() {
             browser.open(&deployment.url(path)).await;
             is_for_everybody(&browser, &format!("{path} {look:?}")).await;
             let wide = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
             assert!(wide.as_f64().unwrap() <= 0.0, "{path} {look:?} is {wide} too wide");
-            let name = path.split(['?', '/']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
             let scheme = if look.dark { "dark" } else { "light" };
-            browser.shot(&format!("{name}-{scheme}-{}", look.width)).await;
+            browser.shot(&format!("page-{place:02}-{scheme}-{}", look.width)).await;
         }
         refused_forms_can_be_used_too(&browser, &deployment, look).await;
     }
