@@ -242,7 +242,9 @@ impl After {
 /// An entry with what became of the call, and what it made.
 fn with_outcome(mut entry: Box<AuditEntry>, response: &Response) -> Box<AuditEntry> {
     let made = response.headers().get(header::LOCATION).and_then(|made| made.to_str().ok());
-    if let Some(made) = made {
+    // Where a page sends the browser next says less than what a path names.
+    let is_next = response.status().is_redirection() && !entry.target.is_empty();
+    if let Some(made) = made.filter(|_| !is_next) {
         made.clone_into(&mut entry.target);
     }
     entry.outcome = response.status().as_u16().to_string();

@@ -358,6 +358,8 @@ fn of_the_console() -> Vec<Route> {
         GET "/console/login", Nothing => console::login::page;
         POST "/console/login", Nothing => console::login::log_in;
         POST "/console/logout", Needs::Key => console::login::log_out;
+        GET "/console/submit", WRITE_JOBS => console::submit::page;
+        POST "/console/submit", WRITE_JOBS => console::submit::submit;
         GET "/console/jobs", READ_JOBS => console::jobs::page;
         GET "/console/jobs/live", READ_JOBS => console::jobs::live;
         GET "/console/jobs/{id}", READ_JOBS => console::job::page;
@@ -381,6 +383,8 @@ fn of_the_console() -> Vec<Route> {
         GET "/console/cache", CACHE => console::cache::page;
         POST "/console/cache/invalidate", CACHE => console::cache::invalidate;
         GET "/console/keys", ADMIN => console::keys::page;
+        POST "/console/keys", ADMIN => console::keys::create;
+        POST "/console/keys/{id}/rotate", ADMIN => console::keys::rotate;
         POST "/console/keys/{id}/revoke", ADMIN => console::keys::revoke;
         GET "/console/campaigns", READ_JOBS => console::campaigns::list;
         GET "/console/campaigns/{name}", READ_JOBS => console::campaigns::page;

@@ -93,15 +93,18 @@ async fn server_itself(server: &Server, url: &str) -> Result<Vec<Finding>, Clien
     };
     let date = response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned);
     let health: Value = response.json().await.unwrap_or_default();
-    let Some(version) = health["version"].as_str() else {
+    if health["jesse_api"].as_str().is_none() {
         let remedy = "name the address of jesse-jobs with --url; something else answers there";
         return Ok(vec![fault("server", format!("{url} answers, but not as jesse-jobs does"), remedy)]);
-    };
-    let mut findings = vec![if version == env!("CARGO_PKG_VERSION") {
-        well("server", format!("{url}, version {version}"))
-    } else {
-        let found = format!("it is version {version}, this is {}", env!("CARGO_PKG_VERSION"));
-        fault("server", found, "use the same release on both sides")
+    }
+    let mut findings = vec![match health["version"].as_str() {
+        Some(version) if version != env!("CARGO_PKG_VERSION") => {
+            let found = format!("it is version {version}, this is {}", env!("CARGO_PKG_VERSION"));
+            fault("server", found, "use the same release on both sides")
+        }
+        Some(version) => well("server", format!("{url}, version {version}")),
+        // It tells its version to those who may call it.
+        None => well("server", url),
     }];
     findings.extend(clock(date.as_deref()));
     if health["redis"] != "connected" {
@@ -119,7 +122,25 @@ async fn server_itself(server: &Server, url: &str) -> Result<Vec<Finding>, Clien
             "start one: `jesse-jobs worker --project FOLDER` with JESSE_PYTHON naming a Python that has Jesse, on the same REDIS_URL",
         ),
     });
-    findings.extend(content(server).await?);
+    match inside(server).await {
+        Ok(more) => findings.extend(more),
+        Err(ClientError::Refused { status: 401, detail, .. }) => {
+            let remedy = "show a key that holds: --key (JESSE_JOBS_KEY); whoever runs the server makes one with `jesse-jobs keys create`";
+            findings.push(fault("key", detail, remedy));
+        }
+        Err(ClientError::Refused { status: 403, detail, .. }) => {
+            let remedy =
+                "show a key that has the scopes jobs:read and strategies:read (--key, JESSE_JOBS_KEY)";
+            findings.push(fault("key", detail, remedy));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(findings)
+}
+
+/// What only those are told who may call it.
+async fn inside(server: &Server) -> Result<Vec<Finding>, ClientError> {
+    let mut findings = content(server).await?;
     findings.extend(queue(server).await?);
     Ok(findings)
 }
@@ -142,6 +163,7 @@ async fn content(server: &Server) -> Result<Vec<Finding>, ClientError> {
     Ok(vec![
         match strategies {
             Ok(count) if count > 0 => well("strategies", format!("{count}")),
+            Err(error @ ClientError::Refused { status: 401 | 403, .. }) => return Err(error),
             // Without a worker there is no catalogue yet, which is told as an error of its own.
             Ok(_) | Err(ClientError::Refused { .. }) => fault(
                 "strategies",

@@ -101,13 +101,15 @@ pub(crate) async fn page(
     let campaign = api.service.campaign_of_job(tenant, &batch).await?;
     let varied = varied(&rows);
     let path = format!("/console/batches/{}", batch.job_id);
+    let total = total(&batch);
     let content = html! {
         @if ended { (standing(&batch)) }
+        @if total > MOST_RANKED { (only_some(&batch, rows.len(), total)) }
         (extremes(&rows))
         @if let Some(selection) = &selection { (chosen(selection)) }
         @if let Some(campaign) = &campaign { (campaigns::figures(campaign)) }
         @if varied.len() > 1 { (map(&path, &rows, &varied, &query)) }
-        (all(&path, rows, &varied, &query))
+        (all(&path, rows, total, &varied, &query))
         (card("Asked for", fields(&batch.request)))
     };
     let source = format!("{path}/live");
@@ -156,10 +158,15 @@ pub(crate) async fn cancel(
     Ok(go_to(&format!("/console/batches/{batch}")))
 }
 
+/// How many jobs it has.
+fn total(batch: &JobView) -> usize {
+    batch.counts.map_or(0, |counts| usize::try_from(counts.total).unwrap_or(usize::MAX))
+}
+
+/// As many as a page can sort while somebody waits for it.
 async fn read_rows(api: &Api, tenant: &TenantId, batch: &JobView) -> Result<Vec<Row>, ServiceError> {
-    let total = batch.counts.map_or(0, |counts| usize::try_from(counts.total).unwrap_or(usize::MAX));
     let mut rows = Vec::new();
-    while rows.len() < total.min(MOST_RANKED) {
+    while rows.len() < total(batch).min(MOST_RANKED) {
         let (_, page) = api.service.children(tenant, batch.job_id, rows.len(), LONGEST_PAGE).await?;
         if page.is_empty() {
             break;
@@ -198,6 +205,16 @@ fn standing(batch: &JobView) -> Markup {
                     li { (show::time(at)) span { (batch.state.as_str()) " after " (show::duration(at - batch.created_ms)) } }
                 }
             }
+        }
+    }
+}
+
+/// That best and worst, map and table are of a part of it.
+fn only_some(batch: &JobView, shown: usize, total: usize) -> Markup {
+    html! {
+        p.notice {
+            "What follows is of the first " (show::count(shown as u64)) " of its " (show::count(total as u64)) " jobs. All of them, page by page: "
+            code { "GET /v1/batches/" (batch.job_id) "/jobs" } "."
         }
     }
 }
@@ -354,8 +371,8 @@ fn choice<'a>(
     }
 }
 
-/// All jobs, sorted as asked for.
-fn all(path: &str, mut rows: Vec<Row>, varied: &[String], query: &Query) -> Markup {
+/// All jobs that were read, sorted as asked for.
+fn all(path: &str, mut rows: Vec<Row>, total: usize, varied: &[String], query: &Query) -> Markup {
     let columns: Vec<_> = varied.iter().map(String::as_str).chain(FIGURES.map(|(name, ..)| name)).collect();
     let sort = query.sort.as_deref().filter(|name| columns.contains(name)).unwrap_or(FIGURES[0].0);
     let up = query.order.as_deref() == Some("up");
@@ -386,7 +403,10 @@ fn all(path: &str, mut rows: Vec<Row>, varied: &[String], query: &Query) -> Mark
     };
     html! {
         section.card #jobs {
-            h2 { "Jobs" @if !rows.is_empty() { span.count { (first + 1) "–" (end) " of " (show::count(rows.len() as u64)) } } }
+            h2 { "Jobs" @if !rows.is_empty() { span.count {
+                (first + 1) "–" (end) " of " @if total > rows.len() { "the first " }
+                (show::count(rows.len() as u64)) @if total > rows.len() { " of " (show::count(total as u64)) }
+            } } }
             @if rows.is_empty() { (nothing("They are being given their records.")) } @else {
                 form.pick method="get" action="/console/compare" {
                 (table("Jobs of the batch", html! {
@@ -443,7 +463,7 @@ mod tests {
         let rows = || vec![row(1, 1, None), row(2, 1, Some(1.0)), row(3, 1, Some(2.0))];
         for (order, expected) in [("down", ["3", "2", "1"]), ("up", ["2", "3", "1"])] {
             let query = Query { order: Some(order.into()), ..Query::default() };
-            let html = all("/", rows(), &["fast".to_owned()], &query).into_string();
+            let html = all("/", rows(), 3, &["fast".to_owned()], &query).into_string();
             let at = |number: &str| html.find(&format!("<td>{number}</td>"));
             assert!(expected.iter().all(|number| at(number).is_some()), "{html}");
             assert!(expected.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{order}: {html}");

@@ -15,7 +15,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     jobs::{percent, sign},
     layout::{Failed, Page, Section, Viewer, card, data, go_to, heading, nothing, table, tile},
-    live, overview, returns, show,
+    live, overview, returns, show, submit,
 };
 use crate::{
     api::{Api, InPath, InQuery, Problem, parse_id},
@@ -173,6 +173,7 @@ fn top(viewer: &Viewer, view: &JobView) -> Markup {
             a.button href={ (path) "/report" } { "Read the report" }
         }
         @if viewer.may(Scope::JobsWrite) {
+            @if submit::takes(view) { a.button href={ "/console/submit?like=" (view.job_id) } { "Change and submit" } }
             @if !view.state.is_terminal() {
                 (viewer.button(&format!("{path}/cancel"), "Cancel", "danger"))
             } @else if view.kind != Kind::StrategyValidate {

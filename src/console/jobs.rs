@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use access::Scope;
 use axum::{
     extract::State,
     response::{Html, Response},
@@ -91,10 +92,11 @@ pub(crate) async fn page(
     }
     let now = make(&api, &viewer.caller.tenant, &query).await?;
     let source = format!("/console/jobs/live?{}", query.address(given(query.cursor.as_ref())));
+    let new = html! { @if viewer.may(Scope::JobsWrite) { a.button.main href="/console/submit" { "New backtest" } } };
     let page = Page {
         title: "Jobs",
         section: Section::Jobs,
-        top: html! { (heading(html! { "Jobs" }, html! {})) (fields(&query)) },
+        top: html! { (heading(html! { "Jobs" }, new)) (fields(&query)) },
         live: Some((&source, now)),
         content: html! {},
         draws: false,

@@ -17,6 +17,7 @@ pub(crate) mod cache;
 pub(crate) mod campaigns;
 pub(crate) mod compare;
 pub(crate) mod dead;
+mod forms;
 mod heat;
 pub(crate) mod job;
 pub(crate) mod jobs;
@@ -27,6 +28,7 @@ pub(crate) mod login;
 pub(crate) mod overview;
 mod returns;
 mod show;
+pub(crate) mod submit;
 mod visitor;
 pub(crate) mod webhooks;
 

@@ -1,10 +1,11 @@
 //! `keys`: make, list, revoke and rotate API keys, whether or not `up` runs on the data folder. Whoever reaches the deployment's
-//! Redis may do that; over HTTP nobody can.
+//! Redis may do that; in the console administrators can, and give no more than they have.
 
 use std::io::Write;
 
 use access::{
-    AccessError, ApiKey, Audit, AuditEntry, KeyId, KeyStore, KeyTerms, Rate, Scope, Scopes, parse_tenant,
+    AccessError, ApiKey, Audit, AuditEntry, KeyId, KeyStore, KeyTerms, Rate, Scope, Scopes, parse_label,
+    parse_tenant,
 };
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -79,7 +80,7 @@ pub struct New {
     #[arg(long, default_value = "default", value_parser = parse_tenant)]
     tenant: TenantId,
     /// What it is for, in your words
-    #[arg(long, default_value = "", value_parser = label)]
+    #[arg(long, default_value = "", value_parser = parse_label)]
     label: String,
     /// What it allows (comma-separated): jobs:read, jobs:write, strategies:read, strategies:write (runs code),
     /// candles:write (imports from exchanges), webhooks, cache, admin; none implies another
@@ -120,13 +121,6 @@ impl ShareOfTenant {
         let given = weight.is_some() || max_running.is_some() || max_open.is_some();
         given.then(|| Share { weight: weight.unwrap_or(1.0), max_running, max_open })
     }
-}
-
-fn label(text: &str) -> Result<String, String> {
-    if text.len() <= 200 && !text.chars().any(char::is_control) {
-        return Ok(text.to_owned());
-    }
-    Err("must have at most 200 bytes, in one line".into())
 }
 
 fn weight(text: &str) -> Result<f64, String> {

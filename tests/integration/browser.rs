@@ -121,6 +121,12 @@ impl Browser {
         self.call(&format!("/element/{element}/click"), &json!({})).await;
     }
 
+    /// Fills in a field of a form.
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let field = json!(selector);
+        self.run(&format!("document.querySelector({field}).value = {}", json!(text))).await;
+    }
+
     /// Keys, to whatever has the focus.
     pub async fn press(&self, key: &str) {
         let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);

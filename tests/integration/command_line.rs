@@ -4,7 +4,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Deployment, EXCHANGE, SYMBOL, binary, free_port, month, python};
+use crate::{
+    access,
+    harness::{Deployment, EXCHANGE, SYMBOL, binary, free_port, month, python},
+};
 
 /// Runs the binary against a deployment. It blocks, so it is done away from the runtime.
 async fn run(deployment: &Deployment, arguments: &[&str], input: &str) -> Output {
@@ -169,6 +172,36 @@ async fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     assert!(faults.iter().all(|fault| fault["remedy"].as_str().unwrap().len() > 10), "{findings}");
 }
 
+/// What the doctor calls a fault.
+async fn faults(deployment: &Deployment, arguments: &[&str]) -> Vec<Value> {
+    let asked = run(deployment, &[&["doctor", "--json"], arguments].concat(), "").await;
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    let findings: Vec<Value> = serde_json::from_slice(&asked.stdout).unwrap();
+    findings.into_iter().filter(|finding| finding["ok"] == false).collect()
+}
+
+#[tokio::test]
+async fn the_doctor_knows_a_key_that_opens_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("admin-key");
+    std::fs::write(&file, "an-operator-s-key-0123456789-0123456789").unwrap();
+    let deployment = Deployment::start_on(data, &["--admin-key-file", file.to_str().unwrap()]);
+    let of_webhooks = access::deployment::key(deployment.data.path(), "default", "webhooks");
+    for (shown, remedy) in [
+        (vec![], "jesse-jobs keys create"),
+        (vec!["--key", "jj_made_up"], "jesse-jobs keys create"),
+        (vec!["--key", of_webhooks.as_str()], "jobs:read"),
+    ] {
+        let found = faults(&deployment, &shown).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["what"], "key", "{found:?}");
+        assert!(found[0]["remedy"].as_str().unwrap().contains(remedy), "{found:?}");
+    }
+    // With one that holds the next fault is found: it has no candles.
+    let found = faults(&deployment, &["--key", "an-operator-s-key-0123456789-0123456789"]).await;
+    assert_eq!(found.iter().map(|one| &one["what"]).collect::<Vec<_>>(), ["candles"], "{found:?}");
+}
+
 #[tokio::test]
 async fn the_doctor_knows_an_empty_deployment_and_a_redis_that_forgets() {
     // A server without a worker, on a Redis that keeps nothing.
@@ -215,10 +248,13 @@ async fn the_doctor_knows_an_empty_deployment_and_a_redis_that_forgets() {
         assert!(std::time::Instant::now() < end, "{findings}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
-    for child in [&mut server, &mut redis] {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    redis.kill().unwrap();
+    redis.wait().unwrap();
+    let without_redis = against(&address, &["doctor"]).output().unwrap();
+    let told = String::from_utf8_lossy(&without_redis.stdout).into_owned();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(told.contains("FAULT Redis") && told.contains("correct REDIS_URL of the server"), "{told}");
     let names: Vec<_> = found.iter().map(|fault| fault["what"].as_str().unwrap()).collect();
     assert_eq!(names, ["engine", "strategies", "candles", "REDIS_URL", "REDIS_URL"], "{found:?}");
     let text = json!(found).to_string();

@@ -16,6 +16,7 @@ mod command_line;
 mod conformance;
 mod console;
 mod events;
+mod examples;
 mod exchange;
 mod harness;
 mod holdouts;

@@ -20,6 +20,6 @@ pub use key::{ApiKey, InvalidKey, InvalidKeyId, KeyHash, KeyId, NoRandomness};
 pub use rate::{InvalidRate, Rate, RateLimiter, Verdict};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use session::{IDLE, InvalidToken, LONGEST, SessionToken};
-pub use store::{KeyStore, KeyTerms, KeyView, MOST_KEYS};
+pub use store::{InvalidLabel, KeyStore, KeyTerms, KeyView, MOST_KEYS, parse_label};
 pub use tenant::{InvalidTenant, parse_tenant};
 pub use token::{IssuerError, TokenFault, TokenSettings, Tokens};

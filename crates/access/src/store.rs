@@ -36,6 +36,20 @@ pub struct KeyTerms {
     pub created_ms: i64,
 }
 
+/// The longest label, in bytes.
+const LONGEST_LABEL: usize = 200;
+
+/// A text that cannot say what a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must have at most {LONGEST_LABEL} bytes, in one line")]
+pub struct InvalidLabel;
+
+/// Reads what a key is for.
+pub fn parse_label(text: &str) -> Result<String, InvalidLabel> {
+    let fits = text.len() <= LONGEST_LABEL && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err(InvalidLabel) }
+}
+
 /// A key as it is listed: all but its secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct KeyView {

@@ -1,22 +1,51 @@
 //! A grid of backtests: a list of values for each field, and every combination of them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::spec::BacktestRequest;
 
 /// Lists of values. `hyperparameters` has a list for each of them, and `period` a list of objects with `start_date` and
 /// `finish_date`; any other field of a backtest has a list of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
     /// Values for each hyperparameter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("default" = {}))]
     pub hyperparameters: BTreeMap<String, Vec<Value>>,
     /// Values for each other field.
     #[serde(flatten)]
     pub fields: BTreeMap<String, Vec<Value>>,
+}
+
+/// Field by field: an object of lists, of which one is none, is what types of other languages cannot say.
+impl JsonSchema for Grid {
+    fn schema_name() -> Cow<'static, str> {
+        "Grid".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let list = |of: Value| json!({"type": "array", "minItems": 1, "items": of});
+        let backtest = BacktestRequest::json_schema(generator);
+        let fields = backtest.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut properties: Map<_, _> = fields.into_iter().map(|(name, of)| (name, list(of))).collect();
+        let day = json!({"type": "string"});
+        let period = json!({"type": "object", "properties": {"start_date": day, "finish_date": day}});
+        properties.insert("period".into(), list(period));
+        let values = json!({
+            "type": "object", "additionalProperties": list(true.into()), "default": {}, "description": "Values for each hyperparameter.",
+        });
+        properties.insert("hyperparameters".into(), values);
+        json_schema!({
+            "type": "object",
+            "description": "Lists of values, one for each field of a backtest that varies. `hyperparameters` has a list for each of \
+                            them, and `period` a list of first days with the days after the last.",
+            "properties": properties,
+            "additionalProperties": false,
+        })
+    }
 }
 
 /// Why a grid has no combinations.

@@ -85,9 +85,9 @@ async fn of_a_thousand_calls_over_three_instances_as_many_are_admitted_as_were_p
     }
     assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status)));
     // Calls over MCP come out of the same bucket.
-    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}});
+    let listing = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}});
     let request = || {
-        let request = client.post(format!("{}/mcp", servers[0].url)).bearer_auth(&key).json(&list);
+        let request = client.post(format!("{}/mcp", servers[0].url)).bearer_auth(&key).json(&listing);
         request.header("accept", "application/json, text/event-stream")
     };
     let calls = futures::future::join_all((0..20).map(|_| request().send())).await;

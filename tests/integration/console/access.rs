@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// A browser without scripts: it keeps its cookie, and goes nowhere by itself.
-struct Visitor {
-    http: reqwest::Client,
+pub(super) struct Visitor {
+    pub(super) http: reqwest::Client,
     url: String,
     cookie: String,
 }
 
 impl Visitor {
-    fn new(deployment: &Deployment) -> Self {
+    pub(super) fn new(deployment: &Deployment) -> Self {
         let http =
             reqwest::Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0).build().unwrap();
         Self { http, url: deployment.process.url.clone(), cookie: String::new() }
@@ -32,7 +32,7 @@ impl Visitor {
         }
     }
 
-    async fn get(&mut self, path: &str) -> (StatusCode, String) {
+    pub(super) async fn get(&mut self, path: &str) -> (StatusCode, String) {
         let response =
             self.http.get(format!("{}{path}", self.url)).header("cookie", &self.cookie).send().await.unwrap();
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
@@ -43,7 +43,7 @@ impl Visitor {
         (response.status(), response.text().await.unwrap())
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
+    pub(super) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Response {
         let body = fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
         let request = self.http.post(format!("{}{path}", self.url)).header("cookie", &self.cookie);
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
@@ -52,7 +52,7 @@ impl Visitor {
         response
     }
 
-    async fn log_in(&mut self, key: &str) -> Response {
+    pub(super) async fn log_in(&mut self, key: &str) -> Response {
         let (_, page) = self.get("/console/login").await;
         self.post("/console/login", &[("token", token(&page)), ("key", key), ("next", "%2Fconsole%2Fjobs")])
             .await
@@ -60,7 +60,7 @@ impl Visitor {
 }
 
 /// What the forms of a page carry.
-fn token(page: &str) -> &str {
+pub(super) fn token(page: &str) -> &str {
     let (_, rest) = page.split_once(r#"name="token" value=""#).unwrap_or_else(|| panic!("{page}"));
     rest.split('"').next().unwrap()
 }

@@ -1,4 +1,5 @@
 //! The console, as people and their browsers meet it.
 
 mod access;
+mod forms;
 mod pages;

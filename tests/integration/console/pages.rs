@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     browser::{Browser, LIGHT, Look},
-    harness::{Deployment, month, python, with},
+    harness::{Deployment, EXCHANGE, LIMIT, SYMBOL, month, python, with},
+    webhooks::receiver::{Receiver, Reply},
 };
 
 /// The whole of axe-core, as a script.
@@ -122,6 +123,71 @@ async fn what_happens_is_seen_as_it_happens_and_can_be_acted_on() {
     assert_eq!(browser.complaints().await, [""; 0]);
 }
 
+/// Waits until the newest delivery of a webhook has ended like that.
+async fn delivered(deployment: &Deployment, webhook: &str, state: &str) {
+    let end = std::time::Instant::now() + LIMIT;
+    loop {
+        let (_, found) = deployment.get(&format!("/v1/webhooks/{webhook}/deliveries")).await;
+        if found["deliveries"][0]["state"] == state {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{found}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_taken_up_again() {
+    // It is down while the first two attempts are made.
+    let receiver = Receiver::start(|_, before| Reply::Status(if before < 2 { 500 } else { 200 })).await;
+    let arguments = ["--grace", "1", "--webhook-allow", "127.0.0.1", "--webhook-schedule", "0.1"];
+    let deployment = Deployment::start(&arguments);
+    let (_, webhook) = deployment.post("/v1/webhooks", &json!({"url": receiver.url("/")})).await;
+    let text = |name: &str| webhook[name].as_str().unwrap_or_else(|| panic!("{webhook}")).to_owned();
+    let (webhook, secret) = (text("id"), text("secret"));
+
+    // A strategy that kills the process that runs it, as often as it is tried.
+    deployment.edit("ExitsProcess", |code| code.replace("os._exit(7)", "os.kill(os.getpid(), 9)"));
+    let mut poison = backtest("ExitsProcess");
+    poison["max_attempts"] = json!(2);
+    let dead = submit(&deployment, poison).await;
+    assert_eq!(ended(&deployment, &dead).await["state"], "dead");
+    let browser = Browser::start(LIGHT).await;
+    let page = |path: &str| deployment.url(path);
+
+    delivered(&deployment, &webhook, "failed").await;
+    browser.open(&page("/console/webhooks")).await;
+    browser.click(&format!(r#"a[href="/console/webhooks/{webhook}"]"#)).await;
+    browser.until_text("td .state", "given up").await;
+    browser.click(r#"td form[action$="/resend"] button"#).await;
+    browser.until_text("[role=status]", "1 sent again").await;
+    delivered(&deployment, &webhook, "delivered").await;
+    browser.open(&page(&format!("/console/webhooks/{webhook}"))).await;
+    browser.until_text("td .state", "delivered").await;
+    browser.shot("webhook-resent").await;
+    let came = receiver.received();
+    assert_eq!(came.len(), 3, "{came:?}");
+    let message = format!("msg_{dead}");
+    assert!(came.iter().all(|one| one.id == message && one.is_signed_with(&secret)), "{came:?}");
+    assert_eq!(came[2].event(), "job.dead");
+
+    // Its strategy is mended, and the job runs once more on the code of today.
+    browser.open(&page("/console/dead")).await;
+    browser.until_text("td .state", "dead").await;
+    browser.until_text("main", "killed by signal 9").await;
+    browser.shot("dead").await;
+    deployment.edit("ExitsProcess", |code| code.replace("os.kill(os.getpid(), 9)", "return False"));
+    browser.click(&format!(r#"form[action="/console/jobs/{dead}/again"] button"#)).await;
+    browser.until_text(".standing", "succeeded").await;
+    let again = browser.url().await;
+    assert!(!again.contains(&dead), "{again}");
+    browser.open(&page("/console/dead")).await;
+    browser.until_text("td:last-child", "as").await;
+    let (_, job) = deployment.get(&format!("/v1/jobs/{dead}")).await;
+    assert!(again.ends_with(job["requeued_as"].as_str().unwrap()), "{job}");
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
+
 #[tokio::test]
 async fn everybody_can_use_every_page_in_both_colour_schemes() {
     let deployment = Deployment::start(&["--grace", "1"]);
@@ -141,6 +207,8 @@ async fn everybody_can_use_every_page_in_both_colour_schemes() {
         "/".to_owned(),
         "/console/login".to_owned(),
         "/console/jobs".to_owned(),
+        "/console/submit".to_owned(),
+        format!("/console/submit?like={good}"),
         format!("/console/jobs/{good}"),
         format!("/console/jobs/{failed}"),
         format!("/console/jobs/{printed}"),
@@ -159,19 +227,87 @@ async fn everybody_can_use_every_page_in_both_colour_schemes() {
     let browser = Browser::start(LIGHT).await;
     for look in [LIGHT, Look { dark: true, ..LIGHT }, Look { width: 390, ..LIGHT }] {
         browser.look(look).await;
-        for path in &pages {
+        for (place, path) in pages.iter().enumerate() {
             browser.open(&deployment.url(path)).await;
-            browser.run(axe()).await;
-            let found = browser
-                .run_long("return (await axe.run(document)).violations.map((found) => `${found.id}: ${found.help}: ${found.nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`)")
-                .await;
-            assert_eq!(found, json!([]), "{path} {look:?}");
+            is_for_everybody(&browser, &format!("{path} {look:?}")).await;
             let wide = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
             assert!(wide.as_f64().unwrap() <= 0.0, "{path} {look:?} is {wide} too wide");
+            let scheme = if look.dark { "dark" } else { "light" };
+            browser.shot(&format!("page-{place:02}-{scheme}-{}", look.width)).await;
         }
+        refused_forms_can_be_used_too(&browser, &deployment, look).await;
     }
     let (status, _) = deployment.post(&format!("/v1/jobs/{endless}/cancel"), &json!({})).await;
     assert_eq!(status, 200);
+}
+
+/// What axe finds in the page that is open.
+async fn is_for_everybody(browser: &Browser, what: &str) {
+    browser.run(axe()).await;
+    let found = browser
+        .run_long("return (await axe.run(document)).violations.map((found) => `${found.id}: ${found.help}: ${found.nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`)")
+        .await;
+    assert_eq!(found, json!([]), "{what}");
+}
+
+/// Pages that answer a form which cannot be taken, and the one that shows a key.
+async fn refused_forms_can_be_used_too(browser: &Browser, deployment: &Deployment, look: Look) {
+    let scheme = if look.dark { "dark" } else { "light" };
+    browser.open(&deployment.url("/console/submit")).await;
+    fill_in(browser, "SmaCros").await;
+    browser.fill("#hyperparameters", "{").await;
+    browser.click("main form .main").await;
+    browser.until_text("[role=alert]", "Nothing was done").await;
+    is_for_everybody(browser, &format!("a refused backtest {look:?}")).await;
+    browser.shot(&format!("submit-refused-{scheme}-{}", look.width)).await;
+    // A key without a scope is none; one with a scope would close this deployment.
+    browser.open(&deployment.url("/console/keys")).await;
+    browser.run("document.querySelectorAll('[name=scope]').forEach((box) => (box.checked = false))").await;
+    browser.click("main form .main").await;
+    browser.until_text("#scopes-wrong", "choose at least one").await;
+    is_for_everybody(browser, &format!("a refused key {look:?}")).await;
+    browser.shot(&format!("key-refused-{scheme}-{}", look.width)).await;
+}
+
+/// A month of a strategy in the form for backtests.
+async fn fill_in(browser: &Browser, strategy: &str) {
+    let fields = [
+        ("#strategy", strategy),
+        ("#exchange", EXCHANGE),
+        ("#symbol", SYMBOL),
+        ("#start_date", "2023-02-01"),
+        ("#finish_date", "2023-03-01"),
+    ];
+    for (field, value) in fields {
+        browser.fill(field, value).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_made_in_a_browser_which_then_has_to_show_one() {
+    let deployment = Deployment::start(&["--grace", "1"]);
+    let browser = Browser::start(LIGHT).await;
+    browser.open(&deployment.url("/console/keys")).await;
+    browser.fill("#label", "of the console").await;
+    browser.click("main form .main").await;
+    browser.until_text(".made", "shown this once").await;
+    is_for_everybody(&browser, "a key that was made").await;
+    browser.shot("key-made-light").await;
+    browser.look(Look { dark: true, ..LIGHT }).await;
+    is_for_everybody(&browser, "a key that was made, dark").await;
+    browser.shot("key-made-dark").await;
+    let key = browser.text(".secret").await;
+    // A server that had no keys looks for the first one every few seconds.
+    let end = std::time::Instant::now() + LIMIT;
+    while deployment.get("/v1/jobs").await.0 != 401 {
+        assert!(std::time::Instant::now() < end, "no key is asked for");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    browser.open(&deployment.url("/console/jobs")).await;
+    browser.fill("#key", &key).await;
+    browser.click("main form .main").await;
+    browser.until_text("h1", "Jobs").await;
+    assert_eq!(browser.complaints().await.iter().filter(|told| !told.contains("401")).count(), 0);
 }
 
 #[tokio::test]
@@ -235,4 +371,81 @@ async fn without_scripts_pages_are_read_and_acted_on() {
     assert!(browser.text(".standing").await.contains("running"));
     browser.click(r#"form[action$="/cancel"] button"#).await;
     browser.until_text(".standing", "cancelled").await;
+    // A backtest is submitted, after one try with a mistake that the form shows.
+    browser.open(&deployment.url("/console/jobs")).await;
+    browser.click(r#"a[href="/console/submit"]"#).await;
+    fill_in(&browser, "SmaCros").await;
+    browser.click("main form .main").await;
+    browser.until_text("#strategy-wrong", "did you mean \"SmaCross\"").await;
+    browser.fill("#strategy", "SmaCross").await;
+    browser.click("main form .main").await;
+    browser.until_text("h1", "SmaCross").await;
+}
+
+/// What runs nowhere, but would if a page let it.
+const HOSTILE: &str = "</script><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>\u{1b}[31m\u{202e}";
+
+#[tokio::test]
+async fn names_that_are_none_are_repeated_and_never_run() {
+    let deployment = Deployment::start(&["--grace", "1"]);
+    // A folder of the project has such a name too: all strategies are named to those who misspell one.
+    let name = HOSTILE.replace('/', "|");
+    std::fs::create_dir(deployment.project.join("strategies").join(&name)).unwrap();
+    std::fs::write(deployment.project.join("strategies").join(&name).join("__init__.py"), "").unwrap();
+    let long = "<script>".repeat(100_000);
+    for (field, value) in [
+        ("strategy", HOSTILE),
+        ("strategy", &*name),
+        ("strategy", &*long),
+        ("symbol", HOSTILE),
+        ("symbol", &*long),
+        ("exchange", &*long),
+    ] {
+        let spec = with(month("SmaCross"), &json!({ field: value }));
+        let request = json!({"kind": "backtest", "spec": spec});
+        let answer = deployment.client.post(deployment.url("/v1/jobs")).json(&request).send().await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let (status, problem) = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert_eq!((status, kind.as_str()), (422, "application/problem+json"), "{field}");
+        assert!(problem.len() < 8_000, "{field}: {}", problem.len());
+    }
+    let huge = with(month("SmaCross"), &json!({"strategy": "x".repeat(1 << 20)}));
+    let (status, problem) = deployment.post("/v1/jobs", &json!({"kind": "backtest", "spec": huge})).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("payload_too_large")));
+
+    let browser = Browser::start(LIGHT).await;
+    for field in ["#strategy", "#symbol", "#exchange", "#hyperparameters", "#more", "#campaign"] {
+        for value in [HOSTILE, &long[..16_000]] {
+            browser.open(&deployment.url("/console/submit")).await;
+            fill_in(&browser, "SmaCros").await;
+            browser.fill(field, value).await;
+            browser.click("main form .main").await;
+            browser.until_text("[role=alert]", "Nothing was done").await;
+            let title = browser.run("return document.title").await;
+            assert_eq!(title, "New backtest · jesse-jobs", "{field}");
+            let foreign = "return document.querySelectorAll('main img, main script').length";
+            assert_eq!(browser.run(foreign).await, 0, "{field}");
+            let told = browser.run("return [...document.querySelectorAll('.wrong, [role=alert]')].map((one) => one.textContent).join()").await;
+            let told = told.as_str().unwrap();
+            assert!(
+                !told.contains('\u{202e}') && !told.contains('\u{1b}') && told.len() < 10_000,
+                "{field}: {told}"
+            );
+        }
+    }
+    assert!(browser.complaints().await.iter().all(|told| told.contains("422")));
+    // Wherever a name is filled in for something else.
+    for path in
+        ["/console/jobs?campaign=", "/console/campaigns/", "/console/submit?like=", "/console/compare?job="]
+    {
+        let encoded: String = HOSTILE.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        browser.open(&deployment.url(&format!("{path}{encoded}"))).await;
+        let title = browser.run("return document.title").await;
+        assert!(title.as_str().unwrap().ends_with("jesse-jobs"), "{path}: {title}");
+        assert_eq!(
+            browser.run("return document.querySelectorAll('main img[onerror], main script').length").await,
+            0,
+            "{path}"
+        );
+    }
 }
