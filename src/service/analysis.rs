@@ -201,14 +201,14 @@ impl Service {
     ) -> Result<(PinnedResult, Option<Provenance>), ServiceError> {
         let view = self.inner.queue.get(job, tenant).await?;
         if view.kind != Kind::Backtest {
-            let message = format!("job {job} is a {}; name a backtest", view.kind.as_str());
+            let message = format!("job_id: {job} is a {}; name a backtest", view.kind.as_str());
             return Err(ServiceError::new(Code::InvalidRequest, message));
         }
         let Some(result) = view.result.filter(|_| view.state == JobState::Succeeded) else {
             let next =
                 if view.state.is_terminal() { "" } else { ": wait for it with job_get, then call again" };
             let message =
-                format!("job {job} is {}; only a succeeded one has a result{next}", view.state.as_str());
+                format!("job_id: {job} is {}; only a succeeded one has a result{next}", view.state.as_str());
             return Err(ServiceError::new(Code::ResultNotReady, message));
         };
         let receipt = self.inner.queue.receipt(&result).await?.ok_or_else(|| {

@@ -8,11 +8,11 @@ use jesse::{catalogue::Catalogue, spec::BacktestSpec};
 use jiff::civil::Date;
 use jobs::{CacheKey, Facets, JobError, Kind};
 use risk::dependence::MOST_SERIES;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    answer::{Answer, invalid},
+    answer::{Answer, invalid, read},
     correlation::{self, CorrelationRequest},
     factors::{self, FactorRequest},
     inputs::{Inputs, Pinned},
@@ -343,9 +343,4 @@ impl Options {
             }
         })
     }
-}
-
-fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, JobError> {
-    serde_json::from_value(fields.into())
-        .map_err(|error| JobError::new(jobs::ErrorCode::InvalidSpec, error.to_string()))
 }
