@@ -122,7 +122,7 @@ fn of_results(job: &str, report: &str, failed: &str) -> Vec<Case> {
     }
     let mut set = |kind, field: &'static str, values: Vec<Value>| {
         for value in values {
-            let spec = with(asked(kind, &json!({"job_id": job})), &json!({field: value}));
+            let spec = with(asked(kind, &json!({"job_id": job})), &json!({ (field): value }));
             cases.push((kind, spec, Refused(422, "invalid_spec", field)));
         }
     };
@@ -136,7 +136,7 @@ fn of_results(job: &str, report: &str, failed: &str) -> Vec<Case> {
     set("risk_report", "paths", vec![json!(1), json!(1e9), json!(-5), json!(1.5)]);
     set("monte_carlo", "paths", vec![json!(1), json!(1_000_001), json!("all")]);
     set("monte_carlo", "ruin_loss", vec![json!(0), json!(1), json!(-1)]);
-    set("stress_test", "gaps", vec![json!([0]), json!([1]), json!(["a"; 11]), json!(0.1)]);
+    set("stress_test", "gaps", vec![json!([0]), json!([1]), json!(vec!["a"; 11]), json!(0.1)]);
     set("stress_test", "fee_multiples", vec![json!([-1]), json!([101]), json!(vec![2; 11])]);
     set("stress_test", "rerun", vec![json!("no"), json!(1)]);
     set("stress_test", "halt_hours", vec![json!([0]), json!([721]), json!([1.5])]);
