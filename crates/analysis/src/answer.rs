@@ -31,7 +31,10 @@ pub(crate) fn unfit(message: impl Into<String>) -> JobError {
 }
 
 pub(crate) fn invalid(field: &str, message: impl std::fmt::Display) -> JobError {
-    let detail = json!({"errors": [{"field": field, "message": message.to_string()}]});
+    let message = message.to_string();
+    // Some messages begin with what they are about.
+    let message = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&message);
+    let detail = json!({"errors": [{"field": field, "message": message}]});
     JobError::new(ErrorCode::InvalidSpec, format!("{field}: {message}")).with_detail(detail)
 }
 

@@ -26,6 +26,9 @@ pub const MOST_STEPS: usize = 10_000_000_000;
 /// Most replications or paths of one simulation, all of which are kept for their quantiles.
 pub const MOST_REPLICATIONS: usize = 1_000_000;
 
+/// How many random words are made at once.
+const WORDS: usize = 256;
+
 /// How to resample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BootstrapOptions {
@@ -93,12 +96,7 @@ impl Blocks {
     /// Calls `each` with one position per step.
     #[inline]
     pub(crate) fn draw(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(u32)) {
-        let Some(log_continue) = self.log_continue else {
-            for _ in 0..steps {
-                each(self.start.sample(rng));
-            }
-            return;
-        };
+        let Some(log_continue) = self.log_continue else { return self.draw_singly(rng, steps, each) };
         let mut left = steps;
         while left > 0 {
             let mut position = self.start.sample(rng);
@@ -111,6 +109,29 @@ impl Blocks {
                 }
             }
             left -= length;
+        }
+    }
+
+    /// The same positions as `start` gives one after the other, from random words that are made many at a time, which is most of
+    /// the work: each is multiplied by the length, and the high half of the product is the position unless the low half shows that
+    /// it would come up too often (Lemire 2019).
+    #[inline]
+    fn draw_singly(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(u32)) {
+        let too_often = self.len.wrapping_neg() % self.len;
+        let mut bytes = [0; 4 * WORDS];
+        let mut left = steps;
+        while left > 0 {
+            let drawn = &mut bytes[..4 * left.min(WORDS)];
+            rng.fill_bytes(drawn);
+            for word in drawn.as_chunks().0 {
+                let product = u64::from(u32::from_le_bytes(*word)) * u64::from(self.len);
+                #[expect(clippy::cast_possible_truncation, reason = "the halves of the product")]
+                let (position, rest) = ((product >> 32) as u32, product as u32);
+                if rest >= too_often {
+                    each(position);
+                    left -= 1;
+                }
+            }
         }
     }
 
