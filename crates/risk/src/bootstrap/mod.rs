@@ -192,3 +192,23 @@ pub fn percentile_interval(replicates: impl Iterator<Item = f64>, confidence: f6
         confidence,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn positions_from_many_words_at_once_are_those_from_one_word_each() {
+        // Of the last length a quarter of the words is of no use.
+        for (len, steps) in [(2, 5), (1_000, 10_000), (3 << 30, 10_000)] {
+            let blocks = Blocks::new(len, 1.0).unwrap();
+            let (mut many, mut single) = (stream(7, 3), stream(7, 3));
+            let mut positions = Vec::new();
+            blocks.draw(&mut many, steps, |position| positions.push(position));
+            let expected: Vec<u32> = (0..steps).map(|_| blocks.start.sample(&mut single)).collect();
+            assert_eq!(positions, expected, "{len}");
+            assert_eq!(many.next_u32(), single.next_u32(), "{len}");
+        }
+    }
+}
