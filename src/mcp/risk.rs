@@ -79,7 +79,7 @@ fn described() -> Vec<Described> {
         described(
             Kind::StressTest,
             "Stress test",
-            "One result in past crises, and under gaps, fees, spreads, funding and halts.",
+            "One result in past crises, gaps, spreads, funding, halts, and rerun with higher fees.",
             true,
             json!({"gaps": numbers, "fee_multiples": numbers}),
         ),
@@ -114,7 +114,7 @@ fn described() -> Vec<Described> {
         described(
             Kind::PairsBacktest,
             "Pair",
-            "Whether two symbols are cointegrated (Engle-Granger both ways, Johansen), hedge ratio, half-life, z-score.",
+            "Whether two symbols are cointegrated, and what trading their spread, hedged on the days before, came to.",
             false,
             ranged(symbols),
         ),

@@ -10,7 +10,10 @@ use analysis::{
     ledger::{Figures, Ledger, Sums},
     selection::{self, Selection},
 };
-use jesse::spec::{BacktestSpec, Route};
+use jesse::{
+    pair,
+    spec::{BacktestSpec, Route},
+};
 use jobs::{
     JobId, JobState, JobView, Kind, TenantId,
     holdouts::LOOKS,
@@ -89,10 +92,14 @@ fn campaigns_of_job(view: &JobView) -> Vec<String> {
         Kind::Optimize => &["/train/routes"],
         Kind::WalkForward => &["/windows/0/train/routes"],
         Kind::Batch => &["/campaigns"],
+        Kind::PairsBacktest if has_traded(view) => &[],
         _ => return Vec::new(),
     };
     if let Some(named) = view.tags.campaign() {
         return vec![named.to_owned()];
+    }
+    if view.kind == Kind::PairsBacktest {
+        return vec![format!("strategy:{}", pair::STRATEGY)];
     }
     let Ok(request) = serde_json::from_str::<Value>(view.request.get()) else { return Vec::new() };
     let Some(found) = places.iter().find_map(|place| request.pointer(place)) else { return Vec::new() };
@@ -100,6 +107,12 @@ fn campaigns_of_job(view: &JobView) -> Vec<String> {
         return Vec::deserialize(found).unwrap_or_default();
     }
     Vec::<Route>::deserialize(found).map_or_else(|_| Vec::new(), |routes| vec![family(&routes)])
+}
+
+/// Whether a pair has a backtest.
+fn has_traded(view: &JobView) -> bool {
+    let summary = view.summary.as_ref().and_then(|summary| serde_json::from_str::<Value>(summary.get()).ok());
+    summary.is_some_and(|summary| summary["backtest"]["job_id"].is_string())
 }
 
 impl Service {

@@ -80,6 +80,16 @@ impl Prepared {
     }
 }
 
+/// Who asks, and how what is asked is to be treated.
+pub(super) struct Asked<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) runnable: &'a Runnable,
+    pub(super) options: &'a SubmitOptions,
+    pub(super) limits: Limits,
+    /// The held-out days that it may look at.
+    pub(super) looks: &'a [Holdout],
+}
+
 /// A step of a parent only submits other jobs.
 const STEP_MB: u32 = 64;
 /// An import is a process with Jesse in it, and a month of candles.
@@ -288,9 +298,8 @@ impl Service {
                 Ok(Prepared { kind, request, plan, cache_key, memory_mb, trial_of, reach })
             }
             Checked::Analysis(checked) => {
-                let mut prepared = self.prepare_analysis(tenant, (**checked).clone(), shared).await?;
-                prepared.trial_of = looks_alone(looks);
-                Ok(prepared)
+                let asked = Asked { tenant, runnable, options, limits, looks };
+                self.prepare_analysis((**checked).clone(), &asked, shared).await
             }
             Checked::CandlesImport(spec) => self.prepare_import(spec).await,
         }
@@ -352,7 +361,7 @@ impl Service {
     }
 }
 
-fn for_children(tenant: &TenantId, options: &SubmitOptions) -> ForChildren {
+pub(super) fn for_children(tenant: &TenantId, options: &SubmitOptions) -> ForChildren {
     ForChildren {
         tenant: tenant.to_string(),
         priority: options.priority.unwrap_or(Priority::Normal),

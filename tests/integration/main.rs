@@ -5,6 +5,7 @@
 
 mod access;
 mod backtests;
+mod bad_analyses;
 mod bad_input;
 mod balanced;
 mod batches;
@@ -32,6 +33,7 @@ mod mcp_stdio;
 mod mcp_subscriptions;
 mod mcp_tasks;
 mod openapi;
+mod pairs;
 mod parents;
 mod postgres;
 mod rest;

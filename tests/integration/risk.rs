@@ -133,6 +133,38 @@ async fn bad_input_is_refused_with_what_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_stressed_backtest_is_run_again_with_each_fee_beside_what_its_trades_say() {
+    let deployment = Deployment::shared();
+    let costly = |fee: f64| with(month("SmaCross"), &json!({"fee": fee}));
+    let job = deployment.backtest(&costly(0.002)).await;
+    let asked = json!({"job_id": job["job_id"], "fee_multiples": [0, 2, 100]});
+    let (_, stressed) = analysis(&deployment, "stress_test", &asked).await;
+    assert_eq!(stressed["state"], "succeeded", "{stressed}");
+    let id = stressed["job_id"].as_str().unwrap();
+    let (_, result) = deployment.get(&format!("/v1/jobs/{id}/result")).await;
+    // As it was, it comes to the same.
+    assert_eq!(result["run_again"]["profit"], job["summary"]["metrics"]["net_profit"], "{result}");
+    assert!(result["run_again"]["warning"].is_null(), "{result}");
+    let fees = result["fees"].as_array().unwrap();
+    for (fee, paid) in fees.iter().zip([0.0, 0.004]) {
+        let alone = deployment.backtest(&costly(paid)).await;
+        assert_eq!(alone["cached"], true, "it is a backtest like any other: {alone}");
+        assert_eq!(fee["run_again"]["profit"], alone["summary"]["metrics"]["net_profit"], "{fee}");
+        // Sizes follow the balance, so it is not the same trades at another price.
+        assert_ne!(fee["run_again"]["profit"], fee["profit"], "{fee}");
+    }
+    assert!(
+        fees[2]["run_again"]["refused"].as_str().unwrap().contains("more than a backtest takes"),
+        "{}",
+        fees[2]
+    );
+    let asked = with(asked, &json!({"rerun": false}));
+    let (_, estimated) = analysis(&deployment, "stress_test", &asked).await;
+    assert_eq!(estimated["summary"]["fees"][0]["profit"], stressed["summary"]["fees"][0]["profit"]);
+    assert!(estimated["summary"]["fees"][0]["run_again"].is_null(), "{estimated}");
+}
+
+#[tokio::test]
 async fn an_agent_reads_a_report_that_fits_its_context() {
     let deployment = Deployment::shared();
     let job = backtest(&deployment).await;

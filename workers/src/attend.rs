@@ -8,7 +8,7 @@ use std::{
 
 use jesse::runner::TaskError;
 use jobs::{
-    Claim, ErrorCode, JobError, Outcome, Progress, Queue, RunId, StoredResult,
+    Claim, ErrorCode, JobError, Outcome, Progress, Queue, RunId,
     backend::{Handled, StopReason, StopSignal},
     blobs::Blobs,
     chain,
@@ -44,7 +44,7 @@ impl Attendant {
         claim: &Claim,
         mut stop: StopSignal,
         stopping: &CancellationToken,
-        compute: impl Future<Output = Result<StoredResult, TaskError>>,
+        compute: impl Future<Output = Result<impl Into<Outcome>, TaskError>>,
     ) -> Handled {
         tokio::pin!(compute);
         let mut reason: Option<StopReason> = None;
@@ -58,7 +58,7 @@ impl Attendant {
             }
         };
         match (computed, reason) {
-            (Ok(result), _) => Handled::Finished(Outcome::Succeeded(result)),
+            (Ok(found), _) => Handled::Finished(found.into()),
             (Err(TaskError::Failed { error, output }), _) => {
                 Handled::Finished(Outcome::Failed(self.with_output(claim, error, output).await))
             }

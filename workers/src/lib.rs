@@ -223,6 +223,7 @@ impl Worker {
         let analyses = Analyses {
             blobs: blobs.clone(),
             closes: CloseFiles::new(cache.clone(), blobs.inputs.clone()),
+            parents: parents.clone(),
             attendant: attendant.clone(),
             max_result_bytes: settings.max_result_bytes,
         };

@@ -2,8 +2,8 @@
 
 use jobs::{ErrorCode, JobError};
 use risk::RiskError;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,17 @@ pub(crate) fn unfit(message: impl Into<String>) -> JobError {
 }
 
 pub(crate) fn invalid(field: &str, message: impl std::fmt::Display) -> JobError {
-    let detail = json!({"errors": [{"field": field, "message": message.to_string()}]});
+    let message = message.to_string();
+    // Some messages begin with what they are about.
+    let message = message.strip_prefix(field).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&message);
+    let detail = json!({"errors": [{"field": field, "message": message}]});
     JobError::new(ErrorCode::InvalidSpec, format!("{field}: {message}")).with_detail(detail)
+}
+
+/// Reads what a client wrote; the error names the field.
+pub(crate) fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, JobError> {
+    serde_path_to_error::deserialize(Value::Object(fields))
+        .map_err(|error| invalid(&error.path().to_string(), error.inner()))
 }
 
 /// As JSON; all types here have such a form.

@@ -2,11 +2,13 @@
 
 use jesse::{
     candles::{Series, Source as CandleSource, closes::Close},
-    plan::PlannedSeries,
+    parent::ForChildren,
+    plan::{BacktestPlan, PlannedSeries},
     spec::BacktestSpec,
 };
-use jobs::blobs::BlobId;
+use jobs::{JobId, blobs::BlobId};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// A result, pinned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,10 +36,43 @@ pub struct Pinned {
     /// In the order of the analysis' symbols.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candles: Vec<PlannedSeries>,
+    /// The backtests that it has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Box<Runs>>,
+    /// Why it has none run although it would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_run: Option<String>,
     /// The key of what is found, for whoever may use it.
     pub cache_key: Option<String>,
     /// Whether others may use the result.
     pub shared: bool,
+}
+
+/// The backtests that an analysis has run: variants of one, on the same code and candles.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Runs {
+    /// What they are variants of.
+    pub backtest: BacktestSpec,
+    /// Its code and candles.
+    pub plan: BacktestPlan,
+    /// How they are treated.
+    pub children: ForChildren,
+    /// The batch that they are, once they were submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<JobId>,
+}
+
+/// A backtest that was run for an analysis.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its job.
+    pub job_id: JobId,
+    /// What was run.
+    pub backtest: BacktestSpec,
+    /// Its summary, or why there is none.
+    pub summary: Result<Value, String>,
+    /// All of it, where an analysis wants that.
+    pub body: Option<Body>,
 }
 
 /// A result, fetched.
@@ -129,6 +164,10 @@ pub struct Inputs {
     pub returns: Option<Vec<f64>>,
     /// In the order of the analysis' symbols.
     pub candles: Vec<SymbolCloses>,
+    /// In the order of [`crate::spec::Analysis::backtests`].
+    pub ran: Vec<Ran>,
+    /// Why none was run.
+    pub not_run: Option<String>,
 }
 
 impl Inputs {

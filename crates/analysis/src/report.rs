@@ -85,9 +85,9 @@ pub(crate) fn compute(source: &Source, request: &ReportRequest, inputs: &Inputs)
     let returns = &track.returns;
     let figures = performance(returns);
     let equity = track.equity()?;
-    let bootstrap = request.bootstrap();
-    let evidence =
-        Evidence { returns, trades: track.trades.as_ref(), trials: None, overfitting: None, bootstrap };
+    let intervals = performance_intervals(returns, &request.bootstrap());
+    let (trades, known) = (track.trades.as_ref(), intervals.as_ref().ok());
+    let evidence = Evidence { returns, trades, trials: None, overfitting: None, intervals: known };
     // Without it nothing could be said: returns that do not vary.
     let verdict = verdict(&evidence).map_err(|error| refusal(&error))?;
     let simulated = SimulationOptions {
@@ -102,7 +102,7 @@ pub(crate) fn compute(source: &Source, request: &ReportRequest, inputs: &Inputs)
         "data": track.data(),
         "verdict": verdict,
         "performance": figures,
-        "intervals": or_refused(performance_intervals(returns, &bootstrap)),
+        "intervals": or_refused(intervals.clone()),
         "sharpe": or_refused(sharpe_ratio(returns, request.confidence)),
         "tail": tail(&track, request),
         "drawdowns": equity.as_ref().map(|equity| drawdown_table(equity, DRAWDOWNS)),

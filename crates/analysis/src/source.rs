@@ -7,7 +7,7 @@ use risk::{PeriodsPerYear, Returns, portfolio::Rebalancing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{invalid, refusal};
+use crate::answer::{invalid, read, refusal};
 
 /// The most results of one portfolio.
 pub const MOST_PARTS: usize = 100;
@@ -95,9 +95,7 @@ impl Source {
         if own.is_empty() {
             return Ok(None);
         }
-        let request: SourceRequest =
-            serde_json::from_value(own.into()).map_err(|error| invalid("source", error))?;
-        Self::check(request).map(Some)
+        Self::check(read(own)?).map(Some)
     }
 
     fn check(request: SourceRequest) -> Result<Taken, JobError> {

@@ -4,14 +4,15 @@ mod candles;
 
 pub use candles::{Aligned, Candles};
 
+use jesse::{catalogue::Catalogue, spec::BacktestSpec};
 use jiff::civil::Date;
 use jobs::{CacheKey, Facets, JobError, Kind};
 use risk::dependence::MOST_SERIES;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    answer::{Answer, invalid},
+    answer::{Answer, invalid, read},
     correlation::{self, CorrelationRequest},
     factors::{self, FactorRequest},
     inputs::{Inputs, Pinned},
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// Changes whenever equal keys would no longer mean equal answers.
-const KEY_VERSION: u32 = 1;
+const KEY_VERSION: u32 = 2;
 
 /// What is asked, by kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,10 +136,10 @@ impl Analysis {
                 single(parts).and_then(|()| bare()).and_then(|()| options.check())
             }
             Options::FactorAnalysis(options) => sourced().and_then(|()| options.check(symbols > 0)),
-            Options::PairsBacktest(_) if symbols != 2 || self.source.is_some() => {
-                Err(invalid("symbols", "a pair has two, on one exchange or two"))
-            }
-            Options::PairsBacktest(options) => options.check(),
+            Options::PairsBacktest(options) => match &self.candles {
+                Some(candles) if symbols == 2 && self.source.is_none() => options.check(candles),
+                _ => Err(invalid("symbols", "a pair has two, on one exchange or two")),
+            },
             Options::RegimeDetector(_) if (symbols == 1) == self.source.is_some() => Err(invalid(
                 "symbol",
                 "give one symbol (with exchange, start_date, finish_date), or a job_id or returns",
@@ -212,7 +213,10 @@ impl Analysis {
             .map(|planned| (&planned.series, &planned.source, &planned.content))
             .collect();
         let source = self.source.as_ref().map(Source::key_part);
-        let all = (KEY_VERSION, self.kind(), source, &self.candles, &self.options, results, candles);
+        // What varies between the runs follows from all the rest.
+        let runs = pinned.runs.as_ref().map(|runs| runs.plan.key_of(&runs.backtest));
+        let runs = (runs, &pinned.not_run);
+        let all = (KEY_VERSION, self.kind(), source, &self.candles, &self.options, results, candles, runs);
         let mut hasher = blake3::Hasher::new_derive_key("jesse-jobs cache key of an analysis");
         // Writing into a hasher cannot fail, and all of these types have a JSON form.
         let _written = serde_json::to_writer(&mut hasher, &all);
@@ -221,10 +225,11 @@ impl Analysis {
 
     /// What invalidations may name the answer by: all that it was computed from. With several exchanges, the first one.
     pub fn facets(&self, pinned: &Pinned) -> Facets {
-        let backtests = || pinned.results.iter().map(|result| &result.backtest);
-        let symbols = backtests().flat_map(jesse::spec::BacktestSpec::symbols);
+        let run = || pinned.runs.iter().map(|runs| &runs.backtest);
+        let backtests = || pinned.results.iter().map(|result| &result.backtest).chain(run());
+        let symbols = backtests().flat_map(BacktestSpec::symbols);
         let symbols = symbols.chain(pinned.candles.iter().map(|planned| planned.series.symbol()));
-        let strategies = backtests().flat_map(jesse::spec::BacktestSpec::strategies);
+        let strategies = backtests().flat_map(BacktestSpec::strategies);
         let exchange = backtests().map(|backtest| backtest.exchange.as_str()).next();
         let exchange = exchange.or_else(|| pinned.candles.first().map(|planned| planned.series.exchange()));
         let unique = |mut names: Vec<String>| {
@@ -241,6 +246,48 @@ impl Analysis {
         )
     }
 
+    /// The backtests whose results the answer needs, as variants of the one that was planned. As long as they have not been run,
+    /// this is all that can be computed; what cannot be answered at all is refused here already.
+    pub fn backtests(&self, of: &BacktestSpec, inputs: &Inputs) -> Result<Vec<BacktestSpec>, JobError> {
+        match &self.options {
+            Options::PairsBacktest(options) => {
+                let candles = self.candles.as_ref().ok_or_else(|| invalid("symbols", "are missing"))?;
+                pairs::backtests(candles, options, of, inputs)
+            }
+            Options::StressTest(options) => Ok(stress::backtests(options, of)),
+            Options::RiskReport(_)
+            | Options::VarCalculation(_)
+            | Options::MonteCarlo(_)
+            | Options::CorrelationMatrix(_)
+            | Options::FactorAnalysis(_)
+            | Options::RegimeDetector(_)
+            | Options::AnalyzeResults(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether it has a pair traded.
+    pub fn trades_a_pair(&self) -> bool {
+        matches!(&self.options, Options::PairsBacktest(options) if options.trade)
+    }
+
+    /// The backtest of the pair, but for its hedge ratio, which a worker finds; or why there can be none.
+    pub fn pair_backtest(&self, catalogue: &Catalogue) -> Result<BacktestSpec, String> {
+        match (&self.options, &self.candles) {
+            (Options::PairsBacktest(options), Some(candles)) => pairs::backtest(candles, options, catalogue),
+            _ => Err("this analysis has no pair".into()),
+        }
+    }
+
+    /// Whether it has its backtest run again.
+    pub fn runs_again(&self) -> bool {
+        matches!(&self.options, Options::StressTest(options) if options.runs_again())
+    }
+
+    /// Whether it reads more of the backtests that it has run than their metrics.
+    pub fn reads_bodies(&self) -> bool {
+        matches!(self.options, Options::PairsBacktest(_))
+    }
+
     /// Computes the answer. Takes seconds at most, on all cores.
     pub fn compute(&self, inputs: &Inputs) -> Result<Answer, JobError> {
         let source = self.source.as_ref();
@@ -254,7 +301,7 @@ impl Analysis {
             Options::CorrelationMatrix(options) => correlation::compute((candles, source), *options, inputs),
             Options::PairsBacktest(options) => {
                 let candles = candles.ok_or_else(|| invalid("symbols", "are missing"))?;
-                pairs::compute(candles, *options, inputs)
+                pairs::compute(candles, options, inputs)
             }
             Options::FactorAnalysis(options) => factors::compute(sourced()?, candles, options, inputs),
             Options::RegimeDetector(options) => regimes::compute((candles, source), *options, inputs),
@@ -296,9 +343,4 @@ impl Options {
             }
         })
     }
-}
-
-fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, JobError> {
-    serde_json::from_value(fields.into())
-        .map_err(|error| JobError::new(jobs::ErrorCode::InvalidSpec, error.to_string()))
 }

@@ -1,11 +1,12 @@
 //! `stress_test`: what a result did in bad times, and what it would have come to under worse terms.
 //!
 //! Dated windows are lists of dates only: how far the market fell in them is computed from the tenant's own candles. Shocks are
-//! applied to the trades that were made; what a strategy would have done otherwise under them, only running it again can tell.
+//! applied to the trades that were made. What a strategy would have done otherwise under them, only running it again can tell: that
+//! is done for fees, which Jesse knows. It has no spreads, funding and halts.
 
 use jesse::{
     candles::{Series, closes::Close},
-    spec::midnight_ms,
+    spec::{BacktestSpec, midnight_ms},
 };
 use jiff::civil::{Date, date};
 use jobs::JobError;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, invalid, unfit},
-    inputs::{ClosedTrade, Inputs, LoadedResult, Pinned, SymbolCloses},
+    inputs::{ClosedTrade, Inputs, LoadedResult, Pinned, Ran, SymbolCloses},
     source::Source,
     spec::Candles,
     track::{DAY_MS, Track, date as shown_date, millis},
@@ -37,6 +38,8 @@ pub struct StressRequest {
     pub halt_hours: Vec<u32>,
     /// Funding that is paid every 8 hours on all that is held, as a fraction.
     pub funding_rates: Vec<f64>,
+    /// Whether the backtest is also run again with each fee.
+    pub rerun: bool,
 }
 
 impl Default for StressRequest {
@@ -47,6 +50,7 @@ impl Default for StressRequest {
             spreads: vec![0.0005, 0.001, 0.002],
             halt_hours: vec![1, 6, 24],
             funding_rates: vec![0.0001, 0.001, 0.003],
+            rerun: true,
         }
     }
 }
@@ -70,6 +74,21 @@ impl StressRequest {
         }
         Ok(())
     }
+
+    /// Whether there is something to run again.
+    pub(crate) fn runs_again(&self) -> bool {
+        self.rerun && !self.fee_multiples.is_empty()
+    }
+}
+
+/// The highest fee that a backtest takes.
+const HIGHEST_FEE: f64 = 0.1;
+
+/// The backtest with each fee, after it itself as it was: whether that comes to the same as before tells what the others are
+/// to be compared with.
+pub(crate) fn backtests(request: &StressRequest, of: &BacktestSpec) -> Vec<BacktestSpec> {
+    let fees = request.fee_multiples.iter().map(|by| by * of.fee).filter(|fee| *fee <= HIGHEST_FEE);
+    std::iter::once(of.fee).chain(fees).map(|fee| BacktestSpec { fee, ..of.clone() }).collect()
 }
 
 /// The candles that a stress test looks at: hours of all that the backtest trades, over its time.
@@ -127,22 +146,27 @@ pub(crate) fn compute(source: &Source, request: &StressRequest, inputs: &Inputs)
         "windows_outside_of_its_time": outside,
         "worst_markets": worst_markets(&track, inputs),
         "gaps": gaps(request, &held),
-        "fees": fees(request, result),
+        "fees": fees(request, result, inputs),
+        "run_again": run_again(request, result, inputs),
         "spreads": spreads(request, result),
         "funding": funding(request, result),
         "halts": halts(request, result, inputs),
         "largest_exposure": held,
         "warning": inputs.warning(),
         "definitions": "windows have dates only, moves are those of your candles; gaps hit the largest position of all times, as a \
-                        fraction of the equity then; fees, spreads, funding and halts change what the trades that were made earned: a \
-                        strategy might trade otherwise under them, which a backtest with another fee tells",
+                        fraction of the equity then; fees, spreads, funding and halts change what the trades that were made earned, and a \
+                        strategy might trade otherwise under them; run_again is what it did with that fee: a backtest of its own",
     });
     let few =
         |name: &str| body[name].as_array().map_or_else(Vec::new, |all| all.iter().take(5).cloned().collect());
     let mut summary = json!({
         "data": body["data"], "windows": few("windows"), "worst_markets": few("worst_markets"), "gaps": few("gaps"),
         "fees": few("fees"), "spreads": few("spreads"), "halts": few("halts"), "break_even_fee_multiple": break_even(result),
+        "estimated": "gaps, spreads, funding, halts, and of fees all but run_again: the same trades at another price",
     });
+    if let Some(why) = body["run_again"].get("refused").or(body["run_again"].get("warning")) {
+        summary["run_again"] = why.clone();
+    }
     if let Some(warning) = inputs.warning() {
         summary["warning"] = warning.into();
     }
@@ -290,13 +314,63 @@ fn with_costs(result: &LoadedResult, cost: impl Fn(&ClosedTrade) -> f64) -> Valu
     })
 }
 
-fn fees(request: &StressRequest, result: &LoadedResult) -> Vec<Value> {
+/// On the trades that were made, and beside that what the backtest came to with such a fee, where it was run.
+fn fees(request: &StressRequest, result: &LoadedResult, inputs: &Inputs) -> Vec<Value> {
     let by = |by: &f64| {
         let mut shown = with_costs(result, |trade| (by - 1.0) * known(trade.fee));
         shown["multiple"] = (*by).into();
+        let fee = by * result.backtest.fee;
+        if fee > HIGHEST_FEE && !inputs.ran.is_empty() {
+            shown["run_again"] =
+                json!({"refused": format!("a fee of {fee} is more than a backtest takes: {HIGHEST_FEE}")});
+        } else if let Some(ran) = inputs.ran.iter().skip(1).find(|ran| same(ran.backtest.fee, fee)) {
+            shown["run_again"] = came_to(ran);
+        }
         shown
     };
     request.fee_multiples.iter().map(by).collect()
+}
+
+fn same(a: f64, b: f64) -> bool {
+    a.to_bits() == b.to_bits()
+}
+
+/// What a backtest came to, from its metrics.
+fn came_to(Ran { job_id, summary, .. }: &Ran) -> Value {
+    let metrics = match summary {
+        Ok(summary) => &summary["metrics"],
+        Err(why) => return json!({"job_id": job_id, "refused": why}),
+    };
+    let fraction = |name: &str| metrics[name].as_f64().map(|percent| percent / 100.0);
+    json!({
+        "job_id": job_id,
+        "profit": metrics["net_profit"],
+        "profit_fraction": fraction("net_profit_percentage"),
+        "sharpe": metrics["sharpe_ratio"],
+        "max_drawdown": fraction("max_drawdown").map(f64::abs),
+        "trades": metrics["total"],
+    })
+}
+
+/// What running it again with its own fee came to: the same as it did, or what the others are to be compared with instead.
+fn run_again(request: &StressRequest, result: &LoadedResult, inputs: &Inputs) -> Value {
+    if !request.runs_again() {
+        return Value::Null;
+    }
+    let Some(own) = inputs.ran.first() else {
+        return json!({"refused": inputs.not_run.as_deref().unwrap_or("nothing was run again")});
+    };
+    let mut shown = came_to(own);
+    let before: f64 = result.body.trades.iter().map(|trade| trade.profit).sum();
+    if let Some(now) = shown["profit"].as_f64()
+        && (now - before).abs() > 1e-6 * result.backtest.balance
+    {
+        shown["warning"] = format!(
+            "run again with its own fee it came to {now:.2}, not {before:.2}: another Jesse computed it; compare the others with this"
+        )
+        .into();
+    }
+    shown
 }
 
 fn known(value: f64) -> f64 {

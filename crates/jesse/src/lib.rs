@@ -7,6 +7,7 @@ pub mod grid;
 pub mod logs;
 pub mod monte_carlo;
 pub mod optimize;
+pub mod pair;
 pub mod parent;
 pub mod plan;
 pub mod published;

@@ -10,10 +10,12 @@ use std::{
 };
 
 use jesse::{
+    pair,
     plan::Limits,
     runner::{Runner, RunnerSettings, Sandbox, TaskError, TaskRequest, TaskResult, Upkeep},
+    strategies::bundle,
 };
-use jobs::{ErrorCode, JobError};
+use jobs::{ErrorCode, JobError, blobs::BlobId};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -231,4 +233,18 @@ async fn each_limit_has_its_error_and_what_was_printed_is_kept() {
     let link = "os.remove('output.log')\nos.symlink('/etc/passwd', 'output.log')\n1/0";
     let (_, output) = fixture.failure(link, LIMITS).await;
     assert_eq!(output, "", "a link is not followed");
+}
+
+#[tokio::test]
+async fn the_strategy_of_a_pair_has_the_hyperparameters_that_requests_are_checked_against() {
+    let fixture = Fixture::start(Upkeep::default(), |_| {});
+    let packed = pair::packed().unwrap();
+    let bundle = fixture.folder.path().join("pair");
+    bundle::unpack(&[&packed], &bundle).unwrap();
+    let args = json!({"bundle": bundle, "strategy": pair::STRATEGY});
+    let request = TaskRequest { task: "describe", args, limits: LIMITS, progress: None };
+    let described = fixture.runner.run(request, &CancellationToken::new()).await.unwrap().value;
+    let known = pair::strategy(BlobId::of(&packed));
+    assert_eq!(described["hyperparameters"], serde_json::to_value(&known.hyperparameters).unwrap());
+    assert_eq!(described["doc"], json!(known.doc));
 }

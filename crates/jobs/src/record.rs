@@ -356,6 +356,12 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl From<StoredResult> for Outcome {
+    fn from(result: StoredResult) -> Self {
+        Self::Succeeded(result)
+    }
+}
+
 /// A result whose body is in the blob store.
 #[derive(Debug, Clone)]
 pub struct StoredResult {

@@ -10,9 +10,8 @@ pub use checks::{Finding, HonestyCheck, honesty_checks};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::bootstrap::BootstrapOptions;
 use crate::error::RiskError;
-use crate::performance::{PerformanceIntervals, SharpeRatio, performance_intervals, sharpe_ratio};
+use crate::performance::{PerformanceIntervals, SharpeRatio, sharpe_ratio};
 use crate::selection::{Overfitting, TrialSummary};
 use crate::series::{Returns, Trades};
 
@@ -77,8 +76,8 @@ pub struct Evidence<'a> {
     pub trials: Option<&'a TrialSummary>,
     /// The cross-validation of that choice.
     pub overfitting: Option<&'a Overfitting>,
-    /// The bootstrap for the interval of the Sharpe ratio.
-    pub bootstrap: BootstrapOptions,
+    /// The intervals of its figures, if there are any: whoever shows them has them resampled once.
+    pub intervals: Option<&'a PerformanceIntervals>,
 }
 
 /// Periods below which nothing is concluded: intervals from fewer do not cover what they say.
@@ -100,14 +99,11 @@ pub fn verdict(evidence: &Evidence<'_>) -> Result<Verdict, RiskError> {
     let returns = evidence.returns;
     let sharpe = sharpe_ratio(returns, ASKED)?;
     let enough = enough_data(evidence);
-    let intervals = match enough.outcome {
-        Outcome::Passed => Some(performance_intervals(returns, &evidence.bootstrap)?),
-        Outcome::Failed | Outcome::Unknown => None,
-    };
+    let intervals = evidence.intervals.filter(|_| enough.outcome == Outcome::Passed);
     let rules = vec![
         enough,
         sharpe_above_zero(&sharpe, returns),
-        robust_to_dependence(intervals.as_ref()),
+        robust_to_dependence(intervals),
         best_of_many(evidence.trials, returns),
         not_overfitted(evidence.overfitting),
     ];

@@ -32,7 +32,7 @@ const SHOWN_METRICS: [&str; 10] = [
 ];
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Parents {
     pub(crate) queue: Queue,
     pub(crate) blobs: Blobs,
@@ -53,7 +53,7 @@ struct Step<T> {
 
 impl Parents {
     /// Submits children. The same step, taken again after its worker was lost, finds its batch.
-    async fn submit(
+    pub(crate) async fn submit(
         &self,
         claim: &Claim,
         treat: &ForChildren,
@@ -98,7 +98,7 @@ impl Parents {
     }
 
     /// All children of a batch, in their order.
-    async fn children(
+    pub(crate) async fn children(
         &self,
         batch: JobId,
         tenant: &TenantId,
@@ -123,7 +123,7 @@ impl Parents {
         Err(JobError::new(ErrorCode::Internal, message))
     }
 
-    async fn progress(&self, claim: &Claim, fraction: f64, message: String) {
+    pub(crate) async fn progress(&self, claim: &Claim, fraction: f64, message: String) {
         let progress = Progress { fraction, message, eta_s: None };
         if let Err(error) = self.queue.progress(claim.run, claim.fence, &progress).await {
             tracing::debug!(run.id = %claim.run, error = chain(&error), "progress was not recorded");
@@ -171,12 +171,12 @@ impl Parents {
 }
 
 /// Children about to be submitted.
-struct Round {
-    number: u32,
-    kind: Kind,
-    plans: Vec<String>,
-    children: Vec<Child>,
-    shown: Value,
+pub(crate) struct Round {
+    pub(crate) number: u32,
+    pub(crate) kind: Kind,
+    pub(crate) plans: Vec<String>,
+    pub(crate) children: Vec<Child>,
+    pub(crate) shown: Value,
 }
 
 /// The chosen metrics of a backtest, or why there are none.
@@ -190,12 +190,12 @@ fn metrics_of(view: JobView) -> Result<Result<Value, String>, JobError> {
 }
 
 /// Whether a result is stored under the key that was planned: what ran may have been another Jesse than was planned for.
-fn as_planned(view: &JobView, key: &CacheKey) -> bool {
+pub(crate) fn as_planned(view: &JobView, key: &CacheKey) -> bool {
     view.result.as_ref().is_none_or(|result| *result == key.to_string())
 }
 
 /// What a child found, or why it found nothing; an error if it was taken away.
-fn summary_of(view: JobView) -> Result<Result<Value, String>, JobError> {
+pub(crate) fn summary_of(view: JobView) -> Result<Result<Value, String>, JobError> {
     match (view.state, view.summary, view.error) {
         (JobState::Succeeded, Some(summary), _) => {
             serde_json::from_str(summary.get()).map(Ok).map_err(|error| {
@@ -222,7 +222,7 @@ fn readable<T: DeserializeOwned>(claim: &Claim, text: &str) -> Result<T, JobErro
     })
 }
 
-fn text(value: &impl Serialize) -> Result<String, JobError> {
+pub(crate) fn text(value: &impl Serialize) -> Result<String, JobError> {
     serde_json::to_string(value)
         .map_err(|error| JobError::new(ErrorCode::Internal, format!("a plan cannot be written: {error}")))
 }

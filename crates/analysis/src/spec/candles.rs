@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answer::{invalid, unfit},
+    answer::{invalid, read, unfit},
     inputs::Inputs,
     source::{day, short},
 };
@@ -90,9 +90,7 @@ impl Candles {
         if own.is_empty() {
             return Ok(None);
         }
-        let request: CandlesRequest =
-            serde_json::from_value(own.into()).map_err(|error| invalid("symbols", error))?;
-        Self::check(request, beside).map(Some)
+        Self::check(read(own)?, beside).map(Some)
     }
 
     fn check(request: CandlesRequest, beside: bool) -> Result<Self, JobError> {

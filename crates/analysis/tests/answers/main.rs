@@ -5,7 +5,7 @@ mod hostile;
 
 use analysis::{
     Answer,
-    inputs::{Body, ClosedTrade, Inputs, LoadedResult, Pinned, PinnedResult, Point, SymbolCloses},
+    inputs::{Body, ClosedTrade, Inputs, LoadedResult, Pinned, PinnedResult, Point, Ran, SymbolCloses},
     report,
     spec::Analysis,
 };
@@ -199,6 +199,34 @@ fn stress_is_worked_out_from_the_trades_that_were_made() {
     let worst = &summary["worst_markets"][0];
     assert_eq!((&worst["days"], &worst["from"]), (&json!(1), &json!("2024-01-11")), "{worst}");
     close(&worst["markets"]["BTC-USDT"]["return"], (500.0 + 263.0 - 370.0) / (500.0 + 239.0) - 1.0);
+}
+
+#[test]
+fn a_stressed_backtest_is_run_as_it_was_and_with_each_fee_that_a_backtest_takes() {
+    let (analysis, mut inputs) =
+        check(Kind::StressTest, json!({"job_id": JOB, "fee_multiples": [2.0, 100.0]})).unwrap();
+    let costly = BacktestSpec { fee: 0.002, ..backtest() };
+    let runs = analysis.backtests(&costly, &inputs).unwrap();
+    assert_eq!(runs, [costly.clone(), BacktestSpec { fee: 0.004, ..costly.clone() }]);
+    inputs.results.push(LoadedResult { backtest: costly, ..result() });
+    let ran = |(backtest, profit): (BacktestSpec, f64)| Ran {
+        job_id: JOB.parse().unwrap(),
+        backtest,
+        summary: Ok(
+            json!({"metrics": {"net_profit": profit, "net_profit_percentage": profit / 100.0, "total": 2}}),
+        ),
+        body: None,
+    };
+    inputs.ran = runs.into_iter().zip([80.0, 55.0]).map(ran).collect();
+    let body = analysis.compute(&inputs).unwrap().body;
+    assert_eq!(body["fees"][0]["run_again"]["profit"], 55.0, "{body}");
+    assert_eq!(body["fees"][0]["profit"], 60.0, "{body}");
+    assert!(body["fees"][1]["run_again"]["refused"].is_string(), "{body}");
+    assert!(body["run_again"].get("warning").is_none(), "{body}");
+    // Another Jesse may come to something else.
+    inputs.ran[0].summary = Ok(json!({"metrics": {"net_profit": 81.0}}));
+    let answer = analysis.compute(&inputs).unwrap();
+    assert!(answer.summary["run_again"].as_str().unwrap().contains("another Jesse"), "{}", answer.summary);
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub const MOST_STEPS: usize = 10_000_000_000;
 /// Most replications or paths of one simulation, all of which are kept for their quantiles.
 pub const MOST_REPLICATIONS: usize = 1_000_000;
 
+/// How many random words are made at once.
+const WORDS: usize = 256;
+
 /// How to resample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BootstrapOptions {
@@ -93,12 +96,7 @@ impl Blocks {
     /// Calls `each` with one position per step.
     #[inline]
     pub(crate) fn draw(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(u32)) {
-        let Some(log_continue) = self.log_continue else {
-            for _ in 0..steps {
-                each(self.start.sample(rng));
-            }
-            return;
-        };
+        let Some(log_continue) = self.log_continue else { return self.draw_singly(rng, steps, each) };
         let mut left = steps;
         while left > 0 {
             let mut position = self.start.sample(rng);
@@ -111,6 +109,29 @@ impl Blocks {
                 }
             }
             left -= length;
+        }
+    }
+
+    /// The same positions as `start` gives one after the other, from random words that are made many at a time, which is most of
+    /// the work: each is multiplied by the length, and the high half of the product is the position unless the low half shows that
+    /// it would come up too often (Lemire 2019).
+    #[inline]
+    fn draw_singly(&self, rng: &mut ChaCha8Rng, steps: usize, mut each: impl FnMut(u32)) {
+        let too_often = self.len.wrapping_neg() % self.len;
+        let mut bytes = [0; 4 * WORDS];
+        let mut left = steps;
+        while left > 0 {
+            let drawn = &mut bytes[..4 * left.min(WORDS)];
+            rng.fill_bytes(drawn);
+            for word in drawn.as_chunks().0 {
+                let product = u64::from(u32::from_le_bytes(*word)) * u64::from(self.len);
+                #[expect(clippy::cast_possible_truncation, reason = "the halves of the product")]
+                let (position, rest) = ((product >> 32) as u32, product as u32);
+                if rest >= too_often {
+                    each(position);
+                    left -= 1;
+                }
+            }
         }
     }
 
@@ -170,4 +191,24 @@ pub fn percentile_interval(replicates: impl Iterator<Item = f64>, confidence: f6
         high: sample::quantile(&defined, 1.0 - tail),
         confidence,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn positions_from_many_words_at_once_are_those_from_one_word_each() {
+        // Of the last length a quarter of the words is of no use.
+        for (len, steps) in [(2, 5), (1_000, 10_000), (3 << 30, 10_000)] {
+            let blocks = Blocks::new(len, 1.0).unwrap();
+            let (mut many, mut single) = (stream(7, 3), stream(7, 3));
+            let mut positions = Vec::new();
+            blocks.draw(&mut many, steps, |position| positions.push(position));
+            let expected: Vec<u32> = (0..steps).map(|_| blocks.start.sample(&mut single)).collect();
+            assert_eq!(positions, expected, "{len}");
+            assert_eq!(many.next_u32(), single.next_u32(), "{len}");
+        }
+    }
 }

@@ -1,25 +1,27 @@
 //! Verdicts and what leads to them.
 
 use risk::bootstrap::BootstrapOptions;
+use risk::performance::{PerformanceIntervals, performance_intervals};
 use risk::selection::{probability_of_overfitting, summarise_trials};
 use risk::verdict::{Conclusion, Evidence, Finding, Outcome, honesty_checks, verdict};
 use risk::{Returns, RiskError};
 
 use super::{daily, normal};
 
-fn evidence(returns: &Returns) -> Evidence<'_> {
-    Evidence {
-        returns,
-        trades: None,
-        trials: None,
-        overfitting: None,
-        bootstrap: BootstrapOptions::default(),
-    }
+fn intervals(returns: &Returns) -> Option<PerformanceIntervals> {
+    performance_intervals(returns, &BootstrapOptions::default()).ok()
+}
+
+fn evidence<'a>(returns: &'a Returns, intervals: Option<&'a PerformanceIntervals>) -> Evidence<'a> {
+    Evidence { returns, trades: None, trials: None, overfitting: None, intervals }
 }
 
 #[test]
 fn noise_little_data_and_an_edge_of_unknown_origin() {
-    let of = |values: Vec<f64>| verdict(&evidence(&daily(values))).unwrap();
+    let of = |values: Vec<f64>| {
+        let returns = daily(values);
+        verdict(&evidence(&returns, intervals(&returns).as_ref())).unwrap()
+    };
     assert_eq!(of(normal(1, 30, 0.003, 0.01)).conclusion, Conclusion::TooLittleData);
     let noise = of(normal(3, 1_000, 0.0, 0.01));
     assert_eq!(noise.conclusion, Conclusion::NoEvidence, "{noise:?}");
@@ -27,7 +29,7 @@ fn noise_little_data_and_an_edge_of_unknown_origin() {
     let alone = of(normal(2, 1_000, 0.002, 0.01));
     assert_eq!(alone.conclusion, Conclusion::Weak, "{alone:?}");
     assert!(alone.summary.contains("not known"), "{}", alone.summary);
-    assert!(matches!(verdict(&evidence(&daily(vec![0.0; 100]))), Err(RiskError::Constant { .. })));
+    assert!(matches!(verdict(&evidence(&daily(vec![0.0; 100]), None)), Err(RiskError::Constant { .. })));
 }
 
 #[test]
@@ -37,8 +39,9 @@ fn the_number_of_tries_decides() {
         let summary = summarise_trials(trials).unwrap();
         let overfitting = probability_of_overfitting(trials, 8).unwrap();
         let returns = daily(trials[summary.best].clone());
-        verdict(&Evidence { trials: Some(&summary), overfitting: Some(&overfitting), ..evidence(&returns) })
-            .unwrap()
+        let intervals = intervals(&returns);
+        let evidence = evidence(&returns, intervals.as_ref());
+        verdict(&Evidence { trials: Some(&summary), overfitting: Some(&overfitting), ..evidence }).unwrap()
     };
     let noise = judge(&trials);
     assert_eq!(noise.conclusion, Conclusion::NoEvidence, "{noise:?}");
