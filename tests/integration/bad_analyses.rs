@@ -88,8 +88,8 @@ fn of_returns() -> Vec<Case> {
         {
             add(daily(few), Answered);
         }
-        add(daily(json!([1e300, 1e308, 0.1, 0.2, 1e300])), Answered);
-        add(daily(json!(vec![1e300; 200])), Answered);
+        add(daily(json!([1e300, 1e308, 0.1, 0.2, 1e300])), Refused(422, "invalid_spec", "returns"));
+        add(daily(json!(vec![1e50; 200])), Answered);
     }
     let flat = json!({"returns": vec![0.0; 100], "period": "1D"});
     cases.push(("risk_report", flat, Fails("unfit_data", "does not vary")));
@@ -101,7 +101,7 @@ fn of_returns() -> Vec<Case> {
     let lengths = json!({"returns": returns(), "period": "1D", "factors": {"market": [0.1, 0.2]}});
     cases.push(("factor_analysis", lengths, Fails("unfit_data", "")));
     let same = json!({"returns": returns(), "period": "1D", "factors": {"a": returns(), "b": returns()}});
-    cases.push(("factor_analysis", same, Fails("unfit_data", "singular")));
+    cases.push(("factor_analysis", same, Fails("unfit_data", "linearly")));
     cases
 }
 
@@ -137,10 +137,10 @@ fn of_results(job: &str, report: &str, failed: &str) -> Vec<Case> {
     set("risk_report", "paths", vec![json!(1), json!(1e9), json!(-5), json!(1.5)]);
     set("monte_carlo", "paths", vec![json!(1), json!(1_000_001), json!("all")]);
     set("monte_carlo", "ruin_loss", vec![json!(0), json!(1), json!(-1)]);
-    set("stress_test", "gaps", vec![json!([0]), json!([1]), json!(vec!["a"; 11]), json!(0.1)]);
+    set("stress_test", "gaps", vec![json!([0]), json!([1]), json!(vec![0.1; 11]), json!(0.1)]);
     set("stress_test", "fee_multiples", vec![json!([-1]), json!([101]), json!(vec![2; 11])]);
     set("stress_test", "rerun", vec![json!("no"), json!(1)]);
-    set("stress_test", "halt_hours", vec![json!([0]), json!([721]), json!([1.5])]);
+    set("stress_test", "halt_hours", vec![json!([0]), json!([721])]);
     set("regime_detector", "regimes", vec![json!(1), json!(9), json!("two")]);
     set("analyze_results", "trades", vec![json!(101), json!(-1)]);
     cases

@@ -58,7 +58,7 @@ impl Analyses {
                 None => Err(TaskError::Stopped),
             }
         };
-        self.attendant.attend(&claim, stop, &stopping, compute).await
+        Box::pin(self.attendant.attend(&claim, stop, &stopping, compute)).await
     }
 
     async fn compute(&self, claim: &Claim) -> Result<Outcome, JobError> {
