@@ -4,6 +4,7 @@ use std::{path::Path, process::Command, sync::OnceLock};
 
 use serde_json::{Value, json};
 
+use super::forms::sent;
 use crate::{
     browser::{Browser, LIGHT, Look},
     harness::{Deployment, EXCHANGE, LIMIT, SYMBOL, month, python, with},
@@ -442,8 +443,7 @@ async fn names_that_are_none_are_repeated_and_never_run() {
     for path in
         ["/console/jobs?campaign=", "/console/campaigns/", "/console/submit?like=", "/console/compare?job="]
     {
-        let encoded: String = HOSTILE.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        browser.open(&deployment.url(&format!("{path}{encoded}"))).await;
+        browser.open(&deployment.url(&format!("{path}{}", sent(HOSTILE)))).await;
         let title = browser.run("return document.title").await;
         assert!(title.as_str().unwrap().ends_with("jesse-jobs"), "{path}: {title}");
         assert_eq!(
