@@ -52,7 +52,9 @@ async fn newest(client: &Client, kind: &str) -> Value {
 /// It followed the backtest, and shows its figures and the report on it.
 async fn showed_a_backtest(client: &Client, said: &str) {
     let report = newest(client, "risk_report").await;
-    let id = report["spec"]["job_id"].as_str().unwrap_or_else(|| panic!("{report}"));
+    let id = report["spec"]["source"]["results"]["parts"][0]["job_id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{report}"));
     let result = client.get(&format!("/v1/jobs/{id}/result?fields=metrics")).await.body;
     let metrics = &result["metrics"];
     for name in ["total", "net_profit_percentage", "sharpe_ratio", "max_drawdown", "win_rate"] {

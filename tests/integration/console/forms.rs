@@ -19,8 +19,8 @@ fn closed() -> Deployment {
     Deployment::start_on(data, &["--admin-key-file", file.to_str().unwrap()])
 }
 
-/// A field's value as forms send it.
-fn sent(text: &str) -> String {
+/// A field's value as forms send it, and addresses.
+pub(super) fn sent(text: &str) -> String {
     text.bytes()
         .map(
             |byte| {

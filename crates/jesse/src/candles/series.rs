@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 const MAX_EXCHANGE_CHARS: usize = 64;
 const MAX_ASSET_CHARS: usize = 20;
+const MOST_SHOWN: usize = 80;
 
 /// One symbol on one exchange, for example `Binance Perpetual Futures BTC-USDT`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,11 +37,11 @@ impl Series {
         let length = exchange.chars().count();
         // Names that differ only in outer blanks would be two series that look like one.
         if !printable || length == 0 || length > MAX_EXCHANGE_CHARS || exchange.trim() != exchange {
-            return Err(SeriesError::Exchange(exchange));
+            return Err(SeriesError::Exchange(shown(&exchange)));
         }
         match symbol.split_once('-') {
             Some((base, quote)) if is_asset(base) && is_asset(quote) => Ok(Self { exchange, symbol }),
-            _ => Err(SeriesError::Symbol(symbol)),
+            _ => Err(SeriesError::Symbol(shown(&symbol))),
         }
     }
 
@@ -53,6 +54,11 @@ impl Series {
     pub fn symbol(&self) -> &str {
         &self.symbol
     }
+}
+
+/// As much of a name as an error repeats: clients send what they like.
+fn shown(name: &str) -> String {
+    name.chars().take(MOST_SHOWN).collect()
 }
 
 fn is_asset(text: &str) -> bool {
