@@ -60,14 +60,19 @@ class Load:
 
     def __init__(self, stack):
         self.stack, self.most, self.sent, self.taken, self.refused, self.held = stack, arguments.jobs, 0, 0, [], False
+        self.due = 0.0
         self.head, self.after = template()
         self.done, self.waited, self.begin = asyncio.Event(), 0, time.monotonic()
 
     def following(self):
-        if self.held or self.sent >= min(self.most, (time.monotonic() - self.begin) * arguments.rate):
+        if self.held or self.sent >= min(self.most, self.due):
             return None
         self.sent += 1
         return b"%b%09d%b" % (self.head, self.sent, self.after)
+
+    def tick(self, seconds):
+        """Time has passed: more jobs are due. What could not be sent in its second is not caught up with, or more would be kept."""
+        self.due = min(self.due + seconds * arguments.rate, self.sent + arguments.rate)
 
     def answered(self, status):
         self.taken += 1
@@ -92,11 +97,14 @@ class Load:
             samples.append((self.taken, sample))
             if self.taken >= self.most:
                 break
-            next_look = time.monotonic() + EVERY_S
-            while time.monotonic() < next_look and not self.done.is_set():
+            now = time.monotonic()
+            next_look = now + EVERY_S
+            while now < next_look and not self.done.is_set():
                 for sender in senders:
                     sender.send()
                 await asyncio.sleep(TICK_S)
+                before, now = now, time.monotonic()
+                self.tick(now - before)
             if len(samples) % 30 == 0:
                 print(f"{time.monotonic() - self.begin:6.0f} s  {self.taken} jobs; MB {sample}", flush=True)
         for sender in senders:
