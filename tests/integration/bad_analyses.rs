@@ -89,7 +89,8 @@ fn of_returns() -> Vec<Case> {
             add(daily(few), Answered);
         }
         add(daily(json!([1e300, 1e308, 0.1, 0.2, 1e300])), Refused(422, "invalid_spec", "returns"));
-        add(daily(json!(vec![1e50; 200])), Answered);
+        add(daily(json!(vec![1e50; 200])), Refused(422, "invalid_spec", "returns"));
+        add(daily(json!(vec![1e6; 200])), Answered);
     }
     let flat = json!({"returns": vec![0.0; 100], "period": "1D"});
     cases.push(("risk_report", flat, Fails("unfit_data", "does not vary")));
