@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     error::QueueError,
-    ids::{JobId, TenantId},
+    ids::{JobId, RunId, TenantId},
     outage::Outage,
     queue::Queue,
     record::{JobView, Kind},
@@ -73,7 +73,7 @@ impl Events {
     }
 
     fn watch_from(&self, view: &JobView, tenant: &TenantId) -> Watch {
-        let ids = [Some(view.job_id.as_uuid()), view.run.map(|run| run.as_uuid())];
+        let ids = [Some(view.job_id.as_uuid()), view.run.map(RunId::as_uuid)];
         let subscription = Subscription::new(self.0.clone(), ids.into_iter().flatten());
         let (job, tenant) = (view.job_id, tenant.clone());
         Watch { job, tenant, kind: view.kind, subscription, changes: Vec::new() }
