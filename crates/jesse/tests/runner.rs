@@ -10,6 +10,7 @@ use std::{
 };
 
 use jesse::{
+    catalogue::Hyperparameter,
     pair,
     plan::Limits,
     runner::{Runner, RunnerSettings, Sandbox, TaskError, TaskRequest, TaskResult, Upkeep},
@@ -245,6 +246,8 @@ async fn the_strategy_of_a_pair_has_the_hyperparameters_that_requests_are_checke
     let request = TaskRequest { task: "describe", args, limits: LIMITS, progress: None };
     let described = fixture.runner.run(request, &CancellationToken::new()).await.unwrap().value;
     let known = pair::strategy(BlobId::of(&packed));
-    assert_eq!(described["hyperparameters"], serde_json::to_value(&known.hyperparameters).unwrap());
+    let hyperparameters: Vec<Hyperparameter> =
+        serde_json::from_value(described["hyperparameters"].clone()).unwrap();
+    assert_eq!(hyperparameters, known.hyperparameters);
     assert_eq!(described["doc"], json!(known.doc));
 }
