@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    dead::unreadable,
+    forms::{Filled, unreadable},
     layout::{Failed, Page, Section, Viewer, card, go_to, heading, tile},
     show,
 };
@@ -89,7 +89,7 @@ fn figures(cache: &CacheView) -> Markup {
 pub(crate) async fn invalidate(
     State(api): State<Api>,
     viewer: Viewer,
-    sent: Result<Form<Which>, axum::extract::rejection::FormRejection>,
+    sent: Filled<Which>,
 ) -> Result<Response, Failed> {
     let Form(Which { strategy, symbol, exchange }) = sent.map_err(unreadable)?;
     let given = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());

@@ -11,12 +11,13 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
+    forms::{Filled, unreadable},
     layout::{Failed, Page, Section, Viewer, go_to, heading, nothing, table},
     show,
 };
 use crate::{
     api::{Api, InQuery, Problem},
-    errors::{Code, ServiceError},
+    errors::Code,
     service::LONGEST_PAGE,
 };
 
@@ -102,7 +103,7 @@ fn rows(viewer: &Viewer, may: bool, jobs: &[JobView]) -> Markup {
 pub(crate) async fn requeue(
     State(api): State<Api>,
     viewer: Viewer,
-    sent: Result<Form<Vec<(String, String)>>, axum::extract::rejection::FormRejection>,
+    sent: Filled<Vec<(String, String)>>,
 ) -> Result<Response, Failed> {
     let Form(fields) = sent.map_err(unreadable)?;
     let jobs = fields.iter().filter(|(name, _)| name == "job").map(|(_, id)| crate::api::parse_id(id));
@@ -121,10 +122,4 @@ pub(crate) async fn requeue(
         }
     }
     Ok(go_to(&format!("/console/dead?again={again}&refused={refused}")))
-}
-
-/// What is told of a form that cannot be read.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn unreadable(error: axum::extract::rejection::FormRejection) -> ServiceError {
-    ServiceError::new(Code::InvalidRequest, show::plain(&error.body_text(), 300))
 }

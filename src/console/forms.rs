@@ -4,9 +4,19 @@
 
 use std::collections::BTreeMap;
 
+use axum::{Form, extract::rejection::FormRejection};
 use maud::{Markup, html};
 
 use super::show;
+use crate::errors::{Code, ServiceError};
+
+/// A form as it was sent, for handlers; it may be none.
+pub(crate) type Filled<T> = Result<Form<T>, FormRejection>;
+
+/// What is told of a form that cannot be read.
+pub(super) fn unreadable(error: FormRejection) -> ServiceError {
+    ServiceError::new(Code::InvalidRequest, show::plain(&error.body_text(), 300))
+}
 
 /// What was wrong, by the name of the field; under no name, what concerns all of them.
 #[derive(Debug, Default)]

@@ -15,8 +15,7 @@ use axum::{
 use maud::{Markup, html};
 
 use super::{
-    dead::unreadable,
-    forms::{Field, Wrong},
+    forms::{Field, Filled, Wrong, unreadable},
     layout::{Failed, Page, Section, Viewer, card, go_to, heading, nothing, table},
     show,
 };
@@ -32,8 +31,6 @@ const OVERLAP_MS: i64 = DAY_MS;
 /// What most keys are for.
 const USUAL: [Scope; 5] =
     [Scope::JobsRead, Scope::JobsWrite, Scope::StrategiesRead, Scope::Webhooks, Scope::Cache];
-
-type Sent = Result<Form<Vec<(String, String)>>, axum::extract::rejection::FormRejection>;
 
 /// A key to be made, as it is filled in.
 #[derive(Debug, Default)]
@@ -225,7 +222,11 @@ fn may_give(viewer: &Viewer, terms: &KeyTerms) -> bool {
 }
 
 /// Makes one, and shows it.
-pub(crate) async fn create(State(api): State<Api>, viewer: Viewer, sent: Sent) -> Result<Response, Failed> {
+pub(crate) async fn create(
+    State(api): State<Api>,
+    viewer: Viewer,
+    sent: Filled<Vec<(String, String)>>,
+) -> Result<Response, Failed> {
     let Form(sent) = sent.map_err(unreadable)?;
     let mut draft = Draft::of(sent);
     let Some((terms, expires_ms)) = draft.check(&viewer) else {

@@ -12,7 +12,7 @@ use maud::html;
 use serde::Deserialize;
 
 use super::{
-    dead::unreadable,
+    forms::{Filled, unreadable},
     layout::{self, Failed, Viewer},
     show,
     visitor::{Visitor, new_token},
@@ -76,7 +76,7 @@ pub(crate) async fn log_in(
     visitor: Visitor,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
-    sent: Result<Form<Sent>, axum::extract::rejection::FormRejection>,
+    sent: Filled<Sent>,
 ) -> Result<Response, Failed> {
     let Form(Sent { key, next }) = sent.map_err(unreadable)?;
     let peer = peer.map_or_else(String::new, |Extension(ConnectInfo(peer))| peer.ip().to_string());

@@ -15,8 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    dead::unreadable,
-    forms::{Field, Wrong},
+    forms::{Field, Filled, Wrong, unreadable},
     job,
     layout::{Failed, Page, Section, Viewer, go_to, heading},
 };
@@ -257,7 +256,7 @@ fn fields(draft: &Draft, wrong: &Wrong, known: &Known) -> Markup {
 pub(crate) async fn submit(
     State(api): State<Api>,
     viewer: Viewer,
-    sent: Result<Form<Draft>, axum::extract::rejection::FormRejection>,
+    sent: Filled<Draft>,
 ) -> Result<Response, Failed> {
     let Form(draft) = sent.map_err(unreadable)?;
     let mut wrong = Wrong::default();

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::{
-    dead::unreadable,
+    forms::{Filled, unreadable},
     layout::{Failed, Page, Section, Viewer, card, go_to, heading, nothing, table, tile},
     show,
 };
@@ -210,7 +210,7 @@ fn deliveries(viewer: &Viewer, path: &str, deliveries: &[DeliveryView]) -> Marku
 pub(crate) async fn create(
     State(api): State<Api>,
     viewer: Viewer,
-    sent: Result<Form<New>, axum::extract::rejection::FormRejection>,
+    sent: Filled<New>,
 ) -> Result<Response, Failed> {
     let Form(New { url, description }) = sent.map_err(unreadable)?;
     let description = Some(description).filter(|text| !text.trim().is_empty());
@@ -236,7 +236,7 @@ pub(crate) async fn resend(
     State(api): State<Api>,
     viewer: Viewer,
     id: Result<InPath<String>, Problem>,
-    sent: Result<Form<Again>, axum::extract::rejection::FormRejection>,
+    sent: Filled<Again>,
 ) -> Result<Response, Failed> {
     let InPath(id) = id?;
     // Whatever is sent for another's, it is not there.
