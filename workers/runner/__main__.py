@@ -21,6 +21,7 @@ def main() -> None:
         box, why_not = sandbox.enter(options.sandbox, os.path.dirname(options.socket), options.readable, options.staging)
     except sandbox.Unavailable as error:
         sys.exit(str(error))
+    engine.reserve_memory()
     engine.import_jesse()
 
     from runner import zygote  # imports Jesse at its top: only now is that safe

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Callable, NoReturn
 
 import numpy as np
 
@@ -28,6 +28,8 @@ TASKS = {
 _RUNNING_NO_CODE = {"scan"}
 _OUTPUT = "output.log"
 _OUTPUT_HEAD, _OUTPUT_TAIL = 16 * 1024, 48 * 1024
+# In the sandbox, where they are in memory, all files of a task together may take as much as this many of the largest.
+_FILES_OF_ALL = 2
 _PACKAGE = __name__.partition(".")[0]
 _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The parent's id for the first process of a namespace, which cannot outlive the parent's own namespace.
@@ -53,7 +55,12 @@ class Session:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._log = -1
         self.phase = "prepare"
+
+    def log_to(self, descriptor: int) -> None:
+        """Where the task prints to. Not a path: that of a task in the sandbox is out of its sight."""
+        self._log = descriptor
 
     def progress(self, fraction: float, message: str) -> None:
         self._connection.send({"type": "progress", "fraction": fraction, "message": message})
@@ -61,12 +68,10 @@ class Session:
     def output(self) -> str:
         """What the task has printed: all of it, or its begin and its end."""
         _flush_output()
-        with open(_OUTPUT, "rb") as log:
-            size = os.fstat(log.fileno()).st_size
-            head = log.read(_OUTPUT_HEAD)
-            cut = max(0, size - _OUTPUT_HEAD - _OUTPUT_TAIL)
-            log.seek(cut, os.SEEK_CUR)
-            tail = log.read(_OUTPUT_TAIL)
+        size = os.fstat(self._log).st_size
+        head = os.pread(self._log, _OUTPUT_HEAD, 0)
+        cut = max(0, size - _OUTPUT_HEAD - _OUTPUT_TAIL)
+        tail = os.pread(self._log, _OUTPUT_TAIL, len(head) + cut)
         note = f"\n[... {cut} bytes are left out here ...]\n".encode() if cut else b""
         return (head + note + tail).decode("utf-8", errors="replace")
 
@@ -98,7 +103,7 @@ def _report(connection: Connection, request: Request, sandbox: Sandbox | None) -
     session = Session(connection)
     scratch = os.path.realpath(request.scratch if sandbox is None else sandbox.folder)
     try:
-        _prepare(request, sandbox)
+        _prepare(request, session, sandbox)
         value, body = TASKS[request.task](request.args, session)
         result = {"type": "result", "value": value}
         if body is not None:
@@ -125,17 +130,20 @@ def _detach(zygote_pid: int, inherited: list[int]) -> None:
         os.close(descriptor)
 
 
-def _prepare(request: Request, sandbox: Sandbox | None) -> None:
+def _prepare(request: Request, session: Session, sandbox: Sandbox | None) -> None:
     try:
         os.chdir(request.scratch)
-        _redirect_output()
+        session.log_to(_redirect_output())
     except OSError as error:
         raise TaskError("internal_error", f"scratch directory is not usable: {error}") from error
+    shut_off = sandbox is not None and request.task not in _RUNNING_NO_CODE
+    if shut_off:
+        _set_up(lambda: sandbox.enclose(_FILES_OF_ALL * request.limits.file_mb))
     bundle = request.args.get("bundle")
     if bundle is not None:
         _copy(bundle)
-    if sandbox is not None and request.task not in _RUNNING_NO_CODE:
-        _confine(sandbox)
+    if shut_off:
+        _set_up(sandbox.confine)
     os.environ["TMPDIR"] = os.getcwd()
     tempfile.tempdir = None
     if bundle is not None:
@@ -149,16 +157,17 @@ def _prepare(request: Request, sandbox: Sandbox | None) -> None:
     gc.enable()
 
 
-def _redirect_output() -> None:
+def _redirect_output() -> int:
+    """The file that is written to from here on, open to be read."""
     null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(_OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(_OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.close(null)
-    os.close(log)
     sys.stdin = open(0, closefd=False)
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    return log
 
 
 def _flush_output() -> None:
@@ -169,9 +178,9 @@ def _flush_output() -> None:
             pass  # the log is full, or the strategy has closed or replaced the stream
 
 
-def _confine(sandbox: Sandbox) -> None:
+def _set_up(step: Callable[[], None]) -> None:
     try:
-        sandbox.confine()
+        step()
     except OSError as error:
         raise TaskError("internal_error", f"the sandbox cannot be set up: {error}") from error
 

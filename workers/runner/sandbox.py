@@ -5,8 +5,9 @@ Done in two steps, so that a task pays for the second alone:
 * `enter`, once and before Jesse is imported: namespaces of users, mounts, networks, processes, IPC and host name, and a root
   that holds nothing but the interpreter, the system's libraries and the folders that are named, all of it read-only. The process
   that was started stays outside, waits, and passes on how the inner one ended.
-* `confine`, in each child: its own process and mount namespaces, in which only its scratch folder can be written and neither the
-  code of others nor the runner's socket can be seen; then every capability is dropped, for good.
+* `enclose` and `confine`, in each child: its own process and mount namespaces, in which only a file system of its own can be written,
+  which is in memory and ends with it, and neither the code of others nor the runner's socket can be seen; then every capability is
+  dropped, for good.
 
 What it does not do is told in workers/README.md. Where the kernel forbids any of it, all of it is left out, and said.
 """
@@ -34,6 +35,8 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
 _CAPABILITY_VERSION = 0x2008_0522
 _LAST_CAPABILITY = 63
+# How many files and folders a task may have.
+_FILES = 16_384
 
 # What programs need of a system: libraries, and how names, times and types are looked up.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store", "/etc/ld.so.cache",
@@ -66,13 +69,17 @@ class Sandbox:
                 _check(_libc.setns(self.pid_namespace, _CLONE_NEWPID), "setns")
         return pid
 
-    def confine(self) -> None:
-        """Called in the working directory that is to be the only place to write to; from here on its path is `folder`."""
+    def enclose(self, files_mb: int) -> None:
+        """Makes `folder` the only place to write to, an empty one, and the working directory. In memory: making files and
+        removing them takes a disk more time than all else here. Of the rest nothing is taken away yet."""
         _unshare(_CLONE_NEWNS)
+        _mount("task", self.folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"size={files_mb}m,nr_inodes={_FILES},mode=700")
+        os.chdir(self.folder)
+
+    def confine(self) -> None:
+        """Takes the rest away, once the task has its code."""
         for hidden in self.staging:
             _mount("/tmp", hidden, None, _MS_BIND)  # an empty folder
-        _mount(".", self.folder, None, _MS_BIND)
-        os.chdir(self.folder)
         # Read-only: it has switches of the whole machine, which root may set without any capability.
         _mount("proc", "/proc", "proc", _MS_RDONLY | _PROC_FLAGS)
         _drop_privileges()
@@ -174,10 +181,8 @@ def _try_in_a_child(attempt: Callable[[], Sandbox]) -> str | None:
         try:
             os.close(read)
             sandbox = attempt()
-            scratch = f"{sandbox.folder}/probe"
-            os.makedirs(scratch, exist_ok=True)
-            os.chdir(scratch)
-            sandbox.confine()  # what each task does has to work as well
+            sandbox.enclose(files_mb=1)  # what each task does has to work as well
+            sandbox.confine()
             os.write(write, b"+")
         except BaseException as error:
             os.write(write, f"-{error}".encode())

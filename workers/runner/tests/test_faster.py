@@ -6,6 +6,9 @@ import sys
 import pytest
 from conftest import PACKAGE_PARENT
 
+_NAMES = ["position", "closed_trade", "get_entry_orders", "get_candles", "add_candle", "slice_candles", "get_candle_source", "step",
+          "strategy"]
+
 # Runs every case, with or without them, and prints a digest of each result.
 _CASES = '''
 import hashlib, itertools, os, sys, tempfile
@@ -22,10 +25,15 @@ from runner import backtest
 STRATEGY = """
 import jesse.indicators as ta
 from jesse import utils
+from jesse.store import store
 from jesse.strategies import Strategy
 
 
 class Busy(Strategy):
+    def terminate(self):
+        with open("logged", "a") as file:
+            file.write("".join(line["message"] for line in store.logs.info))
+
     def should_long(self):
         return ta.ema(self.candles, 8) > ta.ema(self.candles, 21)
 
@@ -67,6 +75,69 @@ class Busy(Strategy):
         self.log(f"{self.current_candle[2]} {len(other)} {self.position.pnl} {self.position.type} {self.is_open} {self.is_close}")
 """
 
+# Holds on to what it has, adds to it, and looks at every field of the current candle.
+PATIENT = """
+import jesse.indicators as ta
+from jesse.store import store
+from jesse.strategies import Strategy
+
+
+class Patient(Strategy):
+    def terminate(self):
+        with open("logged", "a") as file:
+            file.write("".join(line["message"] for line in store.logs.info))
+
+    def before(self):
+        self.vars["seen"] = [self.open, self.close, self.high, self.low, self.volume, self.price, type(self.close).__name__]
+
+    def should_long(self):
+        return ta.sma(self.candles, 8) > ta.sma(self.candles, 21, "hl2")
+
+    def should_short(self):
+        return self.exchange_type == "futures" and ta.rsi(self.candles) < 35 and not self.should_long()
+
+    def go_long(self):
+        self.buy = self.balance / self.price * 0.1, self.price
+
+    def go_short(self):
+        self.sell = self.balance / self.price * 0.1, self.price
+
+    def update_position(self):
+        if self.index % 41 == 0:
+            self.liquidate()
+        elif self.index % 23 == 0 and self.is_long:
+            self.buy = [(self.balance / self.price * 0.05, self.price)]
+        elif self.index % 23 == 0 and self.is_short:
+            self.sell = [(self.balance / self.price * 0.05, self.price)]
+        elif self.index % 19 == 0 and self.exchange_type == "futures":
+            self.take_profit = abs(self.position.qty), self.price * (1.002 if self.is_long else 0.998)
+
+    def after(self):
+        self.log(f"{self.vars['seen']} {self.is_long} {self.is_short} {self.trades_count}")
+"""
+
+# Each ends in an error of Jesse's.
+WRONG = {
+    "Torn": "def should_short(self): return self.index > 5",
+    "OneExit": "def update_position(self): self.stop_loss = self.take_profit = abs(self.position.qty), self.price * 0.99",
+    "NoNumber": "def update_position(self): self.stop_loss = abs(self.position.qty), float('nan')",
+    "NoPrice": "def update_position(self): self.buy = 1, -1",
+    "NoOrder": "def update_position(self): self.take_profit = 'soon'",
+}
+WRONG_STRATEGY = """
+from jesse.strategies import Strategy
+
+
+class NAME(Strategy):
+    def should_long(self):
+        return self.index > 5
+
+    def go_long(self):
+        self.buy = 0.01, self.price
+
+    BODY
+"""
+
 class Silent:
     phase = ""
     def progress(self, fraction, message):
@@ -75,8 +146,10 @@ class Silent:
         return ""
 
 project = tempfile.mkdtemp()
-os.makedirs(f"{project}/strategies/Busy")
-open(f"{project}/strategies/Busy/__init__.py", "w").write(STRATEGY)
+wrong = {name: WRONG_STRATEGY.replace("NAME", name).replace("BODY", body) for name, body in WRONG.items()}
+for name, source in {"Busy": STRATEGY, "Patient": PATIENT, **wrong}.items():
+    os.makedirs(f"{project}/strategies/{name}")
+    open(f"{project}/strategies/{name}/__init__.py", "w").write(source)
 os.chdir(project)
 sys.path.insert(0, project)
 MINUTE, DAY, START = 60_000, 86_400_000, 1_672_531_200_000
@@ -93,22 +166,35 @@ def candles(seed, days, gaps=False):
 for name, gaps in (("BTC-USDT", False), ("ETH-USDT", False), ("GAP-USDT", True)):
     np.save(f"{project}/{name}.npy", candles(len(name) + ord(name[0]), 7, gaps))
 
-def run(kind, timeframe, fast, symbols, mode="cross", warm_up=30, fill=True):
+def run(kind, timeframe, fast, symbols, mode="cross", warm_up=30, fill=True, strategy="Busy"):
     exchange = "Binance Perpetual Futures" if kind == "futures" else "Binance Spot"
     route = {"exchange": exchange, "timeframe": timeframe}
     args = {
         "bundle": project, "seed": 0,
         "config": {"starting_balance": 10_000, "fee": 0.0006, "type": kind, "futures_leverage": 3 if kind == "futures" else 1,
                    "futures_leverage_mode": mode, "exchange": exchange, "warm_up_candles": warm_up},
-        "routes": [{**route, "symbol": symbol, "strategy": "Busy"} for symbol in symbols],
+        "routes": [{**route, "symbol": symbol, "strategy": strategy} for symbol in symbols],
         "data_routes": [{"exchange": exchange, "symbol": symbol, "timeframe": "1h"} for symbol in symbols],
         "series": [{"exchange": exchange, "symbol": symbol, "files": [f"{project}/{symbol}.npy"]} for symbol in symbols],
         "warmup_start_ms": START + 3 * DAY - warm_up * 60 * MINUTE, "start_ms": START + 3 * DAY, "finish_ms": START + 7 * DAY,
         "hyperparameters": None, "fast_mode": fast, "benchmark": True, "fill_gaps": fill,
     }
-    value, body = backtest.run(args, Silent())
-    print(kind, timeframe, fast, *symbols, mode, warm_up, fill, value["trades"], hashlib.sha256(body).hexdigest())
+    about = kind, timeframe, fast, *symbols, mode, warm_up, fill, strategy
+    try:
+        value, body = backtest.run(args, Silent())
+    except Exception as error:
+        return print(*about, 0, type(error).__name__, *str(error).split())
+    with open("logged", "rb") as file:
+        logged = file.read()
+    os.unlink("logged")
+    print(*about, value["trades"], hashlib.sha256(body + logged).hexdigest())
 
+for name in WRONG:
+    for kind, fast in (("futures", True), ("spot", False)):
+        run(kind, "15m", fast, ["BTC-USDT"], strategy=name)
+for kind, timeframe, fast in itertools.product(("futures", "spot"), ("1m", "15m"), (True, False)):
+    run(kind, timeframe, fast, ["BTC-USDT"], strategy="Patient")
+run("futures", "15m", True, ["BTC-USDT", "ETH-USDT"], mode="isolated", strategy="Patient")
 for kind, timeframe, fast in itertools.product(("futures", "spot"), ("1m", "5m", "15m", "1h"), (True, False)):
     run(kind, timeframe, fast, ["BTC-USDT"])
 for fast in (True, False):
@@ -134,12 +220,14 @@ def _digests(tmp_path, which, cases=_CASES):
 
 def test_every_result_is_the_same_to_the_last_byte(tmp_path):
     installed, with_them = _digests(tmp_path, "faster")
-    assert installed == ["position", "get_candles", "add_candle", "closed_trade", "get_entry_orders"], "this Jesse is another"
+    assert installed == _NAMES, "this Jesse is another"
     none, without = _digests(tmp_path, "plain")
-    assert none == [] and len(with_them) == 26
+    assert none == [] and len(with_them) == 45
     assert with_them == without
-    trades = [int(line.split()[-2]) for line in with_them]
-    assert sum(trades) > 500 and sum(count > 0 for count in trades) > 20, "they have something to differ in"
+    ended_well = [line for line in with_them if len(line.rpartition(" ")[2]) == 64]
+    assert len(ended_well) == 35, "those that are wrong end in an error"
+    trades = [int(line.split()[-2]) for line in ended_well]
+    assert sum(trades) > 700 and sum(count > 0 for count in trades) > 28, "they have something to differ in"
 
 
 @pytest.mark.parametrize("target, name", [("jesse.models.Position:Position.type", "position"),
@@ -154,11 +242,11 @@ def changed(*arguments):
     return "another"
 found = inspect.getattr_static({owner}, "{attribute}")
 setattr({owner}, "{attribute}", property(changed) if isinstance(found, property) else changed)
-before = faster.EQUIVALENTS
-faster.EQUIVALENTS = tuple(faster.Equivalent(e.name, e.replaces, tuple(
-    changed if getattr(f, "__name__", "") == "{attribute}" else f for f in e.rests_on), e.digest) for e in before)
+before = faster.equivalents()
+faster.equivalents = lambda: [faster.Equivalent(e.name, e.replaces, tuple(
+    changed if getattr(f, "__name__", "") == "{attribute}" else f for f in e.rests_on), e.digest) for e in before]
 print("installed", *faster.install())
 '''
     head, _, _ = _CASES.partition("installed = ")
     installed, _ = _digests(tmp_path, "changed", head + change)
-    assert name not in installed and len(installed) == 4
+    assert name not in installed and len(installed) == len(_NAMES) - 1

@@ -28,7 +28,14 @@ def fate(parent, tmp_path, months, act, **limits):
     bundle = acting(tmp_path, f"try:\n{lines}\n    print('done')\nexcept OSError as error:\n    print(error.strerror)\nraise KeyError")
     task = parent.run("backtest", spec(bundle, months), limits)
     error(task, "strategy_error")
-    return open(f"{task.scratch}/output.log").read().strip()
+    if parent.ready["sandbox"]["active"]:
+        assert os.listdir(task.scratch) == ["output.log"], "all else was in a file system of its own"
+    return printed(task)
+
+
+def printed(task):
+    with open(f"{task.scratch}/output.log") as log:
+        return log.read().strip()
 
 
 @pytest.mark.parametrize("fast_mode", [True, False])
@@ -85,7 +92,7 @@ def test_scratch_folder_and_temporary_files_can_be_written(boxed, tmp_path, mont
 def test_other_tasks_are_out_of_sight(boxed, tmp_path, months):
     act = """print(sorted(int(name) for name in os.listdir('/proc') if name.isdigit()), os.getpid(), os.getppid())
 print(sorted(set(os.listdir('.')) - {'strategies', 'storage'}))"""
-    assert fate(boxed, tmp_path, months, act).splitlines() == ["[1] 1 0", "['output.log']", "done"]
+    assert fate(boxed, tmp_path, months, act).splitlines() == ["[1] 1 0", "[]", "done"]
 
 
 @pytest.mark.parametrize("act", [
@@ -121,9 +128,17 @@ def test_limits_hold(boxed, tmp_path, months):
     error(task, "out_of_memory")
 
 
+@pytest.mark.parametrize("act", ["[open(str(number), 'w').write('x' * 2**20) for number in range(100)]",
+                                 "[open(str(number), 'w').close() for number in range(20_000)]"])
+def test_files_have_their_bounds(boxed, tmp_path, months, act):
+    """There is room for two of the largest, and for some thousands of small ones."""
+    assert fate(boxed, tmp_path, months, act, file_mb=4) == "No space left on device"
+    assert fate(boxed, tmp_path, months, "open('fits', 'w').write('x' * 3 * 2**20)", file_mb=4) == "done"
+
+
 def test_kill(boxed, tmp_path, months):
-    task = boxed.fork("backtest", spec(acting(tmp_path, "open('begun', 'w').close()\nwhile True: pass"), months))
-    eventually(lambda: os.path.exists(f"{task.scratch}/begun"))
+    task = boxed.fork("backtest", spec(acting(tmp_path, "print('begun')\nwhile True: pass"), months))
+    eventually(lambda: os.path.exists(f"{task.scratch}/output.log") and printed(task) == "begun")
     boxed.send({"type": "kill", "id": task.id, "grace_ms": 60_000})
     assert task.wait(5).exited["cause"] == "killed"
 
@@ -144,8 +159,8 @@ def test_scan_and_describe(boxed, tmp_path):
 def test_end_of_the_outer_process_ends_all(boxed, tmp_path, months, number):
     own = Parent({}, ["--sandbox", "on", "--readable", os.path.dirname(months[0]), "--staging", str(tmp_path)])
     try:
-        task = own.fork("backtest", spec(acting(tmp_path, "open('begun', 'w').close()\ntime.sleep(60)"), months))
-        eventually(lambda: os.path.exists(f"{task.scratch}/begun"))
+        task = own.fork("backtest", spec(acting(tmp_path, "print('begun')\ntime.sleep(60)"), months))
+        eventually(lambda: os.path.exists(f"{task.scratch}/output.log") and printed(task) == "begun")
         before = descendants(own.process.pid)
         assert len(before) == 3
         own.process.send_signal(number)
