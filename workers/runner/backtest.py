@@ -1,7 +1,6 @@
 """The task `backtest`: one run of jesse.research.backtest on stored candles."""
 import random
 import time
-import uuid
 from bisect import bisect_left
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
@@ -23,6 +22,9 @@ from runner.protocol import TaskError, dumps, finite
 _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _PROGRESS_INTERVAL_S = 0.1
+# Of a UUID's 128 bits those that say its version and variant (RFC 9562).
+_NOT_OF_THE_VERSION = ~((0xF << 76) | (0x3 << 62))
+_VERSION_4 = (4 << 76) | (0x2 << 62)
 
 _save_daily_balance = backtest_mode.save_daily_portfolio_balance
 
@@ -100,8 +102,14 @@ def replaced(hooks: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
 
 def _unique_ids(seed: int) -> Callable[[], str]:
     """Ids that are the same in every run of the same, from a generator of their own: strategies draw from the others."""
-    generator = random.Random(f"ids {seed}")
-    return lambda: str(uuid.UUID(int=generator.getrandbits(128), version=4))
+    draw = random.Random(f"ids {seed}").getrandbits
+
+    def unique_id() -> str:
+        # As str(uuid.UUID(int=..., version=4)), in a third of the time.
+        digits = "%032x" % (draw(128) & _NOT_OF_THE_VERSION | _VERSION_4)
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+    return unique_id
 
 
 def _points(curve: dict) -> list[dict]:

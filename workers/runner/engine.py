@@ -21,6 +21,7 @@ _SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
                     "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 _LARGE_PAGES_OF_THE_HEAP = "glibc.malloc.hugetlb=1"
 _MADV_COLLAPSE = 25
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGE_PAGE = 2 << 20
 # About what Jesse takes; of objects that Python's own allocator serves (up to 512 bytes).
 _RESERVED_MB, _BLOCK = 80, 400
@@ -101,6 +102,9 @@ def _use_large_pages() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+        # Months of candles come from the end of the heap, which is in large pages as well, and not each from a mapping of its own.
+        for setting in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 256 << 20), (_M_TOP_PAD, 16 << 20)):
+            libc.mallopt(*setting)
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps.read().splitlines():
             addresses, access, _, _, inode, *name = line.split(maxsplit=5)

@@ -20,6 +20,7 @@ files!(
     "faster/candles.py",
     "faster/equivalent.py",
     "faster/indicators.py",
+    "faster/metrics.py",
     "faster/simulation.py",
     "faster/trades.py",
     "imports.py",

@@ -9,7 +9,7 @@ import importlib
 
 from runner.faster.equivalent import Equivalent
 
-_PARTS = ("trades", "candles", "indicators", "simulation")
+_PARTS = ("trades", "candles", "indicators", "simulation", "metrics")
 
 
 def equivalents() -> list[Equivalent]:

@@ -8,7 +8,7 @@ from typing import Any, Callable
 @dataclass(frozen=True)
 class Equivalent:
     """Replacements that belong together. `digest` is that of the sources of what they replace and of what they `rest_on`: what
-    is written out in them, or must not have effects that they leave out."""
+    is written out in them, or must not have effects that they leave out. A text there, for a library's version, is its own source."""
 
     name: str
     replaces: tuple[tuple[Any, str, Any], ...]
@@ -26,7 +26,7 @@ class Equivalent:
         """The digest of what this Jesse has."""
         replaced = [inspect.getattr_static(owner, attribute) for owner, attribute, _ in self.replaces]
         functions = dict.fromkeys(_function(found) for found in (*replaced, *self.rests_on))
-        sources = map(inspect.getsource, functions)
+        sources = (function if isinstance(function, str) else inspect.getsource(function) for function in functions)
         return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
     def put_in_place(self) -> None:

@@ -16,6 +16,7 @@ from jesse.strategies import Strategy
 from jesse.strategies.Strategy import _np_array_equal
 from jesse_rust import candle_from_one_minutes
 
+from runner.faster.candles import MOST_ROWS
 from runner.faster.equivalent import Equivalent
 
 _simulate_new_candles = backtest_mode._simulate_new_candles
@@ -24,8 +25,6 @@ _calculate_minimum_candle_step = backtest_mode._calculate_minimum_candle_step
 _current_candle = Strategy.current_candle
 _check = Strategy._check
 _detect_modifications = Strategy._detect_and_handle_entry_and_exit_modifications
-# Of more rows Jesse makes a candle in another way.
-_MOST_ROWS = 4320
 
 
 def calculate_minimum_candle_step() -> int:
@@ -36,10 +35,10 @@ def calculate_minimum_candle_step() -> int:
 def simulate_new_candles(candles: dict, candles_pipelines: dict, candle_index: int, candles_step: int,
                          pairs_info: list | None = None, htf_info: list | None = None) -> None:
     """Where no order waits for a price, the candles of a step are all that changes."""
-    if pairs_info is None or htf_info is None or candles_step > _MOST_ROWS:
+    if pairs_info is None or htf_info is None or candles_step > MOST_ROWS:
         return _simulate_new_candles(candles, candles_pipelines, candle_index, candles_step, pairs_info, htf_info)
     end = candle_index + candles_step
-    active_orders, positions = store.orders.active_storage, store.positions.storage
+    active_orders, positions, storage = store.orders.active_storage, store.positions.storage, store.candles.storage
     for pair in pairs_info:
         rows, _, exchange, symbol, stored = pair
         key = f"{exchange}-{symbol}"
@@ -63,7 +62,13 @@ def simulate_new_candles(candles: dict, candles_pipelines: dict, candle_index: i
                 longer = candle
                 if count != candles_step:
                     longer = candle_service.generate_candle_from_one_minutes(timeframe, rows[end - count:end])
-                candle_service.add_candle(longer, exchange, symbol, timeframe, with_execution=False, with_generation=False)
+                longer_stored = storage[f"{key}-{timeframe}"]
+                array, index = longer_stored._state
+                if longer_stored.drop_at is None and 0 <= index < len(array) - 1 and array[index, 0] < longer[0] != 0:
+                    array[index + 1] = longer
+                    longer_stored._state = array, index + 1
+                else:
+                    candle_service.add_candle(longer, exchange, symbol, timeframe, with_execution=False, with_generation=False)
 
 
 def execute_routes(candle_index: int, candles_step: int) -> None:
@@ -92,14 +97,16 @@ def check(strategy: Strategy) -> None:
     strategy._is_initiated = True
     key = f"{strategy.exchange}-{strategy.symbol}"
     orders, position = store.orders, strategy.position
+    is_open = position.is_open
 
     # Only where there are orders can there be any that are to open the position.
-    if (orders.active_storage if position.is_open else orders.storage).get(key):
+    if (orders.active_storage if is_open else orders.storage).get(key):
         if (len(strategy.entry_orders) and strategy.is_close and not strategy._has_entries_awaiting_fill()
                 and strategy.should_cancel_entry()):
             strategy._execute_cancel()
+        is_open = position.is_open
 
-    if position.is_open:
+    if is_open:
         strategy._update_position()
 
     if orders.to_execute:
@@ -137,7 +144,9 @@ def detect_modifications(strategy: Strategy) -> None:
 
 
 def _is_still(wanted: object, submitted: object) -> bool:
-    return type(wanted) is np.ndarray and _np_array_equal(wanted, submitted)
+    """Lists compare these few numbers faster than arrays do."""
+    return (type(wanted) is np.ndarray and type(submitted) is np.ndarray and wanted.dtype == submitted.dtype == np.float64
+            and wanted.shape == submitted.shape and wanted.tolist() == submitted.tolist())
 
 
 EQUIVALENTS = (

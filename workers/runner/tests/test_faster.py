@@ -6,8 +6,8 @@ import sys
 import pytest
 from conftest import PACKAGE_PARENT
 
-_NAMES = ["position", "closed_trade", "get_entry_orders", "get_candles", "add_candle", "slice_candles", "get_candle_source", "step",
-          "strategy"]
+_NAMES = ["position", "closed_trade", "get_entry_orders", "get_candles", "add_candle", "candles_of_each_minute", "slice_candles",
+          "get_candle_source", "step", "strategy", "metrics"]
 
 # Runs every case, with or without them, and prints a digest of each result.
 _CASES = '''
