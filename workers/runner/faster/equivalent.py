@@ -1,6 +1,7 @@
 """A replacement for functions of Jesse, and how it is known that they are those that it was derived from."""
 import hashlib
 import inspect
+import sys
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -32,6 +33,13 @@ class Equivalent:
     def put_in_place(self) -> None:
         for owner, attribute, replacement in self.replaces:
             setattr(owner, attribute, replacement)
+
+
+def wherever_named(original: Callable, replacement: Callable) -> tuple[tuple[Any, str, Callable], ...]:
+    """What `Equivalent.replaces` is for a function that modules of Jesse have imported under its own name."""
+    name = original.__name__
+    modules = [module for path, module in sorted(sys.modules.items()) if path.partition(".")[0] == "jesse"]
+    return tuple((module, name, replacement) for module in modules if vars(module).get(name) is original)
 
 
 def _function(found: Any) -> Callable:

@@ -1,12 +1,11 @@
 """What nearly every indicator does with the candles first."""
 import sys
-from typing import Any, Callable
 
 import jesse.constants
 import jesse.helpers as jh
 import numpy as np
 
-from runner.faster.equivalent import Equivalent
+from runner.faster.equivalent import Equivalent, wherever_named
 
 _slice_candles = jh.slice_candles
 _get_candle_source = jh.get_candle_source
@@ -28,23 +27,16 @@ def get_candle_source(candles: np.ndarray, source_type: str = "close") -> np.nda
     return _get_candle_source(candles, source_type)
 
 
-def _wherever_named(original: Callable, replacement: Callable) -> tuple[tuple[Any, str, Callable], ...]:
-    """Each indicator has imported the function under its own name."""
-    name = original.__name__
-    modules = [module for path, module in sorted(sys.modules.items()) if path.partition(".")[0] == "jesse"]
-    return tuple((module, name, replacement) for module in modules if vars(module).get(name) is original)
-
-
 EQUIVALENTS = (
     Equivalent(
         "slice_candles",
-        _wherever_named(_slice_candles, slice_candles),
+        wherever_named(_slice_candles, slice_candles),
         (_slice_candles, jh.get_config, jh.is_unit_testing),
         "fe2d7fb4f95541774d1439c83a7763fb22cbc9bd5dcba2a8500bb7be3b80408a",
     ),
     Equivalent(
         "get_candle_source",
-        _wherever_named(_get_candle_source, get_candle_source),
+        wherever_named(_get_candle_source, get_candle_source),
         (_get_candle_source, jesse.constants),
         "461d3c12a8b75ee6330607c8a382ca6e69f3f48261a05d326c0c1d987e856070",
     ),

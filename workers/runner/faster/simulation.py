@@ -106,7 +106,10 @@ def check(strategy: Strategy) -> None:
             strategy._execute_cancel()
         is_open = position.is_open
 
-    if is_open:
+    if is_open and not strategy._is_handling_updated_order:
+        strategy.update_position()
+        strategy._detect_and_handle_entry_and_exit_modifications()
+    elif is_open:
         strategy._update_position()
 
     if orders.to_execute:
@@ -197,6 +200,7 @@ EQUIVALENTS = (
             Strategy._validate_take_profit,
             Strategy._get_formatted_order,
             Strategy._simulate_market_order_execution,
+            Strategy._update_position,
             Strategy._wait_until_executing_orders_are_fully_handled,
             _np_array_equal,
             order_service.get_entry_orders,
@@ -205,6 +209,6 @@ EQUIVALENTS = (
             jh.is_livetrading,
             jh.is_live,
         ),
-        "7c585e4ac4e6e78a3b84bef69e9dd4421609bdf19d32cf55654e9ac79290f60c",
+        "291e75a0d56a68a035d1265dcb54acb77ace716d264d08d2ac118330773c1974",
     ),
 )

@@ -1,18 +1,25 @@
-"""Positions, and the trades and orders that belong to them."""
+"""Positions, the trades and orders that belong to them, and what is noted of those."""
+from typing import Any
+
 import jesse.helpers as jh
 import numpy as np
+from jesse.config import config
 from jesse.libs import DynamicNumpyArray
-from jesse.models import ClosedTrade, Position
-from jesse.services import order_service
+from jesse.models import ClosedTrade, Order, Position
+from jesse.services import logger, order_service
 from jesse.store import store
 from jesse.store.state_orders import OrdersState
 from jesse.store.state_positions import PositionsState
 from jesse.strategies import Strategy
 
-from runner.faster.equivalent import Equivalent
+from runner.faster.equivalent import Equivalent, wherever_named
 
 _get_entry_orders = order_service.get_entry_orders
+_order_message = order_service._order_message
+_now_to_timestamp = jh.now_to_timestamp
+_info = logger.info
 _to_dict = ClosedTrade.to_dict.fget
+_pnl = ClosedTrade.pnl.fget
 
 _ORDER_OF_JSON = ("id", "strategy_name", "symbol", "exchange", "type", "entry_price", "exit_price", "qty", "fee", "size", "PNL",
                   "PNL_percentage", "holding_period", "opened_at", "closed_at")
@@ -77,6 +84,15 @@ def to_json(trade: ClosedTrade) -> dict:
 
 def _figures(trade: ClosedTrade) -> tuple | None:
     """Entry price, exit price, quantity, fee, size, profit and return, by Jesse's own formulas in Jesse's own order."""
+    profits = _profits(trade)
+    if profits is None:
+        return None
+    entry_price, exit_price, qty, fee, pnl = profits
+    roi = pnl / (entry_price * abs(qty) / trade.leverage) * 100
+    return entry_price, exit_price, qty, fee, qty * entry_price, pnl, roi
+
+
+def _profits(trade: ClosedTrade) -> tuple | None:
     side = trade.type
     if side == "long":
         entries, exits = trade.buy_orders[:], trade.sell_orders[:]
@@ -87,13 +103,15 @@ def _figures(trade: ClosedTrade) -> tuple | None:
     qty = entries[:, 0].sum()
     entry_price, exit_price = _mean_price(entries), _mean_price(exits)
     fee = sum(order.fee or 0 for order in trade.orders)
-    amount = abs(qty)
-    profit = amount * (exit_price - entry_price)
+    profit = abs(qty) * (exit_price - entry_price)
     if side == "short":
         profit *= -1
-    pnl = profit - fee
-    roi = pnl / (entry_price * amount / trade.leverage) * 100
-    return entry_price, exit_price, qty, fee, qty * entry_price, pnl, roi
+    return entry_price, exit_price, qty, fee, profit - fee
+
+
+def _trade_pnl(trade: ClosedTrade) -> float:
+    profits = _profits(trade)
+    return _pnl(trade) if profits is None else profits[-1]
 
 
 def _mean_price(orders: np.ndarray) -> float:
@@ -113,7 +131,42 @@ def get_entry_orders(exchange: str, symbol: str) -> list:
     return _get_entry_orders(exchange, symbol)
 
 
+# What is noted of each order.
+
+def order_message(order: Order, event: str, qty: float | None = None) -> str:
+    """Nobody reads it outside of live trading and debugging."""
+    if config["app"]["debug_mode"] or jh.is_live():
+        return _order_message(order, event, qty)
+    return ""
+
+
+def info(msg: str, send_notification: bool = False, webhook: Any = None) -> None:
+    if config["app"]["debug_mode"] or jh.is_live():
+        return _info(msg, send_notification, webhook)
+    msg = str(msg)
+    store.logs.info.append({"id": jh.generate_unique_id(), "session_id": store.app.session_id, "timestamp": jh.now_to_timestamp(),
+                            "message": msg})
+    if send_notification:
+        logger.notify(msg, webhook=webhook)
+
+
+def now_to_timestamp(force_fresh: bool = False) -> int:
+    if force_fresh or jh.is_live() or config["app"]["trading_mode"] == "candles":
+        return _now_to_timestamp(force_fresh)
+    return store.app.time
+
+
 EQUIVALENTS = (
+    Equivalent(
+        "order_message",
+        ((order_service, "_order_message", order_message),),
+        (order_service.create_order, order_service.execute_order, order_service.execute_order_partially, order_service.cancel_order,
+         order_service.queue_order, order_service.resubmit_order, order_service._notify_submission, jh.is_debuggable, jh.is_debugging,
+         jh.is_live),
+        "52eb40941966903db81ee7297fc767df7ded048ef7301edc9826240f802daadc",
+    ),
+    Equivalent("info", ((logger, "info", info),), (jh.is_live, jh.is_backtesting, jh.is_debugging), "dc8f701c347592536bf36827052744e68a446825a4d3bdfb627e9aebfedf6a7d"),
+    Equivalent("now_to_timestamp", wherever_named(_now_to_timestamp, now_to_timestamp), (jh.is_live, jh.is_importing_candles), "c84444bd775aefd217774c407c52c86dcd9777444fd02a53e09dddcea9c393d4"),
     Equivalent(
         "position",
         (
@@ -129,9 +182,13 @@ EQUIVALENTS = (
     ),
     Equivalent(
         "closed_trade",
-        ((ClosedTrade, "to_dict", property(to_dict)), (ClosedTrade, "to_json", property(to_json))),
+        (
+            (ClosedTrade, "to_dict", property(to_dict)),
+            (ClosedTrade, "to_json", property(to_json)),
+            (ClosedTrade, "pnl", property(_trade_pnl)),
+        ),
         (ClosedTrade, DynamicNumpyArray),
-        "be888abddecccc7a5dd656a4cf84ef9b308fbb3d2aa92e4d0e5fe711ab0062bc",
+        "f5d39a5b4de86fc038b5dae9fe9b3a513296669ae044bf14744229185a087666",
     ),
     Equivalent(
         "get_entry_orders",

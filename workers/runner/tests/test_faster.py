@@ -6,8 +6,8 @@ import sys
 import pytest
 from conftest import PACKAGE_PARENT
 
-_NAMES = ["position", "closed_trade", "get_entry_orders", "get_candles", "add_candle", "candles_of_each_minute", "slice_candles",
-          "get_candle_source", "step", "strategy", "metrics"]
+_NAMES = ["order_message", "info", "now_to_timestamp", "position", "closed_trade", "get_entry_orders", "get_candles", "add_candle",
+          "candles_of_each_minute", "slice_candles", "get_candle_source", "step", "strategy", "metrics"]
 
 # Runs every case, with or without them, and prints a digest of each result.
 _CASES = '''
@@ -204,6 +204,108 @@ for fast in (True, False):
     run("futures", "15m", fast, ["GAP-USDT"])
     run("futures", "15m", fast, ["GAP-USDT"], fill=False)  # Jesse's other simulator, by time stamps
 '''
+
+
+# Compares what Jesse's own functions and the equivalents answer for what no backtest here comes to.
+_ALONE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from runner import engine
+engine.import_jesse()
+import warnings
+from types import SimpleNamespace
+import jesse.helpers as jh
+import numpy as np
+from jesse.store import store
+from runner.faster import candles, metrics
+
+warnings.simplefilter("ignore")
+jh.app_currency = lambda: "USDT"
+store.exchanges.storage = {"x": SimpleNamespace(starting_assets={"USDT": 10_000.0}, assets={"USDT": 12_345.678})}
+random, MINUTE, DAY, START = np.random.default_rng(7), 60_000, 86_400_000, 1_672_531_200_000
+
+
+def same(one, other):
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return type(one) is type(other) and (one == other or (one != one and other != other))
+
+
+def outcome(function, *arguments):
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        return str(error)
+
+
+own = ordinary = 0
+for case in range(800):
+    count, days = int(random.integers(1, 60)), int(random.integers(1, 400 if case % 3 else 40))
+    pnl = random.normal(0, 100, count)
+    kind = case % 11
+    if kind == 1:
+        pnl = abs(pnl)
+    elif kind == 2:
+        pnl = -abs(pnl)
+    elif kind == 3:
+        pnl[random.random(count) < 0.5] = 0
+    elif kind == 4:
+        pnl[0] = np.nan
+    values = [int(value) for value in pnl] if kind == 5 else list(pnl)
+    trades = [SimpleNamespace(to_dict={
+        "type": str(random.choice(["long", "short"])), "PNL": value, "fee": 0 if kind == 6 else abs(value) / 100,
+        "holding_period": float(random.integers(1, 10_000)) * 60}) for value in values]
+    app = store.app
+    app.daily_balance_timestamps = [START + DAY * day + (MINUTE if day else 0) for day in range(days - (case % 50 == 0))]
+    app.starting_time, app.ending_time = START, START + DAY * days
+    app.total_open_trades, app.total_open_pl = int(random.integers(0, 3)), float(random.normal())
+    balance = 10_000 * np.exp(np.cumsum(random.normal(0, 0.01, days)))
+    if case % 9 == 0:
+        balance[random.random(days) < 0.6] = 10_000.0
+    if case % 31 == 0:
+        balance[:] = 10_000.0
+    if case % 41 == 0:
+        balance.sort()
+    called = []
+    metrics._trades, jesse = lambda *given: called.append(given) or jesse(*given), metrics._trades
+    found = metrics.trades(trades, list(balance))
+    metrics._trades = jesse
+    wanted = jesse(trades, list(balance))
+    assert list(found) == list(wanted), case
+    for name in wanted:
+        assert same(found[name], wanted[name]), (case, name, found[name], wanted[name])
+    own, ordinary = own + bool(called), ordinary + (not called)
+
+for case in range(400):
+    minutes = int(random.integers(1, 3000))
+    rows = np.column_stack([START + MINUTE * (np.arange(minutes) + int(random.integers(0, 2000))), *random.lognormal(9, 1, (5, minutes))])
+    if case % 5 == 1 and minutes > 3:
+        rows = np.delete(rows, slice(1, 3), axis=0)
+    elif case % 5 == 2:
+        rows[:, 0] += 1
+    elif case % 5 == 3:
+        rows = rows[::-1].copy()
+    for arguments in ((rows, "x", "y"), (rows[:0], "x", "y")):
+        assert outcome(candles.validate_observed_one_minute_candles, *arguments) == outcome(candles._validate, *arguments), case
+    for timeframe in ("1m", "3m", "15m", "1h", "4h", "1D", "1W", "2m"):
+        for later in (0, -1, 1, 60, 1440):
+            arguments = timeframe, rows, int(rows[-1, 0]) + MINUTE * (1 + later)
+            try:
+                wanted = candles._generate_completed(*arguments)
+            except Exception as error:
+                wanted = error
+            try:
+                found = candles.generate_completed_candles_from_observed_minutes(*arguments)
+            except Exception as error:
+                found = error
+            assert same(wanted, found) if isinstance(wanted, np.ndarray) else (type(wanted), str(wanted)) == (type(found), str(found)), case
+print("compared", own, ordinary)
+"""
+
+
+def test_what_stands_alone_answers_the_same(tmp_path):
+    (own, ordinary), _ = _digests(tmp_path, "alone", _ALONE)
+    assert int(own) > 100 and int(ordinary) > 400, "both ways were taken"
 
 
 def _digests(tmp_path, which, cases=_CASES):
