@@ -38,6 +38,7 @@ def run(args: dict, session: Any) -> tuple[dict, bytes]:
 
     session.phase = "import"
     classes = {route["strategy"]: strategies.load(route["strategy"]) for route in args["routes"]}
+    session.imported()
 
     session.phase = "prepare"
     hooks = (

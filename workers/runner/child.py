@@ -1,18 +1,22 @@
 """What happens in a forked child, from its first instruction to its last."""
+import contextlib
 import gc
+import json
 import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Callable, NoReturn
 
 import numpy as np
 
-from runner import backtest, limits, significance, strategies, validate
+from runner import backtest, limits, significance, stateless, strategies, validate
 from runner.failures import to_task_error
 from runner.protocol import Connection, TaskError
 from runner.sandbox import Sandbox
@@ -26,7 +30,12 @@ TASKS = {
 }
 
 _RUNNING_NO_CODE = {"scan"}
-_OUTPUT = "output.log"
+# Those for which a process may stay.
+STAYING = {"backtest"}
+_MOST_GROWN_KB = 128 * 1024
+LONGEST_REQUEST = 1 << 16
+IDLE, TAKEN = b"idle", b"taken"
+OUTPUT = "output.log"
 _OUTPUT_HEAD, _OUTPUT_TAIL = 16 * 1024, 48 * 1024
 # In the sandbox, where they are in memory, all files of a task together may take as much as this many of the largest.
 _FILES_OF_ALL = 2
@@ -35,7 +44,7 @@ _PACKAGE_PARENT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # The parent's id for the first process of a namespace, which cannot outlive the parent's own namespace.
 _OUTSIDE = 0
 # Jesse writes to ./storage, which must be the task's own.
-_NOT_COPIED = {"storage", "__pycache__", _OUTPUT}
+_NOT_COPIED = {"storage", "__pycache__", OUTPUT}
 _own_modules: list[str] = []
 
 
@@ -49,21 +58,60 @@ class Request:
     limits: limits.Limits
     args: dict
 
+    @classmethod
+    def parse(cls, message: dict) -> "Request":
+        task_id, task, scratch, args = (message.get(name) for name in ("id", "task", "scratch", "args"))
+        if not isinstance(task_id, str) or not task_id:
+            raise ValueError("id must be a string")
+        if task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}")
+        if not isinstance(scratch, str) or not os.path.isabs(scratch):
+            raise ValueError("scratch must be an absolute path")
+        if not isinstance(args, dict):
+            raise ValueError("args must be an object")
+        return cls(task_id, task, scratch, limits.Limits.parse(message.get("limits")), args)
+
 
 class Session:
     """A running task's line to the parent. `phase` says how far it got, for the blame when it fails."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, watches: bool = False) -> None:
+        """`watches` whether the strategies keep anything."""
         self._connection = connection
         self._log = -1
+        self.watches = watches
+        self._memory: stateless.Memory | None = None
         self.phase = "prepare"
 
     def log_to(self, descriptor: int) -> None:
         """Where the task prints to. Not a path: that of a task in the sandbox is out of its sight."""
         self._log = descriptor
 
+    def imported(self) -> None:
+        """The strategies have been imported, and nothing of them has run yet."""
+        if self.watches:
+            with contextlib.suppress(stateless.KeepsState):
+                self._memory = stateless.Memory(os.getcwd())
+
+    @property
+    def memory(self) -> stateless.Memory | None:
+        """What the strategies held then; none if they may keep something elsewhere."""
+        return self._memory
+
     def progress(self, fraction: float, message: str) -> None:
         self._connection.send({"type": "progress", "fraction": fraction, "message": message})
+
+    def greet(self, request: Request) -> None:
+        self.send({"type": "hello", "id": request.id, "pid": os.getpid()})
+
+    def send(self, message: dict, body: bytes | None = None) -> None:
+        self._connection.send(message, body)
+
+    def close(self) -> None:
+        _flush_output()
+        self._connection.close()
+        if self._log >= 0:
+            os.close(self._log)
 
     def output(self) -> str:
         """What the task has printed: all of it, or its begin and its end."""
@@ -80,18 +128,36 @@ def note_own_modules() -> None:
     """To be called before the first fork. A child that went through all loaded modules would write to the reference count of each
     name, and so copy the pages of all: 5 ms of every task."""
     _own_modules[:] = [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]
+    stateless.note_modules()
 
 
-def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int], sandbox: Sandbox | None) -> NoReturn:
-    """Never returns, and never runs what the zygote would run when it ends: the stack above this call is not the child's."""
+def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int], sandbox: Sandbox | None,
+         line: socket.socket | None) -> NoReturn:
+    """Never returns, and never runs what the zygote would run when it ends: the stack above this call is not the child's.
+
+    Over `line`, if there is one, the zygote hands over further tasks, as long as nothing tells them from a process's first.
+    """
     status = 1
     try:
         _detach(zygote_pid, inherited)
-        connection = Connection(socket_path)
-        connection.send({"type": "hello", "id": request.id, "pid": os.getpid()})
-        _report(connection, request, sandbox)
-        _flush_output()
-        connection.close()
+        home = request.scratch
+        if sandbox is not None:
+            home = sandbox.folder
+        elif line is not None:
+            home = home_of(socket_path, os.getpid())
+        before_kb = limits.resident_kb("self")
+        session = Session(Connection(socket_path), watches=line is not None)
+        session.greet(request)
+        fine = _report(session, request, lambda: _first(request, session, sandbox, home), home)
+        session.close()
+        memory = session.memory
+        while line is not None and fine and memory is not None and _may_stay(before_kb) and memory.is_unchanged():
+            following = _following(line)
+            if following is None:
+                break
+            request, session = following
+            fine = _report(session, request, lambda: _further(request), home)
+            session.close()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -99,21 +165,49 @@ def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[in
         os._exit(status)
 
 
-def _report(connection: Connection, request: Request, sandbox: Sandbox | None) -> None:
-    session = Session(connection)
-    scratch = os.path.realpath(request.scratch if sandbox is None else sandbox.folder)
+def home_of(socket_path: str, pid: int) -> str:
+    """The folder of a child that may stay, where there is no sandbox: its first task's is gone when that is done."""
+    return f"{os.path.dirname(socket_path)}/home-{pid}"
+
+
+def _may_stay(before_kb: int) -> bool:
+    """Whether the next task would have the processor time and the memory that a process's first has."""
+    return time.process_time() <= limits.CPU_GRACE_S and limits.resident_kb("self") - before_kb <= _MOST_GROWN_KB
+
+
+def _following(line: socket.socket) -> tuple[Request, Session] | None:
+    """The next task, which is of the same code and has the same limits; none when the zygote has no more."""
+    gc.collect()
+    line.send(IDLE)
+    message, descriptors, _, _ = socket.recv_fds(line, LONGEST_REQUEST, 2)
+    if not message:
+        return None
+    line.send(TAKEN)
+    connection, log = descriptors
+    for target in (1, 2):
+        os.dup2(log, target)
+    request, session = Request.parse(json.loads(message)), Session(Connection.of(connection))
+    session.log_to(log)
+    session.greet(request)
+    return request, session
+
+
+def _report(session: Session, request: Request, prepare: Callable[[], None], home: str) -> bool:
+    """Does a task and tells how it went; whether well."""
     try:
-        _prepare(request, session, sandbox)
+        prepare()
         value, body = TASKS[request.task](request.args, session)
         result = {"type": "result", "value": value}
         if body is not None:
             result["body"] = True
-        connection.send(result, body)
+        session.send(result, body)
+        return True
     except BaseException as error:  # SystemExit too: it is the strategy's, not ours
         if isinstance(error, MemoryError):
             limits.release_reserve()
-        failure = to_task_error(error, scratch, session.phase)
-        connection.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
+        failure = to_task_error(error, os.path.realpath(home), session.phase)
+        session.send({"type": "error", "code": failure.code, "message": failure.message, "detail": failure.detail})
+        return False
 
 
 def _detach(zygote_pid: int, inherited: list[int]) -> None:
@@ -130,10 +224,14 @@ def _detach(zygote_pid: int, inherited: list[int]) -> None:
         os.close(descriptor)
 
 
-def _prepare(request: Request, session: Session, sandbox: Sandbox | None) -> None:
+def _first(request: Request, session: Session, sandbox: Sandbox | None, home: str) -> None:
+    """What a process's first task needs done before."""
     try:
         os.chdir(request.scratch)
         session.log_to(_redirect_output())
+        if sandbox is None:
+            os.makedirs(home, exist_ok=True)
+            os.chdir(home)
     except OSError as error:
         raise TaskError("internal_error", f"scratch directory is not usable: {error}") from error
     shut_off = sandbox is not None and request.task not in _RUNNING_NO_CODE
@@ -150,17 +248,26 @@ def _prepare(request: Request, session: Session, sandbox: Sandbox | None) -> Non
         sys.dont_write_bytecode = True
         sys.path.insert(0, os.getcwd())
     _hide_runner()
+    _seed(request)
+    limits.apply(request.limits, sandbox is not None and not session.watches)
+    gc.enable()
+
+
+def _further(request: Request) -> None:
+    _seed(request)
+    limits.renew_cpu(request.limits)
+
+
+def _seed(request: Request) -> None:
     seed = int(request.args.get("seed") or 0) % 2**32
     random.seed(seed)
     np.random.seed(seed)
-    limits.apply(request.limits, sandbox is not None)
-    gc.enable()
 
 
 def _redirect_output() -> int:
     """The file that is written to from here on, open to be read."""
     null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(_OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((null, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.close(null)

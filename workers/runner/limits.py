@@ -3,6 +3,7 @@ import ctypes
 import os
 import resource
 import signal
+import time
 from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
@@ -75,17 +76,25 @@ def child_pids() -> list[int]:
         return []
 
 
-def apply(limits: Limits, first_of_namespace: bool = False) -> None:
+def apply(limits: Limits, hard_only: bool = False) -> None:
     """Bound this process. RLIMIT_DATA turns too large an allocation into a MemoryError instead of the kernel's OOM killer.
 
-    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit.
+    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit; unless it may do further tasks,
+    for which the time between the two is.
     """
     data = status_kb("self", "VmData") * 1024 + limits.memory_mb * _MB
     _lower(resource.RLIMIT_DATA, data, data + RESERVE_MB * _MB)
-    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if first_of_namespace else CPU_GRACE_S))
+    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if hard_only else CPU_GRACE_S))
     _lower(resource.RLIMIT_FSIZE, limits.file_mb * _MB, limits.file_mb * _MB)
     _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0, 0)
+
+
+def renew_cpu(limits: Limits) -> None:
+    """Give a process its time again."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = int(time.process_time()) + limits.cpu_s
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def release_reserve() -> None:
@@ -113,7 +122,7 @@ class Usage:
 
 def usage(pid: int, baseline_kb: int) -> Usage:
     """Of a process and its descendants. Memory is counted above that with which each began, which all of them share."""
-    pids, queue, threads, memory_kb, cpu_s = [], [pid], 0, 0, 0.0
+    pids, queue, threads, memory_kb, used = [], [pid], 0, 0, 0.0
     while queue:
         current = queue.pop()
         fields = status_fields(current)
@@ -124,8 +133,8 @@ def usage(pid: int, baseline_kb: int) -> Usage:
         memory_kb += max(0, fields.get("RssAnon", 0) + fields.get("RssShmem", 0) - baseline_kb)
         if len(pids) <= MAX_WATCHED:
             queue.extend(_children(current))
-        cpu_s += _cpu_s(current)
-    return Usage(pids, threads, memory_kb, cpu_s)
+        used += cpu_s(current)
+    return Usage(pids, threads, memory_kb, used)
 
 
 def _children(pid: int) -> list[int]:
@@ -139,7 +148,7 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Its own time and that of children that have ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
@@ -173,6 +182,6 @@ def status_fields(pid: int | str) -> dict[str, int]:
     fields = {}
     for line in lines:
         name, _, value = line.partition(":")
-        if name in ("VmData", "RssAnon", "RssShmem", "Threads"):
+        if name in ("VmData", "VmHWM", "RssAnon", "RssShmem", "Threads"):
             fields[name] = int(value.split()[0])
     return fields

@@ -100,6 +100,20 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(path)
 
+    @classmethod
+    def of(cls, descriptor: int) -> "Connection":
+        """One that was made elsewhere."""
+        connection = cls.__new__(cls)
+        connection._socket = socket.socket(fileno=descriptor)
+        return connection
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def drop(self) -> None:
+        """Closes this process's end of it; another process may have it as well."""
+        self._socket.close()
+
     def send(self, message: dict, body: bytes | None = None) -> None:
         data = json_frame(message)
         if body is not None:

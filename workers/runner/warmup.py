@@ -71,6 +71,9 @@ class _Silent:
 
     phase = ""
 
+    def imported(self) -> None:
+        pass
+
     def progress(self, fraction: float, message: str) -> None:
         pass
 

@@ -1,9 +1,13 @@
-"""The zygote: one single-threaded loop that forks a child per task, watches it, and tells the parent how it ended."""
+"""The zygote: one single-threaded loop that forks a child per task, watches it, and tells the parent how it ended.
+
+A child whose strategies are known to keep nothing (see `stateless`) stays for a moment, for further tasks of the same code.
+"""
 import contextlib
 import json
 import os
 import resource
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -18,20 +22,38 @@ _WATCH_INTERVAL_S = 0.1
 _SHUTDOWN_S = 2.0
 # The kernel's clock for the limit is coarser than the one that it reports.
 _CPU_NEARLY = 0.9
+# So long a child that may do further tasks waits for one, with the memory that it has.
+_LONGEST_IDLE_S = 2.0
 
 
 @dataclass
 class _Task:
+    """`cpu_before` is what its process had used before it, in seconds. One that was handed over has `untaken`, the stayer's key,
+    until its process is known to have it."""
+
     request: child.Request
     pid: int
     baseline_kb: int
+    cpu_before: float = 0.0
+    untaken: tuple | None = None
     kill_requested: bool = False
     kill_at: float | None = None
     exceeded: str | None = None
 
 
+@dataclass
+class _Stayer:
+    """A child that may do further tasks of the same code under the same limits (`key`), and for how long it has waited for one."""
+
+    pid: int
+    key: tuple
+    line: socket.socket
+    baseline_kb: int
+    idle_since: float | None = None
+
+
 class Zygote:
-    def __init__(self, socket_path: str, sandbox: Sandbox | None) -> None:
+    def __init__(self, socket_path: str, sandbox: Sandbox | None, most_idle: int) -> None:
         self._socket_path = socket_path
         self._sandbox = sandbox
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -40,6 +62,8 @@ class Zygote:
         self._decoder = protocol.Decoder()
         self._unsent = bytearray()
         self._tasks: dict[int, _Task] = {}
+        self._most_idle = most_idle
+        self._stayers: dict[int, _Stayer] = {}
         self._watch_at = 0.0
         self._signals, wakeup = socket.socketpair()
         self._signals.setblocking(False)
@@ -119,36 +143,107 @@ class Zygote:
 
     def _fork(self, message: dict) -> None:
         try:
-            request = self._parse(message)
+            request = child.Request.parse(message)
+            if any(running.request.id == request.id for running in self._tasks.values()):
+                raise ValueError("a task with this id is running")
         except ValueError as error:
             return self._refuse(message.get("id"), str(error))
+        key = None
+        if self._most_idle > 0 and request.task in child.STAYING:
+            key = (request.args.get("bundle"), request.limits)
+            if self._hand_over(key, request, message):
+                return
+        self._start(request, key)
+
+    def _start(self, request: child.Request, key: tuple | None) -> None:
+        """Forks a child for a task. With a key it may stay."""
         zygote_pid = os.getpid()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if key is not None else (None, None)
         limits.block_signals()
         try:
             pid = os.fork() if self._sandbox is None else self._sandbox.fork()
             if pid == 0:
-                child.main(request, self._socket_path, zygote_pid, self._inherited, self._sandbox)
+                lines = [stayer.line.fileno() for stayer in self._stayers.values()] + ([ours.fileno()] if ours is not None else [])
+                child.main(request, self._socket_path, zygote_pid, self._inherited + lines, self._sandbox, theirs)
         except OSError as error:
+            for end in (ours, theirs):
+                if end is not None:
+                    end.close()
             return self._refuse(request.id, f"fork: {error}")
         finally:
             limits.unblock_signals()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)  # as the child does itself, so that the group exists for both from here on
         self._tasks[pid] = _Task(request, pid, limits.resident_kb(pid))
+        if key is not None:
+            theirs.close()
+            ours.setblocking(False)
+            self._stayers[pid] = _Stayer(pid, key, ours, self._tasks[pid].baseline_kb)
+            self._selector.register(ours, selectors.EVENT_READ, lambda _events, pid=pid: self._on_line(pid))
 
-    def _parse(self, message: dict) -> child.Request:
-        task_id, task, scratch, args = (message.get(name) for name in ("id", "task", "scratch", "args"))
-        if not isinstance(task_id, str) or not task_id:
-            raise ValueError("id must be a string")
-        if any(running.request.id == task_id for running in self._tasks.values()):
-            raise ValueError("a task with this id is running")
-        if task not in child.TASKS:
-            raise ValueError(f"task must be one of {', '.join(child.TASKS)}")
-        if not isinstance(scratch, str) or not os.path.isabs(scratch):
-            raise ValueError("scratch must be an absolute path")
-        if not isinstance(args, dict):
-            raise ValueError("args must be an object")
-        return child.Request(task_id, task, scratch, limits.Limits.parse(message.get("limits")), args)
+    # Children that stay
+
+    def _hand_over(self, key: tuple, request: child.Request, message: dict) -> bool:
+        """Gives a task to a child that waits for one of its kind; whether there was one."""
+        payload = json.dumps(message).encode()
+        stayer = next((stayer for stayer in self._stayers.values() if stayer.idle_since is not None and stayer.key == key), None)
+        if stayer is None or len(payload) > child.LONGEST_REQUEST:
+            return False
+        log = connection = None
+        try:
+            log = os.open(f"{request.scratch}/{child.OUTPUT}", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            connection = protocol.Connection(self._socket_path)
+            task = _Task(request, stayer.pid, stayer.baseline_kb, limits.cpu_s(stayer.pid), untaken=key)
+            socket.send_fds(stayer.line, [payload], [connection.fileno(), log])
+        except OSError:
+            self._dismiss(stayer)
+            return False
+        finally:
+            if log is not None:
+                os.close(log)
+            if connection is not None:
+                connection.drop()
+        stayer.idle_since = None
+        self._tasks[stayer.pid] = task
+        return True
+
+    def _on_line(self, pid: int) -> None:
+        stayer = self._stayers.get(pid)
+        while stayer is not None:
+            try:
+                said = stayer.line.recv(64)
+            except BlockingIOError:
+                return
+            except OSError:
+                said = b""
+            task = self._tasks.get(pid)
+            if said == child.TAKEN and task is not None:
+                task.untaken = None
+            elif said == child.IDLE:
+                self._on_idle(stayer, task)
+            else:
+                return self._let_go(pid)  # it ends, which is heard of elsewhere
+
+    def _on_idle(self, stayer: _Stayer, task: _Task | None) -> None:
+        if task is not None:
+            if task.kill_requested or task.exceeded is not None:
+                return  # it is about to be killed, or was
+            del self._tasks[stayer.pid]
+            self._send(_stayed(task))
+        stayer.idle_since = time.monotonic()
+        idle = [stayer for stayer in self._stayers.values() if stayer.idle_since is not None]
+        for oldest in sorted(idle, key=lambda stayer: stayer.idle_since)[:max(0, len(idle) - self._most_idle)]:
+            self._dismiss(oldest)
+
+    def _dismiss(self, stayer: _Stayer) -> None:
+        stayer.idle_since = None
+        _kill_group(stayer.pid, signal.SIGKILL)
+
+    def _let_go(self, pid: int) -> None:
+        stayer = self._stayers.pop(pid, None)
+        if stayer is not None:
+            self._selector.unregister(stayer.line)
+            stayer.line.close()
 
     def _refuse(self, task_id: object, reason: str) -> None:
         self._send({"type": "refused", "id": task_id, "message": reason})
@@ -169,10 +264,11 @@ class Zygote:
     # Timers
 
     def _timeout(self) -> float | None:
-        if not self._tasks:
-            return None
-        kill_times = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
-        return max(0.0, min([self._watch_at, *kill_times]) - time.monotonic())
+        times = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
+        times += [stayer.idle_since + _LONGEST_IDLE_S for stayer in self._stayers.values() if stayer.idle_since is not None]
+        if self._tasks:
+            times.append(self._watch_at)
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _run_timers(self) -> None:
         now = time.monotonic()
@@ -180,6 +276,9 @@ class Zygote:
             if task.kill_at is not None and task.kill_at <= now:
                 task.kill_at = None
                 _kill_group(task.pid, signal.SIGKILL)
+        for stayer in [*self._stayers.values()]:
+            if stayer.idle_since is not None and stayer.idle_since + _LONGEST_IDLE_S <= now:
+                self._dismiss(stayer)
         if now >= self._watch_at:
             self._watch_at = now + _WATCH_INTERVAL_S
             for task in self._tasks.values():
@@ -195,7 +294,7 @@ class Zygote:
             task.exceeded = "processes"
         elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB) * 1024:
             task.exceeded = "memory"
-        elif usage.cpu_s > allowed.cpu_s + limits.CPU_GRACE_S:
+        elif usage.cpu_s - task.cpu_before > allowed.cpu_s + limits.CPU_GRACE_S:
             task.exceeded = "cpu"
         else:
             return
@@ -220,27 +319,33 @@ class Zygote:
                 return
             if ended is None:
                 break
+            self._on_line(ended.si_pid)  # its last words
+            self._let_go(ended.si_pid)
             task = self._tasks.pop(ended.si_pid, None)
             if task is not None:
                 _kill_group(ended.si_pid, signal.SIGKILL)
             _, status, usage = os.wait4(ended.si_pid, 0)
-            if task is not None:
+            shutil.rmtree(child.home_of(self._socket_path, ended.si_pid), ignore_errors=True)
+            if task is not None and task.untaken is not None and not task.kill_requested:
+                self._start(task.request, task.untaken)  # it had ended before it had the task
+            elif task is not None:
                 self._send(_exited(task, status, usage))
         self._kill_orphans()
 
     def _kill_orphans(self) -> None:
         """Children that nobody forked here are what tasks left behind outside of their group."""
         for pid in limits.child_pids():
-            if pid not in self._tasks:
+            if pid not in self._tasks and pid not in self._stayers:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)  # not reaped yet, so it still names the same process
 
     def _stop(self) -> NoReturn:
         """Take everything down. Killing a process makes its children ours, so look again until there is none."""
         deadline = time.monotonic() + _SHUTDOWN_S
-        for pid in self._tasks:
+        for pid in [*self._tasks, *self._stayers]:
             _kill_group(pid, signal.SIGKILL)
         self._tasks.clear()
+        self._stayers.clear()
         try:
             while time.monotonic() < deadline:
                 self._kill_orphans()
@@ -253,7 +358,7 @@ class Zygote:
 
 def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
     killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    cpu_s = usage.ru_utime + usage.ru_stime
+    cpu_s = usage.ru_utime + usage.ru_stime - task.cpu_before
     cause = None
     if killed_by == signal.SIGKILL and task.exceeded is not None:
         cause = task.exceeded
@@ -272,17 +377,23 @@ def _exited(task: _Task, status: int, usage: resource.struct_rusage) -> dict:
     }
 
 
+def _stayed(task: _Task) -> dict:
+    """The end of a task whose process goes on."""
+    return {"type": "exited", "id": task.request.id, "status": 0, "signal": None, "cause": None,
+            "max_rss_kb": limits.status_kb(task.pid, "VmHWM"), "cpu_s": max(0.0, limits.cpu_s(task.pid) - task.cpu_before)}
+
+
 def _kill_group(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
-def main(socket_path: str, sandbox: Sandbox | None, why_not: str) -> NoReturn:
+def main(socket_path: str, sandbox: Sandbox | None, why_not: str, most_idle: int) -> NoReturn:
     limits.adopt_orphans()
     installed = faster.install()
     warmup.run()
     ready = {**engine.describe(), "faster": installed, "sandbox": {"active": sandbox is not None, "reason": why_not}}
-    zygote = Zygote(socket_path, sandbox)
+    zygote = Zygote(socket_path, sandbox, most_idle)
     child.note_own_modules()
     engine.freeze()
     zygote.serve(ready)

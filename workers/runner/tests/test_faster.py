@@ -140,6 +140,8 @@ class NAME(Strategy):
 
 class Silent:
     phase = ""
+    def imported(self):
+        pass
     def progress(self, fraction, message):
         pass
     def output(self):
