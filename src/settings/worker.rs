@@ -45,6 +45,11 @@ pub struct WorkerArgs {
     #[arg(long, env = "JESSE_JOBS_RUNNERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub runners: u32,
 
+    /// Whether a process may do further backtests of strategies whose code is known to keep nothing between runs, which saves its start
+    /// and its end; all others have a process for each run
+    #[arg(long, env = "JESSE_JOBS_REUSE_PROCESSES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reuse_processes: bool,
+
     /// Whether strategies are shut off from network, files and processes of this machine: off, on (or nothing runs), or auto
     /// (where the kernel allows it; /health says)
     #[arg(long, env = "SANDBOX", default_value = "auto", value_parser = SandboxMode::from_str)]
@@ -107,6 +112,7 @@ impl WorkerArgs {
             cache_max_bytes: self.cache_max_bytes,
             cache_bytes: self.worker_cache_mb << 20,
             runners: self.runners as usize,
+            reuse_processes: self.reuse_processes,
             sandbox: self.sandbox,
             exchanges: Some(self.exchanges.access()?).filter(|_| imports.allowed()),
             readable: self

@@ -125,6 +125,8 @@ pub struct WorkerSettings {
     pub cache_bytes: u64,
     /// How many processes keep a warm Jesse and fork.
     pub runners: usize,
+    /// Whether a process may do further backtests of strategies that keep nothing between runs.
+    pub reuse_processes: bool,
     /// Whether strategies are shut off from the machine.
     pub sandbox: SandboxMode,
     /// How exchanges are asked for candles; nothing if they may not be.
@@ -458,6 +460,7 @@ fn start_runner(
         max_result_bytes: settings.max_result_bytes,
         zygotes: settings.runners,
         sandbox,
+        stay: if settings.reuse_processes { settings.slots as usize } else { 0 },
         upkeep: Upkeep::default(),
         starts: Some(metrics.engine_starts()),
     })?;

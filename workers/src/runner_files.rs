@@ -28,6 +28,7 @@ files!(
     "protocol.py",
     "sandbox.py",
     "significance.py",
+    "stateless.py",
     "strategies.py",
     "validate.py",
     "warmup.py",

@@ -44,6 +44,7 @@ impl Fixture {
             max_result_bytes: 1 << 20,
             zygotes: 1,
             sandbox: Sandbox { mode: "off".parse().unwrap(), ..Sandbox::default() },
+            stay: 0,
             upkeep,
             starts: None,
         };

@@ -8,6 +8,9 @@
 //! State never leaks between tasks, a crash kills one task, and stopping a task is killing its processes. The zygotes and all
 //! children end when this process does: it holds the other end of their sockets.
 //!
+//! A child has one task, or, where its strategies are known to keep nothing between runs (`workers/runner/stateless.py`), further
+//! ones of the same code under the same limits: starting and ending a process takes as long as simulating some weeks.
+//!
 //! A zygote is replaced when it has served long or grown, and when the installed packages have changed: the next one is
 //! started beside it, gets all new tasks once it serves, and the old one ends with its last task. One that does not answer is
 //! killed and started anew.
@@ -138,6 +141,9 @@ pub struct RunnerSettings {
     pub zygotes: usize,
     /// What tasks may see of the machine.
     pub sandbox: Sandbox,
+    /// How many processes of each zygote may wait a moment for further tasks of their strategies, where those are known to keep
+    /// nothing between runs. With 0 each task has a process of its own.
+    pub stay: usize,
     /// How zygotes are looked after.
     pub upkeep: Upkeep,
     /// Is told of each zygote that was started, or could not be.

@@ -171,6 +171,7 @@ fn spawn(settings: &RunnerSettings, socket: &Path) -> Result<Child, String> {
             command.arg(flag).arg(folder);
         }
     }
+    command.arg("--stay").arg(settings.stay.to_string());
     command
         .arg(socket)
         .env("PYTHONPATH", &settings.package)
