@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import Callable, NoReturn
 
@@ -177,8 +178,8 @@ def _may_stay(before_kb: int) -> bool:
 
 def _following(line: socket.socket) -> tuple[Request, Session] | None:
     """The next task, which is of the same code and has the same limits; none when the zygote has no more."""
-    gc.collect()
     line.send(IDLE)
+    gc.collect()
     message, descriptors, _, _ = socket.recv_fds(line, LONGEST_REQUEST, 2)
     if not message:
         return None
@@ -254,6 +255,8 @@ def _first(request: Request, session: Session, sandbox: Sandbox | None, home: st
 
 
 def _further(request: Request) -> None:
+    with warnings.catch_warnings():
+        pass  # forgets which warnings were printed already: each run prints its own
     _seed(request)
     limits.renew_cpu(request.limits)
 

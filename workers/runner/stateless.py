@@ -23,17 +23,19 @@ from typing import Any, Iterator
 import numpy as np
 
 _MODULES = {
-    "__future__", "abc", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "itertools", "math", "numpy", "operator",
-    "statistics", "talib", "tulipy", "typing",
+    "__future__", "abc", "collections", "dataclasses", "datetime", "decimal", "enum", "fractions", "itertools", "math", "statistics", "talib",
+    "tulipy", "typing",
     "jesse.enums", "jesse.indicators", "jesse.strategies", "jesse.utils",
 }
 _OWN = "strategies"
 _DECORATORS = {"abstractmethod", "cached", "classmethod", "dataclass", "final", "override", "property", "staticmethod"}
 _NAMES = {"__import__", "breakpoint", "compile", "delattr", "eval", "exec", "getattr", "globals", "input", "locals", "open", "setattr",
           "vars"}
-# What sets numpy's own state, or leads past its front.
-_ATTRIBUTES = {"core", "ctypeslib", "distutils", "f2py", "lib", "set_numeric_ops", "set_printoptions", "set_string_function", "setbufsize",
-               "seterr", "seterrcall", "testing"}
+# What sets the state of numpy, TA-Lib or decimal, or leads past numpy's front.
+_ATTRIBUTES = {"core", "ctypeslib", "distutils", "f2py", "getcontext", "lib", "set_compatibility", "set_numeric_ops", "set_printoptions",
+               "set_string_function", "set_unstable_period", "setbufsize", "setcontext", "seterr", "seterrcall", "testing"}
+# Code without a source.
+_COMPILED = (".so", ".pyd", ".pyc")
 _PLAIN = (bool, int, float, complex, str, bytes, range, type(None), type(Ellipsis), type(NotImplemented), datetime.date, datetime.datetime,
           datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal, Fraction)
 _FIXED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType,
@@ -53,9 +55,13 @@ class Memory:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        for path in _sources(folder):
-            with open(path, "rb") as source:
-                check(source.read())
+        own = _own_packages(folder)
+        for path in _files(folder):
+            if path.endswith(_COMPILED):
+                raise KeepsState("it has code without a source")
+            if path.endswith(".py"):
+                with open(path, "rb") as source:
+                    check(source.read(), own)
         self._then = self._now()
 
     def is_unchanged(self) -> bool:
@@ -69,8 +75,8 @@ class Memory:
         return _State(_own_modules(self._folder)).digest(), around
 
 
-def check(source: bytes) -> None:
-    """Raises KeepsState unless code can reach nothing that outlives a run but what is in its own modules."""
+def check(source: bytes, own: set[str]) -> None:
+    """Raises KeepsState unless code can reach nothing that outlives a run but what is in its own modules, which are in these packages."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
@@ -78,19 +84,19 @@ def check(source: bytes) -> None:
     imported = {alias.asname or alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
                 for alias in node.names}
     for node in ast.walk(tree):
-        _check(node, imported)
+        _check(node, imported, own)
 
 
-def _check(node: ast.AST, imported: set[str]) -> None:
+def _check(node: ast.AST, imported: set[str], own: set[str]) -> None:
     if isinstance(node, ast.Import):
         for alias in node.names:
-            _check_module(alias.name)
-    elif isinstance(node, ast.ImportFrom) and node.level == 0:
-        if node.module == "jesse":
-            for alias in node.names:
-                _check_module(f"jesse.{alias.name}")
-        else:
-            _check_module(node.module or "")
+            _check_module(alias.name, own)
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            if alias.name in _ATTRIBUTES or alias.name in _NAMES or alias.name.startswith("__"):
+                raise KeepsState(f"it imports {alias.name}")
+            if node.level == 0:
+                _check_module(f"jesse.{alias.name}" if node.module == "jesse" else node.module or "", own)
     elif isinstance(node, (ast.Global, ast.Nonlocal)):
         raise KeepsState("it rebinds a name outside of a function")
     elif isinstance(node, ast.Name) and node.id in _NAMES:
@@ -109,9 +115,9 @@ def _check(node: ast.AST, imported: set[str]) -> None:
             raise KeepsState("it has a class with a metaclass")
 
 
-def _check_module(name: str) -> None:
-    top = name.partition(".")[0]
-    if name not in _MODULES and top not in ("numpy", _OWN):
+def _check_module(name: str, own: set[str]) -> None:
+    parts = name.split(".")
+    if name not in _MODULES and parts[0] not in own and (parts[0] != "numpy" or not _ATTRIBUTES.isdisjoint(parts)):
         raise KeepsState(f"it imports {name}")
 
 
@@ -130,8 +136,10 @@ def _root(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _sources(folder: str) -> Iterator[str]:
-    return (path for path in _files(folder) if path.endswith(".py"))
+def _own_packages(folder: str) -> set[str]:
+    """What is imported from the folder; what was there before has its name's place."""
+    there = {name.partition(".")[0] for name in _before}
+    return {entry.partition(".")[0] for entry in os.listdir(folder)} - there
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -147,8 +155,8 @@ def note_modules() -> None:
 
 def _own_modules(folder: str) -> dict[str, types.ModuleType]:
     new = {name: sys.modules[name] for name in sorted(sys.modules.keys() - _before)}
-    return {name: module for name, module in new.items() if name.partition(".")[0] == _OWN
-            or (getattr(module, "__file__", None) or "").startswith(f"{folder}/")}
+    return {name: module for name, module in new.items()
+            if name == _OWN or (getattr(module, "__file__", None) or "").startswith(f"{folder}/")}
 
 
 class _State:
@@ -225,7 +233,7 @@ class _State:
             self._walk(value)
 
     def _function(self, function: types.FunctionType) -> None:
-        self._note(function.__qualname__, id(function.__code__))
+        self._note(function.__qualname__, id(function.__code__), *((name, id(value)) for name, value in vars(function).items()))
         if function.__module__ in self._modules:
             cells = function.__closure__ or ()
             try:
@@ -240,6 +248,9 @@ class _State:
                 if name not in _OF_CLASSES:
                     self._note(name)
                     self._walk(value)
+            self._all(of.__bases__)
+        else:
+            self._note(*((name, id(value)) for name, value in vars(of).items()))
 
 
 def _names_of(module: types.ModuleType) -> list[tuple[str, Any]]:

@@ -63,6 +63,9 @@ KEEPING = {
     "a file": {"seen": "np.save('n', 1); return len([open])"},
     "what is reached around names": {"seen": "self.__class__.times = 1 + self.__class__.__dict__.get('times', 0); return self.times"},
     "a module of another project": {"head": "import string", "seen": "string.seen = 1; return 1"},
+    "a state that is set by another name": {"head": "from numpy import seterr as settle", "seen": "return settle(over='ignore')['over']"},
+    "its base class by a method": {"seen": "Plain.mark(Strategy); return Strategy.times",
+                                   "attributes": "def mark(self): self.times = self.times + 1 if hasattr(self, 'times') else 1"},
     "a deque": {"head": "from collections import deque", "module": "LAST = deque(maxlen=3)", "seen": "LAST.append(self.hp['period']); return list(LAST)"},
 }
 
@@ -151,6 +154,35 @@ def test_what_keeps_something_has_a_process_of_its_own(alone, tmp_path, months, 
         outputs.append(json.loads(task.body)["logs"]["output"])
         eventually(lambda: not children(alone))
     assert outputs[0] == outputs[1], "nothing was kept"
+
+
+def test_code_may_be_in_several_files(alone, tmp_path, months):
+    bundle = plain(tmp_path, head="import shared\n    from shared.sums import double", seen="return double(shared.ONE)")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "__init__.py").write_text("ONE = 1\n")
+    (tmp_path / "shared" / "sums.py").write_text("def double(number):\n    return number * 2\n")
+    pids = set()
+    for _ in range(3):
+        task, there = stayed(alone, bundle, months)
+        assert json.loads(task.body)["logs"]["output"] == "period 20 2\n"
+        pids.update(there)
+    assert len(pids) == 1
+
+
+@pytest.mark.parametrize("files", [
+    {"shared.py": "SEEN = []\n\ndef more():\n    SEEN.append(1)\n    return len(SEEN)\n"},
+    {"shared.py": "import os\n\ndef more():\n    return 1\n"},
+    {"shared.py": "def more():\n    return 1\n", "shared/native.so": ""},
+])
+def test_other_files_count_as_well(alone, tmp_path, months, files):
+    bundle = plain(tmp_path, head="import shared", seen="return shared.more()")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for _ in range(2):
+        task, there = stayed(alone, bundle, months)
+        assert json.loads(task.body)["logs"]["output"] == "period 20 1\n"
+        eventually(lambda: not children(alone))
 
 
 def test_other_code_and_other_limits_have_other_processes(alone, tmp_path, months):
