@@ -34,7 +34,8 @@ test: ## Run all tests, on a real Redis and a real Jesse
 
 bench: build ## Measure backtests and searches against Jesse, and the queue against others (needs scripts, see bench/)
 	cargo build --release -p queue-bench -p risk-bench
-	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
+	$(JESSE_PYTHON) bench/faster.py
+	$(JESSE_PYTHON) bench/backtests.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs --compare "--reuse-processes false"
 	$(JESSE_PYTHON) bench/against_jesse.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/streams.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs
 	$(JESSE_PYTHON) bench/batches.py $${CARGO_TARGET_DIR:-target}/release/jesse-jobs

@@ -184,10 +184,14 @@ async fn other_packages_are_noticed_and_told() {
     };
     install("1.0");
     let package = site.path().join("runner");
-    std::fs::create_dir(&package).unwrap();
-    for entry in std::fs::read_dir(workspace().join("workers/runner")).unwrap().map(Result::unwrap) {
-        if entry.path().extension().is_some_and(|end| end == "py") {
-            std::fs::copy(entry.path(), package.join(entry.file_name())).unwrap();
+    for part in ["", "faster"] {
+        std::fs::create_dir(package.join(part)).unwrap();
+        for entry in
+            std::fs::read_dir(workspace().join("workers/runner").join(part)).unwrap().map(Result::unwrap)
+        {
+            if entry.path().extension().is_some_and(|end| end == "py") {
+                std::fs::copy(entry.path(), package.join(part).join(entry.file_name())).unwrap();
+            }
         }
     }
     let fixture = Fixture::start(soon(), |settings| settings.package = site.path().to_owned());
