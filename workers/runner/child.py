@@ -33,7 +33,6 @@ TASKS = {
 _RUNNING_NO_CODE = {"scan"}
 # Those for which a process may stay.
 STAYING = {"backtest"}
-_MOST_GROWN_KB = 128 * 1024
 LONGEST_REQUEST = 1 << 16
 IDLE, TAKEN = b"idle", b"taken"
 OUTPUT = "output.log"
@@ -173,7 +172,7 @@ def home_of(socket_path: str, pid: int) -> str:
 
 def _may_stay(before_kb: int) -> bool:
     """Whether the next task would have the processor time and the memory that a process's first has."""
-    return time.process_time() <= limits.CPU_GRACE_S and limits.resident_kb("self") - before_kb <= _MOST_GROWN_KB
+    return time.process_time() <= limits.CPU_GRACE_S and limits.resident_kb("self") - before_kb <= limits.LEFT_OVER_MB * 1024
 
 
 def _following(line: socket.socket) -> tuple[Request, Session] | None:
@@ -250,7 +249,7 @@ def _first(request: Request, session: Session, sandbox: Sandbox | None, home: st
         sys.path.insert(0, os.getcwd())
     _hide_runner()
     _seed(request)
-    limits.apply(request.limits, sandbox is not None and not session.watches)
+    limits.apply(request.limits, sandbox is not None, session.watches)
     gc.enable()
 
 

@@ -14,6 +14,8 @@ _MB = 1024 * 1024
 RESERVE_MB = 64
 MAX_OPEN_FILES = 256
 CPU_GRACE_S = 5
+# What the tasks of a process may have left of memory when it takes another.
+LEFT_OVER_MB = 128
 # More processes than this are not counted one by one: they are too many already.
 MAX_WATCHED = 1000
 
@@ -76,15 +78,15 @@ def child_pids() -> list[int]:
         return []
 
 
-def apply(limits: Limits, hard_only: bool = False) -> None:
+def apply(limits: Limits, first_of_namespace: bool = False, may_stay: bool = False) -> None:
     """Bound this process. RLIMIT_DATA turns too large an allocation into a MemoryError instead of the kernel's OOM killer.
 
-    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit; unless it may do further tasks,
-    for which the time between the two is.
+    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit. One that may do further tasks has
+    so much more as the tasks before may have used up or left, so that each has the whole of its limits.
     """
-    data = status_kb("self", "VmData") * 1024 + limits.memory_mb * _MB
+    data = status_kb("self", "VmData") * 1024 + (limits.memory_mb + (LEFT_OVER_MB if may_stay else 0)) * _MB
     _lower(resource.RLIMIT_DATA, data, data + RESERVE_MB * _MB)
-    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if hard_only else CPU_GRACE_S))
+    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if first_of_namespace and not may_stay else CPU_GRACE_S))
     _lower(resource.RLIMIT_FSIZE, limits.file_mb * _MB, limits.file_mb * _MB)
     _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0, 0)

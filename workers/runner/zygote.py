@@ -292,7 +292,7 @@ class Zygote:
         allowed = task.request.limits
         if usage.threads > allowed.processes:
             task.exceeded = "processes"
-        elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB) * 1024:
+        elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB + (limits.LEFT_OVER_MB if task.pid in self._stayers else 0)) * 1024:
             task.exceeded = "memory"
         elif usage.cpu_s - task.cpu_before > allowed.cpu_s + limits.CPU_GRACE_S:
             task.exceeded = "cpu"

@@ -21,7 +21,8 @@ _MINUTE_MS = 60_000
 MOST_ROWS = 4320
 
 
-# Candles of a timeframe whose last one is complete: a part of an array, without a look at anything else.
+# Candles of a timeframe whose last one is complete: a part of an array, without a look at anything else. Written out twice, since a
+# call of a third function would take as long as all else in them.
 
 def get_candles(exchange: str, symbol: str, timeframe: str) -> np.ndarray:
     candles = store.candles
