@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--staging", action="append", type=os.path.abspath, default=[], help="one that they may read for their code")
     parser.add_argument("--stay", type=int, default=0, metavar="N",
                         help="how many children may wait for further tasks of their strategies, where those keep nothing between runs")
+    parser.add_argument("--stay-for", type=float, default=2.0, metavar="SECONDS", help="how long each of them waits")
     options = parser.parse_args()  # the working directory is about to change
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; it is the parent's to act on
     limits.end_with_parent(signal.SIGTERM)  # which the zygote uses to take along what its tasks have started
@@ -28,7 +29,7 @@ def main() -> None:
 
     from runner import zygote  # imports Jesse at its top: only now is that safe
 
-    zygote.main(options.socket, box, why_not, options.stay)
+    zygote.main(options.socket, box, why_not, zygote.Staying(options.stay, options.stay_for))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ _WATCH_INTERVAL_S = 0.1
 _SHUTDOWN_S = 2.0
 # The kernel's clock for the limit is coarser than the one that it reports.
 _CPU_NEARLY = 0.9
-# So long a child that may do further tasks waits for one, with the memory that it has.
-_LONGEST_IDLE_S = 2.0
 
 
 @dataclass
@@ -41,6 +39,14 @@ class _Task:
     exceeded: str | None = None
 
 
+@dataclass(frozen=True)
+class Staying:
+    """How many children that may do further tasks wait for one at once, and for how long: with the memory that they have."""
+
+    most: int
+    seconds: float
+
+
 @dataclass
 class _Stayer:
     """A child that may do further tasks of the same code under the same limits (`key`), and for how long it has waited for one."""
@@ -53,7 +59,7 @@ class _Stayer:
 
 
 class Zygote:
-    def __init__(self, socket_path: str, sandbox: Sandbox | None, most_idle: int) -> None:
+    def __init__(self, socket_path: str, sandbox: Sandbox | None, staying: Staying) -> None:
         self._socket_path = socket_path
         self._sandbox = sandbox
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -62,7 +68,7 @@ class Zygote:
         self._decoder = protocol.Decoder()
         self._unsent = bytearray()
         self._tasks: dict[int, _Task] = {}
-        self._most_idle = most_idle
+        self._staying = staying
         self._stayers: dict[int, _Stayer] = {}
         self._watch_at = 0.0
         self._signals, wakeup = socket.socketpair()
@@ -149,7 +155,7 @@ class Zygote:
         except ValueError as error:
             return self._refuse(message.get("id"), str(error))
         key = None
-        if self._most_idle > 0 and request.task in child.STAYING:
+        if self._staying.most > 0 and request.task in child.STAYING:
             key = (request.args.get("bundle"), request.limits)
             if self._hand_over(key, request, message):
                 return
@@ -232,7 +238,7 @@ class Zygote:
             self._send(_stayed(task))
         stayer.idle_since = time.monotonic()
         idle = [stayer for stayer in self._stayers.values() if stayer.idle_since is not None]
-        for oldest in sorted(idle, key=lambda stayer: stayer.idle_since)[:max(0, len(idle) - self._most_idle)]:
+        for oldest in sorted(idle, key=lambda stayer: stayer.idle_since)[:max(0, len(idle) - self._staying.most)]:
             self._dismiss(oldest)
 
     def _dismiss(self, stayer: _Stayer) -> None:
@@ -265,7 +271,7 @@ class Zygote:
 
     def _timeout(self) -> float | None:
         times = [task.kill_at for task in self._tasks.values() if task.kill_at is not None]
-        times += [stayer.idle_since + _LONGEST_IDLE_S for stayer in self._stayers.values() if stayer.idle_since is not None]
+        times += [stayer.idle_since + self._staying.seconds for stayer in self._stayers.values() if stayer.idle_since is not None]
         if self._tasks:
             times.append(self._watch_at)
         return max(0.0, min(times) - time.monotonic()) if times else None
@@ -277,7 +283,7 @@ class Zygote:
                 task.kill_at = None
                 _kill_group(task.pid, signal.SIGKILL)
         for stayer in [*self._stayers.values()]:
-            if stayer.idle_since is not None and stayer.idle_since + _LONGEST_IDLE_S <= now:
+            if stayer.idle_since is not None and stayer.idle_since + self._staying.seconds <= now:
                 self._dismiss(stayer)
         if now >= self._watch_at:
             self._watch_at = now + _WATCH_INTERVAL_S
@@ -388,12 +394,12 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def main(socket_path: str, sandbox: Sandbox | None, why_not: str, most_idle: int) -> NoReturn:
+def main(socket_path: str, sandbox: Sandbox | None, why_not: str, staying: Staying) -> NoReturn:
     limits.adopt_orphans()
     installed = faster.install()
     warmup.run()
     ready = {**engine.describe(), "faster": installed, "sandbox": {"active": sandbox is not None, "reason": why_not}}
-    zygote = Zygote(socket_path, sandbox, most_idle)
+    zygote = Zygote(socket_path, sandbox, staying)
     child.note_own_modules()
     engine.freeze()
     zygote.serve(ready)

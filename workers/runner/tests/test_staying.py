@@ -77,7 +77,7 @@ def plain(folder, head="", module="", attributes="pass", seen="return 0"):
 @pytest.fixture(scope="module", params=["off", "auto"])
 def staying(request, tmp_path_factory, months):
     arguments = ["--sandbox", request.param, "--readable", os.path.dirname(months[0]), "--staging", str(tmp_path_factory.getbasetemp())]
-    parent = Parent({}, [*arguments, "--stay", "2"])
+    parent = Parent({}, [*arguments, "--stay", "2", "--stay-for", "60"])
     if request.param == "auto" and not parent.ready["sandbox"]["active"]:
         parent.close()
         pytest.skip("there is no sandbox here")
@@ -88,6 +88,8 @@ def staying(request, tmp_path_factory, months):
 @pytest.fixture
 def alone(staying):
     """With nothing left of other tests."""
+    for pid in children(staying):
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: not children(staying))
     return staying
 
@@ -203,11 +205,14 @@ def test_a_process_whose_task_failed_does_not_stay(alone, tmp_path, months):
     eventually(lambda: not children(alone))
 
 
-def test_waiting_has_an_end(alone, tmp_path, months):
-    _, there = stayed(alone, plain(tmp_path), months)
-    assert len(there) == 1
-    eventually(lambda: not children(alone))
-    assert not [name for name in os.listdir(alone.folder) if name.startswith("home")]
+def test_waiting_has_an_end(tmp_path, months):
+    own = Parent({}, ["--stay", "2", "--stay-for", "0.2"])
+    try:
+        stayed(own, plain(tmp_path), months)
+        eventually(lambda: not children(own))
+        assert not [name for name in os.listdir(own.folder) if name.startswith("home")]
+    finally:
+        own.close()
 
 
 def test_a_further_task_is_stopped_as_any_other(alone, tmp_path, months):
@@ -242,7 +247,7 @@ def test_one_that_was_lost_while_it_waited_is_not_missed(alone, tmp_path, months
 
 
 def test_all_end_with_the_runner(tmp_path, months):
-    own = Parent({}, ["--stay", "4"])
+    own = Parent({}, ["--stay", "4", "--stay-for", "60"])
     try:
         stayed(own, plain(tmp_path), months)
         running = own.fork("backtest", spec(plain(tmp_path / "long", seen="return time.sleep(60)", head="import time"), months, days=3))
