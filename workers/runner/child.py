@@ -34,7 +34,8 @@ _RUNNING_NO_CODE = {"scan"}
 # Those for which a process may stay.
 STAYING = {"backtest"}
 LONGEST_REQUEST = 1 << 16
-IDLE, TAKEN = b"idle", b"taken"
+# What it says to the zygote: that it waits for a task, that it has one, and that its code may keep something wherever it runs.
+IDLE, TAKEN, KEEPING = b"idle", b"taken", b"keeping"
 OUTPUT = "output.log"
 _OUTPUT_HEAD, _OUTPUT_TAIL = 16 * 1024, 48 * 1024
 # In the sandbox, where they are in memory, all files of a task together may take as much as this many of the largest.
@@ -151,6 +152,8 @@ def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[in
         fine = _report(session, request, lambda: _first(request, session, sandbox, home), home)
         session.close()
         memory = session.memory
+        if line is not None and fine and memory is None:
+            line.send(KEEPING)
         while line is not None and fine and memory is not None and _may_stay(before_kb) and memory.is_unchanged():
             following = _following(line)
             if following is None:

@@ -22,6 +22,7 @@ _WATCH_INTERVAL_S = 0.1
 _SHUTDOWN_S = 2.0
 # The kernel's clock for the limit is coarser than the one that it reports.
 _CPU_NEARLY = 0.9
+_MOST_KEEPING = 1000
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Zygote:
         self._tasks: dict[int, _Task] = {}
         self._staying = staying
         self._stayers: dict[int, _Stayer] = {}
+        self._keeping: dict[str, None] = {}  # bundles whose code need not be looked at again, the oldest first
         self._watch_at = 0.0
         self._signals, wakeup = socket.socketpair()
         self._signals.setblocking(False)
@@ -155,8 +157,9 @@ class Zygote:
         except ValueError as error:
             return self._refuse(message.get("id"), str(error))
         key = None
-        if self._staying.most > 0 and request.task in child.STAYING:
-            key = (request.args.get("bundle"), request.limits)
+        bundle = request.args.get("bundle")
+        if self._staying.most > 0 and request.task in child.STAYING and isinstance(bundle, str) and bundle not in self._keeping:
+            key = (bundle, request.limits)
             if self._hand_over(key, request, message):
                 return
         self._start(request, key)
@@ -227,6 +230,10 @@ class Zygote:
                 task.untaken = None
             elif said == child.IDLE:
                 self._on_idle(stayer, task)
+            elif said == child.KEEPING:
+                self._keeping[stayer.key[0]] = None
+                if len(self._keeping) > _MOST_KEEPING:
+                    del self._keeping[next(iter(self._keeping))]
             else:
                 return self._let_go(pid)  # it ends, which is heard of elsewhere
 

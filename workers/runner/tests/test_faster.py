@@ -259,7 +259,7 @@ for case in range(800):
         "holding_period": float(random.integers(1, 10_000)) * 60}) for value in values]
     app = store.app
     app.daily_balance_timestamps = [START + DAY * day + (MINUTE if day else 0) for day in range(days - (case % 50 == 0))]
-    app.starting_time, app.ending_time = START, START + DAY * days
+    app.starting_time, app.ending_time = START, None if case % 13 == 0 else START + DAY * days
     app.total_open_trades, app.total_open_pl = int(random.integers(0, 3)), float(random.normal())
     balance = 10_000 * np.exp(np.cumsum(random.normal(0, 0.01, days)))
     if case % 9 == 0:
