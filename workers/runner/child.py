@@ -81,7 +81,8 @@ class Session:
         self._connection = connection
         self._log = -1
         self.watches = watches
-        self._memory: stateless.Memory | None = None
+        # What the strategies held right after their import; none if they may keep something elsewhere.
+        self.memory: stateless.Memory | None = None
         self.phase = "prepare"
 
     def log_to(self, descriptor: int) -> None:
@@ -92,12 +93,7 @@ class Session:
         """The strategies have been imported, and nothing of them has run yet."""
         if self.watches:
             with contextlib.suppress(stateless.KeepsState):
-                self._memory = stateless.Memory(os.getcwd())
-
-    @property
-    def memory(self) -> stateless.Memory | None:
-        """What the strategies held then; none if they may keep something elsewhere."""
-        return self._memory
+                self.memory = stateless.Memory(os.getcwd())
 
     def progress(self, fraction: float, message: str) -> None:
         self._connection.send({"type": "progress", "fraction": fraction, "message": message})
@@ -129,7 +125,7 @@ def note_own_modules() -> None:
     """To be called before the first fork. A child that went through all loaded modules would write to the reference count of each
     name, and so copy the pages of all: 5 ms of every task."""
     _own_modules[:] = [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]
-    stateless.note_modules()
+    stateless.note_modules(set(sys.modules).difference(_own_modules))
 
 
 def main(request: Request, socket_path: str, zygote_pid: int, inherited: list[int], sandbox: Sandbox | None,
@@ -260,7 +256,7 @@ def _further(request: Request) -> None:
     with warnings.catch_warnings():
         pass  # forgets which warnings were printed already: each run prints its own
     _seed(request)
-    limits.renew_cpu(request.limits)
+    limits.renew(request.limits)
 
 
 def _seed(request: Request) -> None:

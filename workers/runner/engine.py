@@ -51,7 +51,7 @@ def reserve_memory() -> None:
     """To be called before Jesse is imported. Python takes memory a megabyte at a time, and the libraries of what is imported
     come to lie in between; taken beforehand, it is in one piece, which `freeze` can have in large pages.
 
-    One object in each megabyte is kept, so that Python does not give it back.
+    A few objects in each megabyte are kept, so that Python does not give it back.
     """
     blocks = [bytes(_BLOCK) for _ in range(_RESERVED_MB * (1 << 20) // _BLOCK)]
     _reserved[:] = blocks[::(1 << 20) // _BLOCK // 2]

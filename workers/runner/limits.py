@@ -81,22 +81,26 @@ def child_pids() -> list[int]:
 def apply(limits: Limits, first_of_namespace: bool = False, may_stay: bool = False) -> None:
     """Bound this process. RLIMIT_DATA turns too large an allocation into a MemoryError instead of the kernel's OOM killer.
 
-    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit. One that may do further tasks has
-    so much more as the tasks before may have used up or left, so that each has the whole of its limits.
+    The first process of a namespace does not hear SIGXCPU, so for it there is only the hard limit. For one that may do further tasks the
+    hard limits leave room for what the tasks before may have used up or left, so that each can have the whole of its own.
     """
-    data = status_kb("self", "VmData") * 1024 + (limits.memory_mb + (LEFT_OVER_MB if may_stay else 0)) * _MB
-    _lower(resource.RLIMIT_DATA, data, data + RESERVE_MB * _MB)
+    data = status_kb("self", "VmData") * 1024 + limits.memory_mb * _MB
+    _lower(resource.RLIMIT_DATA, data, data + (RESERVE_MB + (LEFT_OVER_MB if may_stay else 0)) * _MB)
     _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + (0 if first_of_namespace and not may_stay else CPU_GRACE_S))
     _lower(resource.RLIMIT_FSIZE, limits.file_mb * _MB, limits.file_mb * _MB)
     _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES, MAX_OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0, 0)
 
 
-def renew_cpu(limits: Limits) -> None:
-    """Give a process its time again."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    wanted = int(time.process_time()) + limits.cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+def renew(limits: Limits) -> None:
+    """Give a process that does a further task its time and its memory again."""
+    _renew(resource.RLIMIT_CPU, int(time.process_time()) + limits.cpu_s)
+    _renew(resource.RLIMIT_DATA, status_kb("self", "VmData") * 1024 + limits.memory_mb * _MB, RESERVE_MB * _MB)
+
+
+def _renew(kind: int, soft: int, reserve: int = 0) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (min(soft, hard - reserve), hard))
 
 
 def release_reserve() -> None:

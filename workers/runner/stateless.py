@@ -12,6 +12,7 @@ import datetime
 import decimal
 import enum
 import hashlib
+import itertools
 import os
 import sys
 import threading
@@ -44,6 +45,7 @@ _FIXED = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDe
 _OF_CLASSES = {"__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__doc__", "__module__", "__qualname__"}
 _MOST_BYTES = 1 << 20
 _before: set[str] = set()
+_packages_before: set[str] = set()
 
 
 class KeepsState(Exception):
@@ -138,8 +140,7 @@ def _root(node: ast.expr) -> str | None:
 
 def _own_packages(folder: str) -> set[str]:
     """What is imported from the folder; what was there before has its name's place."""
-    there = {name.partition(".")[0] for name in _before}
-    return {entry.partition(".")[0] for entry in os.listdir(folder)} - there
+    return {entry.partition(".")[0] for entry in os.listdir(folder)} - _packages_before
 
 
 def _files(folder: str) -> Iterator[str]:
@@ -148,14 +149,18 @@ def _files(folder: str) -> Iterator[str]:
             yield os.path.join(parent, name)
 
 
-def note_modules() -> None:
-    """To be called before the first fork: none of the modules that are there is a project's."""
-    _before.update(sys.modules)
+def note_modules(names: set[str]) -> None:
+    """To be called before the first fork, with the modules that each child begins with: none of them is a project's."""
+    _before.update(names)
+    _packages_before.update(name.partition(".")[0] for name in names)
 
 
 def _own_modules(folder: str) -> dict[str, types.ModuleType]:
-    new = {name: sys.modules[name] for name in sorted(sys.modules.keys() - _before)}
-    return {name: module for name, module in new.items()
+    # The last ones, without a look at all the others: that would copy the memory that their names are in.
+    new = sorted(itertools.takewhile(lambda name: name not in _before, reversed(sys.modules)))
+    if len(new) != len(sys.modules) - len(_before):
+        raise KeepsState("modules that were there have gone or come anew")
+    return {name: module for name, module in ((name, sys.modules[name]) for name in new)
             if name == _OWN or (getattr(module, "__file__", None) or "").startswith(f"{folder}/")}
 
 

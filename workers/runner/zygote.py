@@ -55,7 +55,6 @@ class _Stayer:
     pid: int
     key: tuple
     line: socket.socket
-    baseline_kb: int
     idle_since: float | None = None
 
 
@@ -187,7 +186,7 @@ class Zygote:
         if key is not None:
             theirs.close()
             ours.setblocking(False)
-            self._stayers[pid] = _Stayer(pid, key, ours, self._tasks[pid].baseline_kb)
+            self._stayers[pid] = _Stayer(pid, key, ours)
             self._selector.register(ours, selectors.EVENT_READ, lambda _events, pid=pid: self._on_line(pid))
 
     # Children that stay
@@ -202,7 +201,7 @@ class Zygote:
         try:
             log = os.open(f"{request.scratch}/{child.OUTPUT}", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             connection = protocol.Connection(self._socket_path)
-            task = _Task(request, stayer.pid, stayer.baseline_kb, limits.cpu_s(stayer.pid), untaken=key)
+            task = _Task(request, stayer.pid, limits.resident_kb(stayer.pid), limits.cpu_s(stayer.pid), untaken=key)
             socket.send_fds(stayer.line, [payload], [connection.fileno(), log])
         except OSError:
             self._dismiss(stayer)
@@ -305,7 +304,7 @@ class Zygote:
         allowed = task.request.limits
         if usage.threads > allowed.processes:
             task.exceeded = "processes"
-        elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB + (limits.LEFT_OVER_MB if task.pid in self._stayers else 0)) * 1024:
+        elif usage.memory_kb > (allowed.memory_mb + limits.RESERVE_MB) * 1024:
             task.exceeded = "memory"
         elif usage.cpu_s - task.cpu_before > allowed.cpu_s + limits.CPU_GRACE_S:
             task.exceeded = "cpu"

@@ -65,7 +65,8 @@ def _figures(trades_list: list[ClosedTrade], daily_balance: list) -> dict:
     longs_percentage = longs / (longs + shorts) * 100
     net_profit = pnl.sum()
     average_win, average_loss = _mean(wins), abs(_mean(losses))
-    expectancy_percentage = (average_win * win_rate - average_loss * (1 - win_rate)) / starting_balance * 100
+    expectancy = average_win * win_rate - average_loss * (1 - win_rate)
+    expectancy_percentage = (expectancy / starting_balance) * 100
     per_day = _per_day(total)
     return {
         "total": total,
@@ -86,7 +87,7 @@ def _figures(trades_list: list[ClosedTrade], daily_balance: list) -> dict:
         "net_profit_percentage": float((net_profit / starting_balance) * 100),
         "average_win": float(average_win),
         "average_loss": float(average_loss),
-        "expectancy": float(average_win * win_rate - average_loss * (1 - win_rate)),
+        "expectancy": float(expectancy),
         "expectancy_percentage": float(expectancy_percentage),
         "expected_net_profit_every_100_trades": float(expectancy_percentage * 100),
         "average_holding_period": float(_mean(held)),

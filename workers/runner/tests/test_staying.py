@@ -238,6 +238,19 @@ def test_limits_hold_for_further_tasks(alone, tmp_path, months):
     error(alone.run("backtest", spec(bundle, months, days=3, hyperparameters={"period": 9})), "out_of_memory")
 
 
+def test_each_run_has_the_whole_of_its_memory_and_no_more(alone, tmp_path, months):
+    bundle = plain(tmp_path, seen="return len(b'x' * (self.hp['period'] << 23))")
+    limits, fits, too_much = {"memory_mb": 256}, {"period": 25}, {"period": 40}
+    error(alone.run("backtest", spec(bundle, months, days=3, hyperparameters=too_much), limits), "out_of_memory")
+    pids = set()
+    for _ in range(3):
+        task = alone.run("backtest", spec(bundle, months, days=3, hyperparameters=fits), limits)
+        assert task.last["type"] == "result", task.last
+        pids.update(children(alone))
+    assert len(pids) == 1
+    error(alone.run("backtest", spec(bundle, months, days=3, hyperparameters=too_much), limits), "out_of_memory")
+
+
 def test_one_that_was_lost_while_it_waited_is_not_missed(alone, tmp_path, months):
     bundle = plain(tmp_path)
     first, (pid,) = stayed(alone, bundle, months)
