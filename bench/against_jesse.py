@@ -25,6 +25,7 @@ import uuid
 from datetime import date, timedelta
 
 import numpy as np
+from random_walk import candles
 
 EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
 PARTS = ["backtests", "search"]
@@ -98,19 +99,6 @@ arguments.add_argument("--rounds", type=int, default=3)
 arguments = arguments.parse_args()
 binary, parts = os.path.abspath(arguments.binary), arguments.only or PARTS
 missed = []
-
-
-def candles():
-    """A random walk whose drift turns every few days, so that following trends pays now and then."""
-    random = np.random.default_rng(1)
-    minutes = 1440 * DAYS
-    drift = np.repeat(random.choice([-1, 1], DAYS) * 2e-5, 1440)
-    close = 20_000 * np.exp(np.cumsum(random.normal(0, 0.0007, minutes) + drift))
-    opened = np.concatenate([[20_000], close[:-1]])
-    high = np.maximum(opened, close) * (1 + np.abs(random.normal(0, 0.0002, minutes)))
-    low = np.minimum(opened, close) * (1 - np.abs(random.normal(0, 0.0002, minutes)))
-    times = 1_672_531_200_000 + 60_000 * np.arange(minutes)
-    return np.column_stack([times, opened, close, high, low, random.lognormal(1, 1, minutes)])
 
 
 def ranges(count):
@@ -241,7 +229,7 @@ with contextlib.ExitStack() as stack:
     open(os.path.join(project, "strategies", "__init__.py"), "w").close()
     with open(os.path.join(project, "strategies", "Searched", "__init__.py"), "w") as file:
         file.write(STRATEGY)
-    rows = candles()
+    rows = candles(DAYS)
     ours, theirs = Ours(stack, folder, project, rows), Jesse(stack, folder, project, rows)
     if "backtests" in parts:
         theirs.backtest(("2023-01-20", "2023-02-20"))  # warm

@@ -22,13 +22,16 @@ sys.path.insert(0, workers)
 from runner import engine  # noqa: E402
 
 engine.settle_environment()
+import numpy as np  # noqa: E402
+from random_walk import MINUTE_MS, START_MS, candles  # noqa: E402
+
 engine.import_jesse()
 sys.path.insert(0, workers)
 
-import numpy as np  # noqa: E402
 from runner import backtest, faster  # noqa: E402
+from runner.warmup import Silent  # noqa: E402
 
-EXCHANGE, MINUTE, DAY, START = "Binance Perpetual Futures", 60_000, 86_400_000, 1_672_531_200_000
+EXCHANGE, DAY_MS = "Binance Perpetual Futures", 1440 * MINUTE_MS
 STRATEGY = """
 import jesse.indicators as ta
 from jesse.strategies import Strategy
@@ -58,19 +61,6 @@ class Crossing(Strategy):
 CASES = [("15m", 28, True), ("5m", 28, True), ("1h", 28, True), ("15m", 10, False)]
 
 
-class Silent:
-    phase = ""
-
-    def imported(self):
-        pass
-
-    def progress(self, fraction, message):
-        pass
-
-    def output(self):
-        return ""
-
-
 class Turns:
     """Puts the equivalents in place and Jesse's own back."""
 
@@ -85,24 +75,15 @@ class Turns:
             setattr(owner, attribute, replacement if ours else own)
 
 
-def candles():
-    random, minutes = np.random.default_rng(1), 1440 * 62
-    close = 20_000 * np.exp(np.cumsum(random.normal(0, 0.0007, minutes) + np.repeat(random.choice([-1, 1], 62) * 2e-5, 1440)))
-    opened = np.concatenate([[20_000], close[:-1]])
-    high = np.maximum(opened, close) * (1 + np.abs(random.normal(0, 0.0002, minutes)))
-    low = np.minimum(opened, close) * (1 - np.abs(random.normal(0, 0.0002, minutes)))
-    return np.column_stack([START + MINUTE * np.arange(minutes), opened, close, high, low, random.lognormal(1, 1, minutes)])
-
-
 def request(folder, timeframe, days, fast_mode):
-    route, start = {"exchange": EXCHANGE, "symbol": "BTC-USDT", "timeframe": timeframe}, START + 31 * DAY
+    route, start = {"exchange": EXCHANGE, "symbol": "BTC-USDT", "timeframe": timeframe}, START_MS + 31 * DAY_MS
     return {
         "bundle": folder, "seed": 0, "hyperparameters": None, "fast_mode": fast_mode, "benchmark": False, "data_routes": [],
         "config": {"starting_balance": 10_000, "fee": 0.0006, "type": "futures", "futures_leverage": 1, "futures_leverage_mode": "cross",
                    "exchange": EXCHANGE, "warm_up_candles": 240},
         "routes": [{**route, "strategy": "Crossing"}],
         "series": [{"exchange": EXCHANGE, "symbol": "BTC-USDT", "files": [f"{folder}/candles.npy"]}],
-        "warmup_start_ms": start - 240 * 60 * MINUTE, "start_ms": start, "finish_ms": start + days * DAY,
+        "warmup_start_ms": start - 240 * 60 * MINUTE_MS, "start_ms": start, "finish_ms": start + days * DAY_MS,
     }
 
 
@@ -110,7 +91,7 @@ with tempfile.TemporaryDirectory(prefix="faster-") as folder:
     os.makedirs(f"{folder}/strategies/Crossing")
     with open(f"{folder}/strategies/Crossing/__init__.py", "w") as file:
         file.write(STRATEGY)
-    np.save(f"{folder}/candles.npy", candles())
+    np.save(f"{folder}/candles.npy", candles(62))
     os.chdir(folder)
     sys.path.insert(0, folder)
     turns, missed = Turns(), []

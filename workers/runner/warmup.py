@@ -66,7 +66,7 @@ _DAY_MS = 1440 * _MINUTE_MS
 _MARKETS = (("Binance Perpetual Futures", "futures"), ("Binance Spot", "spot"))
 
 
-class _Silent:
+class Silent:
     """A session nobody listens to."""
 
     phase = ""
@@ -90,7 +90,7 @@ def run() -> None:
         np.save(f"{project}/candles.npy", _candles(days=4))
         os.chdir(project)
         sys.path.insert(0, project)
-        session = _Silent()
+        session = Silent()
         strategies.scan({"root": project}, session)
         strategies.describe({"bundle": project, "strategy": "WarmUp"}, session)
         for exchange, kind in _MARKETS:

@@ -21,6 +21,7 @@ print("installed", *installed)
 
 import numpy as np
 from runner import backtest
+from runner.warmup import Silent
 
 STRATEGY = """
 import jesse.indicators as ta
@@ -137,15 +138,6 @@ class NAME(Strategy):
 
     BODY
 """
-
-class Silent:
-    phase = ""
-    def imported(self):
-        pass
-    def progress(self, fraction, message):
-        pass
-    def output(self):
-        return ""
 
 project = tempfile.mkdtemp()
 wrong = {name: WRONG_STRATEGY.replace("NAME", name).replace("BODY", body) for name, body in WRONG.items()}
