@@ -74,7 +74,7 @@ try:
         ended = call("POST", f"/v1/batches/{batch['job_id']}/cancel", {})
         assert ended["state"] == "cancelled" and ended["jobs"]["cancelled"] == JOBS, ended
         measured("... cancelled, with all its jobs", CANCELLED_S, begin)
-        events = " ".join(redis("XREVRANGE", "{jj}:2:events", "+", "-", "COUNT", "25000"))
+        events = " ".join(redis("XREVRANGE", "{jj}:3:events", "+", "-", "COUNT", "25000"))
         ends = sum(ids.split().count(batch["job_id"]) for ids in re.findall("job ([0-9a-f -]+) state cancelled", events))
         assert ends == 1, f"{ends} completion events"
     call("POST", "/v1/queue/resume", {})

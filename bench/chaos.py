@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 
-PREFIX = "{bench}:2:"
+PREFIX = "{bench}:3:"
 LEASE_S = 10
 # After this time everything that a lost worker held has been taken back: a lease and a round of the reconciler.
 TAKEN_BACK_S = LEASE_S + 1.5
@@ -565,13 +565,16 @@ def plain(redis, count, over, *options):
     return ids
 
 
-def run_fields(redis, *names):
-    """These fields of each run there is."""
-    return {key: redis.call("HMGET", PREFIX + key, *names) for key in redis.keys("run:*")}
+def state_and_fence(redis, run):
+    """The first word of a run's first line, and of its second: ("", "") when there is none."""
+    lines = (redis.call("GET", PREFIX + run) or b"\n").decode().split("\n")
+    return tuple(line.partition(" ")[0] for line in lines[:2])
 
 
-def fence_of(claim):
-    return claim and claim.split()[0]
+def only_run(redis):
+    """The key of the only run there is, and the fence that it was claimed under."""
+    run, = redis.keys("run:*")
+    return run, state_and_fence(redis, run)[1]
 
 
 def taken_back(free):
@@ -581,8 +584,7 @@ def taken_back(free):
     first = Crew(redis.url, 1, 1)
     plain(redis, 1, 0, *endless)
     until(lambda: redis.number("ZCARD", PREFIX + "leases") == 1, 10, "it runs")
-    (run, (claim,)), = run_fields(redis, "claim").items()
-    fence = fence_of(claim)
+    run, fence = only_run(redis)
     others = Crew(redis.url, 3, 1)
     busy = 2 if free else 3
     plain(redis, busy, 0, *endless)
@@ -591,9 +593,8 @@ def taken_back(free):
     kill(first.workers[0])
 
     def again():
-        state, now = redis.call("HMGET", PREFIX + run, "state", "claim")
-        state = state.split()[0]
-        return (state == b"running" and fence_of(now) != fence) if free else state == b"queued"
+        state, now = state_and_fence(redis, run)
+        return (state == "running" and now != fence) if free else state == "queued"
     took = until(again, 30, "the run was taken back", 0.02)
     for worker in others.workers:
         kill(worker)
@@ -634,10 +635,9 @@ def contest():
     ids = plain(redis, 1, 0, "--least-ms", seconds * 1000, "--most-ms", seconds * 1000)
     until(lambda: redis.number("ZCARD", PREFIX + "leases") == 1, 10, "it runs")
     second = Crew(redis.url, 1, 1)
-    (run, (claim,)), = run_fields(redis, "claim").items()
-    fence = fence_of(claim)
+    run, fence = only_run(redis)
     first.freeze(seconds + 1)
-    until(lambda: fence_of(redis.call("HGET", PREFIX + run, "claim")) != fence, 20, "another has it")
+    until(lambda: state_and_fence(redis, run)[1] != fence, 20, "another has it")
     until(lambda: first.look_after() or not first.stopped, 20, "the first goes on")
     until(lambda: redis.counters()["late_results"] == 1, 5, "its result is refused")
     until(redis.is_idle, 30, "the second has ended it")

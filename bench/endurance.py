@@ -135,7 +135,7 @@ def look(stack):
     sample = {name: round(together(pids)[0], 1) for name, pids in processes(stack).items()}
     info = dict(line.split(":", 1) for line in stack.redis.cli("info", "memory").splitlines() if ":" in line)
     sample["Redis, as it counts itself"] = round(int(info["used_memory"]) / 2**20, 1)
-    waiting = stack.redis.cli("hget", "{jj}:2:sched", "ready").strip()
+    waiting = stack.redis.cli("hget", "{jj}:3:sched", "ready").strip()
     return int(waiting or 0), sample
 
 

@@ -376,12 +376,12 @@ def memory(redis):
     # Fills what is bounded: events, scripts, buffers.
     ours("finished", "--count", 10000, "--redis", redis.url)
     for keys in "result:*", "done:*":
-        redis.remove("{bench}:2:" + keys)
+        redis.remove("{bench}:3:" + keys)
     before = redis.memory()
     ours("finished", "--count", finished, "--request-bytes", 400, "--summary-bytes", 500, "--redis", redis.url)
     sizes = [redis.memory()]
     for keys in "result:*", "done:*":
-        redis.remove("{bench}:2:" + keys)
+        redis.remove("{bench}:3:" + keys)
         sizes.append(redis.memory())
     redis.flush()
     sizes = [(size - before) / finished for size in sizes]

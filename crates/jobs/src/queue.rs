@@ -146,6 +146,10 @@ pub(crate) const BETWEEN_CAMPAIGNS: &str = "\u{1e}";
 /// How long it is known where in a trace a run was queued.
 const TRACE_KEPT: Duration = Duration::from_hours(24);
 
+/// How many jobs one call of a script accepts, and of how many runs one takes the outcome, where many are there at once.
+const SUBMITTED_AT_ONCE: usize = 16;
+const FINISHED_AT_ONCE: usize = 32;
+
 /// The most jobs that a tenant may have open unless something else is set.
 pub const MAX_OPEN: u32 = 200_000;
 
@@ -165,9 +169,10 @@ impl Queue {
             retention.results.as_secs(),
             retention.trials.as_secs()
         );
-        let together = |script| Together::new(redis.clone(), scripts.clone(), script, kept.clone());
-        let (submitting, finishing) =
-            (together(|scripts: &Scripts| &scripts.submit), together(|scripts: &Scripts| &scripts.finish));
+        let together =
+            |script, most| Together::new(redis.clone(), scripts.clone(), script, most, kept.clone());
+        let submitting = together(|scripts: &Scripts| &scripts.submit, SUBMITTED_AT_ONCE);
+        let finishing = together(|scripts: &Scripts| &scripts.finish, FINISHED_AT_ONCE);
         Self {
             redis,
             scripts,

@@ -521,11 +521,6 @@ impl Counts {
 
 type Fields = HashMap<String, String>;
 
-/// Takes a field that must be there.
-fn required(fields: &mut Fields, name: &str) -> Result<String, QueueError> {
-    fields.remove(name).ok_or_else(|| QueueError::Corrupt(format!("a record has no {name:?}")))
-}
-
 fn parsed<T: FromStr>(text: &str, name: &str) -> Result<T, QueueError> {
     text.parse().map_err(|_| QueueError::Corrupt(format!("{name} is {text:?}")))
 }
@@ -539,61 +534,97 @@ fn json<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T, Que
     serde_json::from_str(text).map_err(|error| QueueError::Corrupt(format!("{name}: {error}")))
 }
 
-/// What the scripts answer for one job: its fields, its run's, its place in the queue, and its batch's.
-pub(crate) type Records = (Fields, Fields, i64, Fields);
+/// What the scripts answer for one job: its record, its run's without what that was made of ("" if there is none), its place in
+/// the queue, its batch's fields, and whether the batch that it belongs to was stopped.
+pub(crate) type Records = (String, String, i64, Fields, u8);
+
+/// The fields that few records have: `<name>=<value>` with the byte 31 between them.
+fn rare_fields(line: &str) -> Fields {
+    let field = |field: &str| field.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    line.split('\u{1f}').filter_map(field).collect()
+}
+
+/// The record of a job, as `records.lua` describes it.
+struct JobRecord<'a> {
+    state: &'a str,
+    ended: &'a str,
+    found: &'a str,
+    error: &'a str,
+    rare: Fields,
+    details: &'a str,
+    request: &'a str,
+}
+
+impl<'a> JobRecord<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut lines = text.splitn(7, '\n');
+        let mut line = || lines.next();
+        Some(Self {
+            state: line()?,
+            ended: line()?,
+            found: line()?,
+            error: line()?,
+            rare: rare_fields(line()?),
+            details: line()?.split_once(' ')?.1,
+            request: line()?,
+        })
+    }
+}
 
 impl JobView {
     /// Puts a job together from its records.
     pub(crate) fn from_records(
         job_id: JobId,
-        (mut job, mut run, ahead, mut batch): Records,
+        (job, run, ahead, mut batch, stopped): Records,
     ) -> Result<Self, QueueError> {
         let corrupt = |name: &str, text: &str| QueueError::Corrupt(format!("{name} is {text:?}"));
+        let JobRecord { state: stored, ended, found, error, rare: mut job, details, request } =
+            JobRecord::parse(&job).ok_or_else(|| corrupt("a job's record", &job))?;
         // `<state> <place in listings> <run or -> <flags> <time> <tenant>:<kind>`
-        let stored = required(&mut job, "state")?;
         let mut words = stored.splitn(6, ' ');
         let (name, run_id) = (words.next().unwrap_or_default(), words.nth(1).filter(|run| *run != "-"));
         let run_id = run_id.map(|text| parsed(text, "run")).transpose()?;
         let created = words.nth(1).unwrap_or_default();
         let stored_state = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
-        // `<state> <seq>`
-        let run_state = run.remove("state");
-        let run_state = run_state.as_deref().and_then(|text| RunState::parse(text.split(' ').next()?));
+        // `<state> <place> <waiter>`, then the claim `<fence> <estimate> <started> ...`, then what few have.
+        let mut lines = run.lines();
+        let mut line = || lines.next().unwrap_or_default();
+        let (run_state, claim, mut run) = (line(), line(), rare_fields(line()));
+        let run_state = if stopped == 1 {
+            Some(RunState::Stopping)
+        } else {
+            run_state.split(' ').next().and_then(RunState::parse)
+        };
         let state = stored_state.of_live(run_state);
         let running = state == JobState::Running;
         let index = words.next().unwrap_or_default();
-        let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("state", &stored))?;
-        // `<version> <details>`, then the request.
-        let data = required(&mut job, "data")?;
-        let (head, request) = data.split_once('\n').ok_or_else(|| corrupt("data", &data))?;
-        let details = head.split_once(' ').map_or("", |(_, details)| details);
-        let ended = job.remove("end").unwrap_or_default();
+        let (_, kind) = index.rsplit_once(':').ok_or_else(|| corrupt("state", stored))?;
         let mut ended = ended.split(' ').map(|part| Some(part).filter(|part| !matches!(*part, "" | "-")));
-        let (started, finished, result) = (ended.next(), ended.next(), ended.next());
-        let started = started.flatten().map(str::to_owned).or_else(|| {
-            // Fence, worker, and `<estimate> <started> <time-out> <place>`, a line each.
-            run.remove("claim").filter(|_| running)?.lines().nth(2)?.split(' ').nth(1).map(str::to_owned)
-        });
+        let (started, finished, result) =
+            (ended.next().flatten(), ended.next().flatten(), ended.next().flatten());
+        let cached = ended.next().flatten() == Some("c");
+        let started = started.or_else(|| claim.split(' ').nth(2).filter(|_| running));
+        let there = |text| Some(text).filter(|text: &&str| !text.is_empty());
         Ok(Self {
             job_id,
             kind: kind.parse()?,
             state,
-            cached: job.remove("cached").is_some(),
+            cached,
             created_ms: parsed(created, "created")?,
-            started_ms: started.map(|text| parsed(&text, "started")).transpose()?,
-            finished_ms: finished.flatten().map(|text| parsed(text, "finished")).transpose()?,
+            started_ms: started.map(|text| parsed(text, "started")).transpose()?,
+            finished_ms: finished.map(|text| parsed(text, "finished")).transpose()?,
             progress: match run.remove("progress") {
                 Some(text) if running || state == JobState::Waiting => Some(json(&text, "progress")?),
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),
             request: json(request, "request")?,
-            summary: job.remove("found").map(|text| json(&text, "found")).transpose()?,
-            error: job.remove("error").map(|text| json(&text, "error")).transpose()?,
-            result: result.flatten().map(str::to_owned),
+            summary: there(found).map(|text| json(text, "found")).transpose()?,
+            error: there(error).map(|text| json(text, "error")).transpose()?,
+            result: result.map(str::to_owned),
             run: run_id,
             details: json(details, "details")?,
-            tags: Tags::from_lines(&job.remove("tags").unwrap_or_default()),
+            tags: Tags::from_lines(&job.remove("tags").unwrap_or_default().replace('\u{1e}', "\n")),
             webhook: job.remove("hook"),
             awaits: run.remove("awaits").map(|text| parsed(&text, "awaits")).transpose()?,
             batch: job.remove("batch").map(|text| parsed(&text, "batch")).transpose()?,

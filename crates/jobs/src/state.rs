@@ -119,7 +119,6 @@ impl RunState {
             "running" => Some(Self::Running),
             "waiting" => Some(Self::Waiting),
             "finished" => Some(Self::Finished),
-            "stopping" => Some(Self::Stopping),
             _ => None,
         }
     }

@@ -11,9 +11,6 @@ use tokio::sync::oneshot;
 
 use crate::{error::QueueError, redis::Redis, scripts::Scripts};
 
-/// How many steps go in one call: enough to share what a call costs, few enough that the next call is made up while Redis
-/// works on this one, and that nobody else waits for long.
-const STEPS_MOST: usize = 16;
 /// How many calls may be on their way: while one is computed, the next is sent.
 const CALLS_MOST: usize = 2;
 
@@ -45,6 +42,9 @@ pub(crate) struct Together {
     redis: Redis,
     scripts: Arc<Scripts>,
     script: fn(&Scripts) -> &Script,
+    /// How many steps go in one call: enough to share what a call costs, few enough that the next call is made up while Redis
+    /// works on this one, and that nobody else waits for long.
+    most: usize,
     /// How long things are kept, which all scripts take.
     kept: String,
     state: Mutex<State>,
@@ -61,9 +61,10 @@ impl Together {
         redis: Redis,
         scripts: Arc<Scripts>,
         script: fn(&Scripts) -> &Script,
+        most: usize,
         kept: String,
     ) -> Arc<Self> {
-        Arc::new(Self { redis, scripts, script, kept, state: Mutex::default() })
+        Arc::new(Self { redis, scripts, script, most, kept, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,7 +101,7 @@ impl Together {
         loop {
             let steps: Vec<_> = {
                 let mut state = self.lock();
-                let number = state.waiting.len().min(STEPS_MOST);
+                let number = state.waiting.len().min(self.most);
                 if number == 0 {
                     state.calls -= 1;
                     return;

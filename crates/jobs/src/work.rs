@@ -147,7 +147,7 @@ impl Queue {
                 "succeeded",
                 [
                     result.id.clone(),
-                    result.summary.clone(),
+                    one_line(&result.summary),
                     json(&result.receipt)?,
                     result.stored.as_ref().map(Stored::to_text).unwrap_or_default(),
                     result.trial.as_deref().map(TrialRecord::to_text).unwrap_or_default(),
@@ -262,21 +262,27 @@ impl Queue {
 fn claimed(row: &[String], fence: Fence) -> Result<Claim, QueueError> {
     let corrupt = || QueueError::Corrupt(format!("a claim is {row:?}"));
     let [run, terms, work] = row else { return Err(corrupt()) };
-    let mut terms = terms.split(' ');
+    // Version, kind, slots, memory, attempt, whether it runs alone, and time-out.
+    let mut terms = terms.split(' ').skip(1);
     let mut term = || terms.next().ok_or_else(corrupt);
     let (plan, request) = work.split_once('\n').ok_or_else(corrupt)?;
     Ok(Claim {
         run: parse(run)?,
         fence,
         kind: term()?.parse()?,
-        attempt: parse(term()?)?,
-        alone: term()? == "1",
         slots: parse(term()?)?,
         memory_mb: parse(term()?)?,
+        attempt: parse(term()?)?,
+        alone: term()? == "1",
         timeout_s: parse(term()?)?,
         plan: plan.to_owned(),
         request: request.to_owned(),
     })
+}
+
+/// The same JSON without line breaks, which stand only between its parts: records have a line for it.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
 }
 
 fn back_off(attempt: u32) -> Duration {

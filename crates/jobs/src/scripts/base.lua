@@ -4,20 +4,21 @@
 -- ARGV[2] says how long jobs and results are kept after their end, and trials after the last one of their campaign, in
 -- seconds: '<jobs> <results> <trials>'.
 -- All of this text runs at every call: what costs time here costs it everywhere.
-local P, call = ARGV[1], redis.call
+local P, call, find, sub, format = ARGV[1], redis.call, string.find, string.sub, string.format
+local JOB, RUN, STATS = P .. ':job:', P .. ':run:', P .. ':stats'
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- A number costs more than a text when it is handed to Redis.
-local function text(number) return string.format('%d', number) end
+local function text(number) return format('%d', number) end
 local now_text = text(now)
 
 -- The three parts that a character divides a text into at its first two places; nothing if they are not there. Much
 -- faster than a pattern.
 local function split3(text, by)
-  local first = string.find(text, by, 1, true)
-  local second = first and string.find(text, by, first + 1, true)
+  local first = find(text, by, 1, true)
+  local second = first and find(text, by, first + 1, true)
   if not second then return nil end
-  return string.sub(text, 1, first - 1), string.sub(text, first + 1, second - 1), string.sub(text, second + 1)
+  return sub(text, 1, first - 1), sub(text, first + 1, second - 1), sub(text, second + 1)
 end
 
 local function key(kind, id) return P .. ':' .. kind .. ':' .. id end
@@ -33,42 +34,58 @@ local function wake()
 end
 
 -- What the steps of one call add up to is written once, by `flush` at its end: counters, by record and field, members
--- that join or leave a sorted set, keys that are deleted, and events. Nothing reads them in between.
+-- that join or leave a sorted set, keys that are deleted, events, and the records of jobs and runs.
 local sums, joining, leaving, events, dropped = {}, {}, {}, {}, {}
 local function add(record, field, by)
-  local fields = sums[record] or {}
-  sums[record] = fields
+  local fields = sums[record]
+  if not fields then
+    fields = {}
+    sums[record] = fields
+  end
   fields[field] = (fields[field] or 0) + by
 end
-local function count(name, by) add(P .. ':stats', name, by or 1) end
+local function count(name, by) add(STATS, name, by or 1) end
 local function join_set(set, score, id) -- in the order of scores, if it can be: what comes last costs Redis least
-  local members = joining[set] or { at = {} }
-  joining[set] = members
-  members[#members + 1] = score
-  members[#members + 1] = id
-  members.at[id] = #members
+  local members = joining[set]
+  if not members then
+    members = {}
+    joining[set] = members
+  end
+  local n = #members
+  members[n + 1], members[n + 2] = score, id
 end
 local function leave_set(set, id)
   local members = joining[set]
-  local at = members and members.at[id]
-  if at then -- its place is taken by the last
-    members[at - 1], members[at] = members[#members - 1], members[#members]
-    members.at[members[at]] = at
-    members.at[id], members[#members], members[#members - 1] = nil, nil, nil
-    return
+  -- Who joined in the same call did so a moment ago.
+  for at = members and #members or 0, 2, -2 do
+    if members[at] == id then
+      table.remove(members, at)
+      table.remove(members, at - 1)
+      return
+    end
   end
-  local ids = leaving[set] or {}
-  leaving[set] = ids
+  local ids = leaving[set]
+  if not ids then
+    ids = {}
+    leaving[set] = ids
+  end
   ids[#ids + 1] = id
 end
 
-
 -- An event says that something is new about jobs or runs ('job' or 'run'): their ids, and the state they are in now.
+local function write_event(what, ids, state)
+  if ids[1] then
+    call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, table.concat(ids, ' '), 'state', state)
+  end
+end
 local function emit(what, id, state)
   local name = what .. ' ' .. state
-  local ids = events[name] or {}
-  events[name] = ids
-  ids[#ids + 1] = id
+  local event = events[name]
+  if not event then
+    event = { what = what, state = state, ids = {} }
+    events[name] = event
+  end
+  event.ids[#event.ids + 1] = id
 end
 
 local function drop(name) dropped[#dropped + 1] = name end
@@ -78,7 +95,7 @@ local function flush_sums()
   sums = {}
   for record, fields in pairs(written) do
     for field, by in pairs(fields) do
-      if by ~= 0 then call('HINCRBY', record, field, by) end
+      if by ~= 0 then call('HINCRBY', record, field, text(by)) end
     end
   end
 end
@@ -91,14 +108,15 @@ local function in_parts(command, set, all)
   end
 end
 
+local write_records, write_ends -- in the parts on records and jobs
+
 local function flush()
+  if write_ends then write_ends() end
   flush_sums()
+  if write_records then write_records() end
   for set, ids in pairs(leaving) do in_parts('ZREM', set, ids) end
   for set, members in pairs(joining) do in_parts('ZADD', set, members) end
-  for name, ids in pairs(events) do
-    local what, state = string.match(name, '^(%S+) (%S+)$')
-    call('XADD', P .. ':events', 'MAXLEN', '~', EVENTS_KEPT, '*', what, table.concat(ids, ' '), 'state', state)
-  end
+  for _, event in pairs(events) do write_event(event.what, event.ids, event.state) end
   in_parts('DEL', nil, dropped)
   joining, leaving, events, dropped = {}, {}, {}, {}
 end

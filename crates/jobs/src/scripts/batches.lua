@@ -17,12 +17,9 @@ end
 
 -- A run that waited for a batch goes on: it is queued again at its old place.
 local function resume(run)
-  local stored = call('HMGET', key('run', run), 'state', 'terms')
-  if not stored[1] then return end
-  local state, seq, waiter = split3(stored[1], ' ')
-  if state ~= 'waiting' then return end
-  local _, _, wants = split3(stored[2], '\n')
-  enqueue(run, { seq = seq, waiter = waiter, wants = wants })
+  local record = run_of(run)
+  if not record or record.state ~= 'waiting' then return end
+  enqueue(run, record)
   emit('run', run, 'queued')
 end
 
@@ -43,13 +40,12 @@ local function finish_batch(batch)
   call('EXPIRE', key('kids', batch), kept_jobs)
   call('ZREM', P .. ':closing', batch)
   call('ZREM', P .. ':open', batch)
-  call('HSET', key('job', batch), 'found', '{' .. table.concat(summary, ',') .. '}')
   local error
   if state == 'failed' then
     error = '{"code":"batch_incomplete","message":"' .. lost .. ' of ' .. counts.total .. ' jobs did not succeed'
       .. (why == 'failure' and ', so the rest was cancelled as asked' or '; the results of the others are there') .. '"}'
   end
-  transition(batch, state, '- ' .. now_text .. ' -', error and 'error', error)
+  transition(batch, state, '- ' .. now_text .. ' -', '{' .. table.concat(summary, ',') .. '}', error)
   if parent then resume(parent) end
 end
 

@@ -3,7 +3,7 @@
 -- Returns {state before, 1 for a batch} or nil when there is no such job of this tenant.
 local id = ARGV[3]
 if owner_of(id) ~= ARGV[4] then return false end
-local state, _, run = parse_state(call('HGET', key('job', id), 'state'))
+local state, _, run = parse_state(job_of(id))
 if state == 'waiting' then
   if call('HGET', key('batch', id), 'state') ~= 'stopping' then stop_batch(id, 'cancelled') end
   flush_all()
@@ -11,7 +11,8 @@ if state == 'waiting' then
 end
 local shown = state
 if state == 'queued' then
-  if run ~= '-' then shown = string.match(call('HGET', key('run', run), 'state') or state, '^%S+') end
+  local record = run ~= '-' and run_of(run)
+  if record then shown = record.state end
   withdraw(id, 'cancelled')
 end
 flush_all()

@@ -13,8 +13,8 @@ end
 
 -- A tenant's running count went down: it may be below its cap again.
 local function relink(tenant)
-  for p = 0, 2 do
-    if call('EXISTS', key('q', p .. ':' .. tenant)) == 1 then link(tostring(p), tenant) end
+  for _, p in ipairs(PRIORITIES) do
+    if call('EXISTS', key('q', p .. ':' .. tenant)) == 1 then link(p, tenant) end
   end
 end
 
@@ -27,12 +27,19 @@ end
 
 -- The charge for a claim is corrected to the time that the run took, and its slot is given back.
 -- `by` is the place that the claim was made for.
-local corrections, taken, capped, estimates = {}, {}, {}, nil
+local discharged, taken, estimates = {}, {}, nil
 local function discharge(by, estimate, started)
-  local p, tenant = split_place(by)
+  local charged = discharged[by]
+  if not charged then
+    local p, tenant = split_place(by)
+    charged = { p = p, tenant = tenant, runs = 0, correction = 0 }
+    discharged[by] = charged
+  end
+  charged.runs = charged.runs + 1
   local took = now - started
-  if math.abs(took - estimate) > 1 then
-    corrections[by] = (corrections[by] or 0) + took - estimate
+  if took > estimate + 1 or took < estimate - 1 then
+    local p = charged.p
+    charged.correction = charged.correction + took - estimate
     if not estimates then
       local s = call('HMGET', P .. ':sched', 'est0', 'est1', 'est2')
       estimates = { ['0'] = tonumber(s[1] or 1), ['1'] = tonumber(s[2] or 1), ['2'] = tonumber(s[3] or 1) }
@@ -40,20 +47,22 @@ local function discharge(by, estimate, started)
     taken[p] = true
     estimates[p] = estimates[p] + (took - estimates[p]) / 16
   end
-  capped[tenant] = true
-  add(key('tenant', tenant), 'running', -1)
 end
 
 -- Writes what `discharge` added up; a tenant that was at its cap may be below it again.
 local function flush_charges()
-  for by, correction in pairs(corrections) do
-    local p, tenant = split_place(by)
-    add_time(p, tenant, correction / (call('HGET', key('tenant', tenant), 'weight') or 1))
-    call('HINCRBYFLOAT', P .. ':sched', 'band' .. p, correction / WEIGHTS[p])
+  for _, charged in pairs(discharged) do
+    local p, tenant, correction = charged.p, charged.tenant, charged.correction
+    if correction ~= 0 then
+      add_time(p, tenant, correction / (call('HGET', key('tenant', tenant), 'weight') or 1))
+      call('HINCRBYFLOAT', P .. ':sched', 'band' .. p, correction / WEIGHTS[p])
+    end
+    add(key('tenant', tenant), 'running', -charged.runs)
   end
   for p in pairs(taken) do call('HSET', P .. ':sched', 'est' .. p, estimates[p]) end
   flush_sums()
-  for tenant in pairs(capped) do
-    if call('HEXISTS', key('tenant', tenant), 'max_running') == 1 then relink(tenant) end
+  for _, charged in pairs(discharged) do
+    if call('HEXISTS', key('tenant', charged.tenant), 'max_running') == 1 then relink(charged.tenant) end
   end
+  discharged, taken = {}, {}
 end

@@ -1,29 +1,31 @@
 -- Claims runs for a worker, each under a lease, at most as many as fences are given (one for each free slot).
 -- ARGV: prefix, keep, worker, the record version it knows, memory in MB that it has free, 1 when it holds nothing,
 --       fence, fence, ...
--- Returns {claims, more}: a run, '<kind> <attempt> <1 if it must run alone> <slots> <memory> <time-out in s>' and
+-- Returns {claims, more}: a run, '<version> <kind> <slots> <memory> <attempt> <1 if it must run alone> <time-out in s>' and
 -- '<plan>\n<request>' for each claim, in the order of the fences, and 1 when the budget of this call was used up before the slots were.
 local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local slots, claims = #ARGV - 6, {}
 
-if call('EXISTS', P .. ':paused') == 1 then
+-- Nearly always there is none of these.
+local unusual = call('EXISTS', P .. ':paused', P .. ':alone', P .. ':newer') > 0
+if unusual and call('EXISTS', P .. ':paused') == 1 then
   call('ZADD', P .. ':idle', now, worker)
   return { claims, 0 }
 end
 
 -- What is read once and written back once.
 local sched = call('HMGET', P .. ':sched', 'band0', 'band1', 'band2', 'est0', 'est1', 'est2')
-local band, estimate, reached, reached_band, taken_from_ready = {}, {}, {}, nil, 0
-for p = 0, 2 do
-  local name = tostring(p)
-  band[name], estimate[name] = tonumber(sched[p + 1] or 0), math.max(tonumber(sched[p + 4] or 0), 1)
+local band, estimate, charges, charged, reached, reached_band, taken_from_ready = {}, {}, {}, {}, {}, nil, 0
+for i, p in ipairs(PRIORITIES) do
+  local expected = math.max(math.floor(tonumber(sched[i + 3] or 0) + 0.5), 1)
+  band[p], estimate[p], charges[p] = tonumber(sched[i] or 0), expected, text(expected)
 end
 local heads = {} -- of each ring: the next tenant, its time, the one after, its time
 local tenants = {} -- weight, cap and running runs of those that were charged
 local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
 local popped = {} -- places that may be empty now
 local buffers = {} -- entries that were popped ahead: {entry, seq, entry, seq, ...} and where the next is
-local started = {} -- runs that stand in no queue any more
+local aside = {} -- runs that were set aside for newer workers
 local leases, lease_ends = {}, text(now + LEASE_MS)
 
 -- Time that the head of a ring is charged with, not yet written: it stays the head for a while.
@@ -35,13 +37,13 @@ local function write_owed(p)
     add_time(p, debt.tenant, debt.time)
   end
 end
+local only -- the priority that alone has something queued, while that is known
 local function forget_head(p)
   write_owed(p)
-  heads[p] = nil
+  heads[p], only = nil, nil
 end
 
-local function charge(place)
-  local p, tenant = split_place(place)
+local function charge(p, tenant)
   local t = tenants[tenant]
   if not t then
     local record = call('HMGET', key('tenant', tenant), 'weight', 'max_running', 'running')
@@ -50,7 +52,7 @@ local function charge(place)
   end
   t.new = t.new + 1
   local own = estimate[p] / t.weight
-  band[p] = band[p] + estimate[p] / WEIGHTS[p]
+  band[p], charged[p] = band[p] + estimate[p] / WEIGHTS[p], true
   local head = heads[p]
   if head and head[1] == tenant then
     head[2] = head[2] + own
@@ -63,47 +65,56 @@ local function charge(place)
   end
   if t.cap and t.running + t.new >= t.cap then
     -- At its running cap: it stands in no ring until one of its runs has ended.
-    for q = 0, 2 do
-      forget_head(tostring(q))
-      unlink(tostring(q), tenant)
+    for _, q in ipairs(PRIORITIES) do
+      forget_head(q)
+      unlink(q, tenant)
     end
   end
 end
 
--- What further arguments say is written with the start; `r` has what the worker needs.
-local function start(run, place, r, alone, ...)
-  local fence = ARGV[7 + #claims / 3]
-  local claim = fence .. '\n' .. worker .. '\n' .. estimate[string.sub(place, 1, 1)] .. ' ' .. now_text .. ' ' .. r.wall .. ' ' .. place
-  call('HSET', key('run', run), 'state', 'running ' .. r.seq .. ' ' .. r.waiter, 'claim', claim, ...)
-  leases[#leases + 1] = lease_ends
-  leases[#leases + 1] = run
-  charge(place)
-  started[run] = true
-  slots, memory, nothing_held = slots - r.need, memory - r.mem, false
-  taken_from_ready = taken_from_ready + 1
-  claims[#claims + 1] = run
-  claims[#claims + 1] = r.kind .. ' ' .. (r.attempt or 0) + 1 .. ' ' .. (alone and 1 or 0) .. ' ' .. r.need .. ' ' .. r.mem .. ' ' .. r.wall
-  claims[#claims + 1] = r.plan
+-- What runs are made of; most have the same.
+local abouts, wanted = {}, {}
+local function terms(record)
+  local stored, at = record.text, record.at
+  local first = find(stored, '\n', at, true)
+  local second = find(stored, '\n', first + 1, true)
+  local third = find(stored, '\n', second + 1, true)
+  local about, wants = sub(stored, at, first - 1), sub(stored, second + 1, third - 1)
+  local size = abouts[about]
+  if not size then
+    local v, need, mem = string.match(about, '^(%S+) %S+ (%S+) (%S+)$')
+    size = { v = tonumber(v), need = tonumber(need), mem = tonumber(mem) }
+    abouts[about] = size
+  end
+  local want = wanted[wants]
+  if not want then
+    local wall, places = string.match(wants, '^%S+ (%S+) (.*)$')
+    want = { wall = wall, places = places }
+    wanted[wants] = want
+  end
+  return about, size, want, sub(stored, third + 1)
 end
 
-local function read(run)
-  local r = call('HMGET', key('run', run), 'state', 'terms', 'plan', 'attempt')
-  if not r[1] then return {} end
-  local state, seq, waiter = split3(r[1], ' ')
-  local about, _, wants = split3(r[2], '\n')
-  local v, kind, need, mem = string.match(about, '^(%S+) (%S+) (%S+) (%S+)$')
-  local wall, places = string.match(wants, '^%S+ (%S+)\n(.*)$')
-  return {
-    state = state, seq = seq, waiter = waiter, v = tonumber(v), kind = kind, need = tonumber(need), mem = tonumber(mem),
-    places = places, plan = r[3], wall = wall, attempt = r[4],
-  }
+local function start(run, place, record, about, size, wall, plan, alone)
+  local n, p, tenant = #claims, split_place(place)
+  record.claim = ARGV[7 + n / 3] .. ' ' .. charges[p] .. ' ' .. now_text .. ' ' .. place .. ' ' .. wall .. ' ' .. worker
+  record.state, record.changed = 'running', true
+  local m = #leases
+  leases[m + 1], leases[m + 2] = lease_ends, run
+  charge(p, tenant)
+  slots, memory, nothing_held = slots - size.need, memory - size.mem, false
+  taken_from_ready = taken_from_ready + 1
+  local attempt = record.more.attempt
+  claims[n + 1], claims[n + 3] = run, plan
+  claims[n + 2] = about .. (attempt and ' ' .. text(attempt + 1) or ' 1') .. (alone and ' 1 ' or ' 0 ') .. wall
 end
 
 -- Takes a run that was set aside, from a sorted set.
 local function start_aside(set, run, alone)
   call('ZREM', set, run)
-  local r = read(run)
-  start(run, string.match(r.places, '^[^\n]+'), r, alone)
+  local record = run_of(run)
+  local about, size, want, plan = terms(record)
+  start(run, string.match(want.places, '^%S+'), record, about, size, want.wall, plan, alone)
 end
 
 -- The next child of a batch that has to be computed is started; answers whether there was one.
@@ -113,33 +124,33 @@ local function start_child(batch, about, place)
     local item = call('LPOP', key('pend', batch))
     if not item then return false end
     local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
-    local job = call('HMGET', key('job', id), 'state', 'data')
-    local state, seq, _, tail = parse_state(job[1])
+    local job = job_of(id)
+    local state, seq = parse_state(job)
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
-      return plans[plan] .. '\n' .. request_of(job[2])
+      return plans[plan] .. '\n' .. request_of(job)
     end
     if state == 'queued' then
       local flight = about.mode == 'off' and id or cache_key
       local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
       local flying, summary = here[1], here[2] and use(cache_key, here[2])
       if flying and not summary then
-        local live = call('HMGET', key('run', flying), 'state', 'claim')
-        if is_outdated(flying, live[1], live[2]) then flying = nil end
+        local record = run_of(flying)
+        if not record or is_outdated(record) then flying = nil end
       end
       if summary then
         answer_from_cache(id, cache_key, summary, batch)
       elseif flying then
-        join(flying, id, { seq = seq, tail = tail, place = place, limits = about.limits, plan = planned })
+        attach(id, flying)
+        join(flying, id, { place = place, limits = about.limits, plan = planned })
       else
-        call('HSET', key('job', id), 'state', 'queued ' .. seq .. ' ' .. run .. ' ' .. tail)
+        attach(id, run)
         call('SET', key('flight', flight), run)
         if about.mode == 'use' then count('cache_misses') end
-        local r = {
-          seq = seq, waiter = id .. ' ' .. tail, kind = about.kind, plan = planned(), need = about.need, mem = about.mem, wall = about.wall,
-        }
-        start(run, place, r, false, 'plan', r.plan, 'terms',
-          VERSION .. ' ' .. r.kind .. ' ' .. r.need .. ' ' .. r.mem .. '\n' .. string.rep('-', 32) .. flight .. '\n' .. about.limits .. '\n' .. place)
+        local record = { seq = seq, waiter = id, more = none }
+        runs[run] = record
+        set_terms(record, about.terms, string.rep('-', 32) .. flight, about.limits .. ' ' .. place, planned())
+        start(run, place, record, about.terms, about, about.wall, planned(), false)
         return true
       end
     end
@@ -151,8 +162,8 @@ end
 local function read_batch(batch)
   local b = call('HMGET', key('batch', batch), 'v', 'need', 'mem', 'mode', 'limits', 'kind')
   return {
-    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], limits = b[5], kind = b[6], plans = {},
-    wall = tonumber(string.match(b[5], ' (%d+)')),
+    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], limits = b[5], plans = {},
+    terms = VERSION .. ' ' .. b[6] .. ' ' .. b[2] .. ' ' .. b[3], wall = string.match(b[5], ' (%d+)'),
   }
 end
 
@@ -173,9 +184,9 @@ local function outcasts()
 end
 
 local budget, newer_batches = slots * 4 + 20, 0
-if outcasts() then
+if unusual and outcasts() then
   slots = 0
-elseif call('EXISTS', P .. ':newer') == 1 then
+elseif unusual then
   -- Runs that an older worker left to those who know their version.
   for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, slots)) do
     if slots > 0 then start_aside(P .. ':newer', run, false) end
@@ -185,12 +196,19 @@ end
 while slots > 0 and budget > 0 do
   budget = budget - 1
   -- The priority, then the tenant, that has had the least for its weight.
-  local p
-  for name in pairs(WEIGHTS) do
-    heads[name] = heads[name] or call('ZRANGE', key('ring', name), 0, 1, 'WITHSCORES')
-    if heads[name][1] and (not p or band[name] < band[p] or (band[name] == band[p] and name < p)) then p = name end
+  local p = only
+  if not p then
+    local waiting = 0
+    for _, name in ipairs(PRIORITIES) do
+      heads[name] = heads[name] or call('ZRANGE', key('ring', name), 0, 1, 'WITHSCORES')
+      if heads[name][1] then
+        waiting = waiting + 1
+        if not p or band[name] < band[p] then p = name end
+      end
+    end
+    if not p then break end
+    only = waiting == 1 and p
   end
-  if not p then break end
   local tenant, vt, time = heads[p][1], heads[p][2], band[p]
   local place = p .. ':' .. tenant
   local open, entry, seq = batches[place], nil, nil
@@ -201,14 +219,19 @@ while slots > 0 and budget > 0 do
     if not buffer or not buffer[buffer.at] then
       buffer = call('ZPOPMIN', key('q', place), math.min(slots, 16))
       buffer.at, buffers[place], popped[place] = 1, buffer, true
+      local ahead = {}
+      for i = 1, #buffer, 2 do
+        if sub(buffer[i], 1, 1) == 'r' then ahead[#ahead + 1] = sub(buffer[i], 2) end
+      end
+      read_runs(ahead)
     end
     entry, seq, buffer.at = buffer[buffer.at], buffer[buffer.at + 1], buffer.at + 2
   end
   if not entry then
     forget_head(p)
     unlink(p, tenant)
-  elseif string.sub(entry, 1, 1) == 'b' then
-    local batch = string.sub(entry, 2)
+  elseif sub(entry, 1, 1) == 'b' then
+    local batch = sub(entry, 2)
     local about = open and open.about or read_batch(batch)
     local newer = about.v > known
     local fits = nothing_held or (about.need <= slots and about.mem <= memory)
@@ -225,40 +248,44 @@ while slots > 0 and budget > 0 do
     newer_batches = newer_batches + (newer and 1 or 0)
     if not fits or newer_batches > 3 then break end
   else
-    local run = string.sub(entry, 2)
-    local r = read(run)
-    if r.state ~= 'queued' then
+    local run = sub(entry, 2)
+    local record = run_of(run)
+    if not record or record.state ~= 'queued' then
       -- Cannot happen while Redis keeps its data; if it does, it must not block the queue.
-    elseif not nothing_held and (r.need > slots or r.mem > memory) then
-      -- It is next, so it is waited for: nothing that came later takes its room. With nothing held anything fits.
-      call('ZADD', key('q', place), seq, entry)
-      break
     else
-      if r.places ~= place then
-        for other in string.gmatch(r.places, '[^\n]+') do
+      local about, size, want, plan = terms(record)
+      if not nothing_held and (size.need > slots or size.mem > memory) then
+        -- It is next, so it is waited for: nothing that came later takes its room. With nothing held anything fits.
+        call('ZADD', key('q', place), seq, entry)
+        break
+      end
+      if want.places ~= place then
+        for other in string.gmatch(want.places, '%S+') do
           if other ~= place then
-            forget_head(string.sub(other, 1, 1))
+            forget_head(sub(other, 1, 1))
             displace_entry(other, entry)
           end
         end
       end
-      if r.v > known then
-        call('ZADD', P .. ':newer', r.v, run)
-        started[run] = true
+      if size.v > known then
+        call('ZADD', P .. ':newer', size.v, run)
+        aside[run] = true
       else
         reached[p], reached_band = vt, time
-        start(run, place, r, false)
+        start(run, place, record, about, size, want.wall, plan, false)
       end
     end
   end
 end
-for p = 0, 2 do write_owed(tostring(p)) end
-for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', t.new) end
+for _, p in ipairs(PRIORITIES) do write_owed(p) end
+for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', text(t.new)) end
 for place, open in pairs(batches) do call('ZADD', key('q', place), open.seq, open.entry) end
 for place, buffer in pairs(buffers) do -- what was popped ahead and is not wanted now
   local back = {}
   for at = buffer.at, #buffer, 2 do
-    if not started[string.sub(buffer[at], 2)] then
+    -- Not what was taken for another tenant or priority meanwhile.
+    local run = sub(buffer[at], 2)
+    if not aside[run] and not (runs[run] and runs[run].state == 'running') then
       back[#back + 1] = buffer[at + 1]
       back[#back + 1] = buffer[at]
     end
@@ -283,13 +310,15 @@ if taken_from_ready > 0 then
     end
   end
   field('band', reached_band)
-  for p = 0, 2 do
-    field('band' .. p, band[tostring(p)])
-    field('now' .. p, reached[tostring(p)])
+  for _, p in ipairs(PRIORITIES) do
+    field('band' .. p, charged[p] and band[p])
+    field('now' .. p, reached[p])
   end
   call('HSET', P .. ':sched', unpack(fields))
   in_parts('ZADD', P .. ':leases', leases)
-  for i = 1, #claims, 3 do emit('run', claims[i], 'running') end
+  local ids = {}
+  for i = 1, #claims, 3 do ids[(i + 2) / 3] = claims[i] end
+  write_event('run', ids, 'running')
   flush_batches()
   flush()
 end

@@ -8,6 +8,7 @@ end
 local closed = tonumber(about[3] or 0)
 local kids = call('LRANGE', key('kids', batch), closed, closed + CHUNK - 1)
 call('HSET', key('batch', batch), 'closed', closed + #kids) -- first, as the last child ends the batch
+read_jobs(kids)
 for _, id in ipairs(kids) do
   if is_live(id) then withdraw(id, 'cancelled') end
 end

@@ -5,7 +5,7 @@
 -- Returns {batch id, 'known' | 'repeated' | 'queued' | 'conflict' | 'full' | 'incomplete'}
 local id, tenant, kind, prio, mode, total = unpack(ARGV, 3, 8)
 local tags, hook, idempotency = ARGV[16], ARGV[17], ARGV[18]
-if call('EXISTS', key('job', id)) == 1 then return { id, 'known' } end
+if job_of(id) then return { id, 'known' } end
 local function unstage(other, how)
   call('UNLINK', key('items', id), key('plans', id))
   return { other, how }
@@ -27,10 +27,10 @@ if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'in
 call('PERSIST', key('items', id))
 call('PERSIST', key('plans', id))
 local seq = call('INCR', P .. ':seq')
-create(id, 'waiting', key('list', tenant .. ':batch:waiting'), VERSION .. ' ' .. ARGV[14] .. '\n' .. ARGV[15], seq, '-',
-  (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch')
-if tags ~= '' then tag(id, tenant .. ':batch', tags, seq) end
-if hook ~= '' then call('HSET', key('job', id), 'hook', hook) end
+put_job(id, job_text('waiting', text(seq), '-', (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch',
+  line_of({ tags = tags ~= '' and tag(id, tenant, tags, seq) or nil, hook = hook ~= '' and hook or nil }),
+  VERSION .. ' ' .. ARGV[14] .. '\n' .. ARGV[15]), 'open')
+join_set(key('list', tenant .. ':batch:waiting'), seq, id)
 if ARGV[21] ~= '' then look(tenant, id, cjson.decode(ARGV[21])) end
 if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])

@@ -9,6 +9,7 @@
 -- Returns {'accepted' | 'retry' | 'refused', jobs left to settle} for each; refused when the caller no longer holds it.
 -- Fences whose outcome was accepted are kept for this hour and the next, but for those that a stored result names.
 local done, ended_now = {}, {}
+local ACCEPTED, RETRY = { 'accepted', 0 }, { 'retry', 0 }
 local function was_done(fence)
   local hour = math.floor(now / 1000 / DONE_KEPT_S)
   return call('HEXISTS', key('done', text(hour)), fence) == 1 or call('HEXISTS', key('done', text(hour - 1)), fence) == 1
@@ -17,6 +18,13 @@ local function was_stored(fence, id)
   local stored = call('GET', key('result', id))
   local head = stored and head_of(stored)
   return head and head.file == fence
+end
+
+-- Places in `cached` of the results that this call is about, as far as they were read.
+local places, stored_bytes = {}, 0
+local function cached_place(id)
+  if places[id] == nil then places[id] = call('ZSCORE', CACHED, id) end
+  return places[id]
 end
 
 -- Whether an invalidation since then means a result with these facets. Nearly always there was none.
@@ -32,27 +40,27 @@ end
 
 -- Stores a result in the place of an earlier one. Answers its id: one that was invalidated while it was computed has its
 -- run's, where only the jobs find it that waited for it.
-local function store(run, record, fence, id, summary, receipt, about)
-  local size, facets = string.match(about, '^(%d+)(.*)$')
-  if not size then
+local function store(run, record, claim, id, summary, receipt, about)
+  if about == '' then
     call('SET', key('result', id), VERSION .. ' ' .. now_text .. '\n' .. receipt .. '\n' .. summary, 'EX', kept_results)
     return id
   end
-  local _, tenant = split_place(record.by)
-  facets = facets .. 'tenant=' .. tenant .. '\31'
-  if record.stale or invalidated_since(record.started, facets) then id = run end
-  local units = math.min(math.ceil((size + #summary + #receipt) / UNIT), UNITS - 1)
-  local before = call('ZSCORE', P .. ':cached', id)
+  local size = find(about, '\31', 1, true) or #about + 1
+  local facets = sub(about, size) .. 'tenant=' .. sub(claim.by, 3) .. '\31'
+  if record.more.stale or invalidated_since(claim.started, facets) then id = run end
+  local units = math.min(math.ceil((sub(about, 1, size - 1) + #summary + #receipt) / UNIT), UNITS - 1)
+  local before = cached_place(id)
   if before then
     local stored = call('GET', key('result', id))
     local head = stored and head_of(stored)
     if head then discard(head.file) end
-    add(P .. ':cache', 'bytes', -(before % UNITS) * UNIT)
+    stored_bytes = stored_bytes - (before % UNITS) * UNIT
   end
-  call('SET', key('result', id),
-    VERSION .. ' ' .. now_text .. ' ' .. units .. ' ' .. fence .. facets .. '\n' .. receipt .. '\n' .. summary, 'EX', kept_results)
-  call('ZADD', P .. ':cached', place_of(units), id)
-  add(P .. ':cache', 'bytes', units * UNIT)
+  call('SET', key('result', id), VERSION .. ' ' .. now_text .. ' ' .. text(units) .. ' ' .. claim.fence .. facets .. '\n'
+    .. receipt .. '\n' .. summary, 'EX', kept_results)
+  places[id] = place_of(units)
+  join_set(CACHED, places[id], id)
+  stored_bytes = stored_bytes + units * UNIT
   return id
 end
 
@@ -81,24 +89,25 @@ local function finish(at)
     count('late_results')
     return { 'refused', 0 }
   end
-  take_from_worker(run, record)
+  local claim = claim_of(record)
+  take_from_worker(run, claim)
 
-  if outcome == 'failed' and not record.cancel then
-    local max, wall = limits_of(record.wants)
+  if outcome == 'failed' and not record.more.cancel then
+    local max, wall = limits_of(wants_of(record))
     -- It ran out of the time that its first job gave it; another that joined since gives it more.
-    if timed_out == '1' and tonumber(record.given) < wall then
-      call('HDEL', key('run', run), 'claim', 'progress')
+    if timed_out == '1' and given_and_worker(record) < wall then
+      forget_claim(record)
       enqueue(run, record)
-      return { 'retry', 0 }
+      return RETRY
     end
-    local attempt = call('HINCRBY', key('run', run), 'attempt', 1)
+    local attempt = increase(record, 'attempt')
     if second == '1' and attempt < max then
-      set_state(run, record, 'scheduled')
-      call('HDEL', key('run', run), 'claim', 'progress')
+      set_state(record, 'scheduled')
+      forget_claim(record)
       call('ZADD', P .. ':delayed', now + third, run)
       emit('run', run, 'scheduled')
       count('retries')
-      return { 'retry', 0 }
+      return RETRY
     end
   end
 
@@ -107,37 +116,60 @@ local function finish(at)
     done[#done + 1] = fence
     done[#done + 1] = 1
   end
-  if outcome == 'awaits' and record.cancel then
+  if outcome == 'awaits' and record.more.cancel then
     abandon(what)
     outcome = 'cancelled'
   end
   if outcome == 'awaits' then
-    call('HDEL', key('run', run), 'claim')
-    call('HSET', key('run', run), 'plan', second, 'awaits', what)
+    record.claim = ''
+    set_plan(record, second)
+    set_field(record, 'awaits', what)
     if call('HGET', key('batch', what), 'state') == 'open' then
-      set_state(run, record, 'waiting')
+      set_state(record, 'waiting')
       call('HSET', key('batch', what), 'parent', run)
       emit('run', run, 'waiting')
     else
       enqueue(run, record) -- they have ended already
     end
-    return { 'accepted', 0 }
-  elseif outcome == 'succeeded' then
-    local id = store(run, record, fence, what, second, third, timed_out)
-    if trial ~= '' then keep_trial(id, trial) end
-    return { 'accepted', conclude(run, record, 'succeeded', id, second) }
-  elseif outcome == 'cancelled' then
-    return { 'accepted', conclude(run, record, 'cancelled') }
+    return ACCEPTED
   end
-  return { 'accepted', conclude(run, record, second == '1' and 'dead' or 'failed', nil, nil, what) }
+  local left
+  if outcome == 'succeeded' then
+    local id = store(run, record, claim, what, second, third, timed_out)
+    if trial ~= '' then keep_trial(id, trial) end
+    left = conclude(run, record, claim, 'succeeded', id, second)
+  elseif outcome == 'cancelled' then
+    left = conclude(run, record, claim, 'cancelled')
+  else
+    left = conclude(run, record, claim, second == '1' and 'dead' or 'failed', nil, nil, what)
+  end
+  return left == 0 and ACCEPTED or { 'accepted', left }
+end
+
+-- What is there for all of them is read at once.
+do
+  local ids, waiting, found = {}, {}, {}
+  for at = 3, #ARGV, 8 do
+    ids[#ids + 1] = ARGV[at]
+    if ARGV[at + 2] == 'succeeded' then found[#found + 1] = ARGV[at + 3] end
+  end
+  read_runs(ids)
+  for i = 1, #ids do
+    local record = runs[ids[i]]
+    if record and record.waiter ~= '-' then waiting[#waiting + 1] = record.waiter end
+  end
+  read_jobs(waiting)
+  local there = found[1] and call('ZMSCORE', CACHED, unpack(found))
+  for i, id in ipairs(found) do places[id] = there[i] end
 end
 
 local answers = {}
-for at = 3, #ARGV, 8 do answers[#answers + 1] = isolated(finish, at) end
+for at = 3, #ARGV, 8 do answers[(at + 5) / 8] = isolated(finish, at) end
 if #done > 0 then
   local hour = key('done', text(math.floor(now / 1000 / DONE_KEPT_S)))
   call('HSET', hour, unpack(done))
   call('EXPIRE', hour, 2 * DONE_KEPT_S)
 end
+add(P .. ':cache', 'bytes', stored_bytes)
 flush_all()
 return answers

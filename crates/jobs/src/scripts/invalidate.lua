@@ -6,8 +6,9 @@
 local selector, id = ARGV[3], ARGV[4]
 if id ~= '' then
   local run, removed = call('GET', key('flight', id)), 0
-  if run and string.match(call('HGET', key('run', run), 'state') or '', '^running ') then
-    call('HSET', key('run', run), 'stale', 1)
+  local record = run and run_of(run)
+  if record and record.state == 'running' then
+    set_field(record, 'stale', '1')
     call('DEL', key('flight', id))
   end
   local stored = call('GET', key('result', id))

@@ -26,9 +26,10 @@ local function from(list)
 end
 local function from_runs(set)
   for _, run in ipairs(call('ZRANGE', set, 0, SCANNED - 1)) do
-    local one = string.match(call('HGET', key('run', run), 'state') or '', '^%S+ %S+ ([^ -]%S+)')
+    local record = run_of(run)
+    local one = record and record.waiter ~= '-' and record.waiter
     for _, id in ipairs(one and { one } or call('SRANDMEMBER', key('waiters', run), 100)) do
-      local _, seq = string.match(call('HGET', key('job', id), 'state') or '', '^(%S+) (%S+)')
+      local _, seq = parse_state(job_of(id))
       seq = tonumber(seq)
       if seq and (not before or seq < before) then found[#found + 1] = { id = id, seq = seq } end
     end
@@ -56,20 +57,21 @@ table.sort(found, function(a, b) return a.seq > b.seq end)
 -- The state that a client sees: that of the run for a job that has not ended.
 local function state_of(stored, run)
   if stored ~= 'queued' or run == '-' then return stored end
-  local state = string.match(call('HGET', key('run', run), 'state') or stored, '^%S+')
-  return state == 'finished' and 'running' or state
+  local record = run_of(run)
+  if not record then return stored end
+  return record.state == 'finished' and 'running' or record.state
 end
 local page, last = {}, nil
 for looked, job in ipairs(found) do
   if looked > SCANNED or job.seq < cut then break end
   last = job
-  local record = call('HMGET', key('job', job.id), 'state', 'tags')
-  if record[1] then
-    local owner, kind = split_index(index_of(record[1]))
-    local state, _, run = string.match(record[1], '^(%S+) (%S+) (%S+)')
+  local record = job_of(job.id)
+  if record then
+    local state, _, run, tail = parse_state(record)
+    local owner, kind = split_index(index_of(tail))
     local fits = owner == tenant and wanted_kinds[kind]
-    local own = '\n' .. (record[2] or '') .. '\n'
-    for _, tag in ipairs(tags) do fits = fits and string.find(own, '\n' .. tag .. '\n', 1, true) end
+    local own = tags[1] and '\30' .. (job_fields(record).tags or '') .. '\30'
+    for _, tag in ipairs(tags) do fits = fits and find(own, '\30' .. tag .. '\30', 1, true) end
     if fits and wanted_states[state_of(state, run)] then
       page[#page + 1] = { job.id, view(job.id) }
       if #page == most then break end

@@ -9,7 +9,7 @@ for i = 1, #walk[2], 2 do
     -- Listings are in the order of arrival.
     local first = call('ZRANGE', key('list', tenant .. ':' .. ARGV[j]), 0, 0)[1]
     if first then
-      local _, _, _, tail = parse_state(call('HGET', key('job', first), 'state'))
+      local _, _, _, tail = parse_state(job_of(first))
       -- Of a record that cannot be read anything may be true.
       local created = tail and tonumber(string.match(tail, '^%S+ (%d+)')) or 0
       if not oldest or created < oldest then oldest = created end

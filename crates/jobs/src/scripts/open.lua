@@ -16,9 +16,9 @@ for _, item in ipairs(items) do
   local id, run, cache_key, plan, campaign = string.match(head, '^(%S+) (%S+) (%S+) (%S+) ?(.*)$')
   if campaign ~= '' then try(tenant, campaign, cache_key) end
   seq = seq + 1
-  create(id, 'queued', list, data .. request, text(seq), '-', tail)
-  if about[5] ~= '' then tag(id, index, about[5], seq) end
-  call('HSET', key('job', id), 'batch', batch)
+  local tags = about[5] ~= '' and tag(id, tenant, about[5], seq)
+  put_job(id, job_text('queued', text(seq), '-', tail, line_of({ batch = batch, tags = tags or nil }), data .. request), 'open')
+  join_set(list, text(seq), id)
   call('RPUSH', key('kids', batch), id)
   local found = about[3] == 'use' and call('GET', key('result', cache_key))
   local summary = found and use(cache_key, found)

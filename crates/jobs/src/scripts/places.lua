@@ -7,17 +7,9 @@ end
 
 local function next_seq() return call('INCR', P .. ':seq') end
 
--- A run's `state` is '<state> <seq> <waiter>': the waiter is '<job> <tail of its state>' while one job waits for the run and
--- '-' when several do, or none.
-local function set_state(run, record, state)
-  record.state = state
-  call('HSET', key('run', run), 'state', state .. ' ' .. record.seq .. ' ' .. record.waiter)
-end
-
--- A run's `terms` are a line '<version> <kind> <slots> <memory>', a line of the first call's hash (32 bytes) and the flight,
--- and what it is wanted for: '<max attempts> <time-out in s>' and its places, a line each.
+-- What a run is wanted for: '<max attempts> <time-out in s> <place> <place> ...'.
 local function each_place(wants, does)
-  for place in string.gmatch(wants, '\n([^\n]+)') do does(place) end
+  for place in string.gmatch(string.match(wants, '^%S+ %S+( .*)$'), ' (%S+)') do does(place) end
 end
 local function limits_of(wants)
   local max, wall = string.match(wants, '^(%d+) (%d+)')
@@ -26,8 +18,8 @@ end
 
 -- Puts a run into the queue again, at its old place, so that what was interrupted is next.
 local function enqueue(run, record)
-  set_state(run, record, 'queued')
-  each_place(record.wants, function(place) place_entry(place, 'r' .. run, record.seq) end)
+  set_state(record, 'queued')
+  each_place(wants_of(record), function(place) place_entry(place, 'r' .. run, record.seq) end)
   add(P .. ':sched', 'ready', 1)
   wake()
 end

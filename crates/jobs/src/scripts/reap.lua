@@ -20,22 +20,25 @@ end
 call('SET', P .. ':beat', now)
 
 if call('EXISTS', P .. ':calm') == 0 then
-  for _, run in ipairs(due(P .. ':leases')) do
-    local record = read_run(run)
-    take_from_worker(run, record)
+  local over = due(P .. ':leases')
+  read_runs(over)
+  for _, run in ipairs(over) do
+    local record = run_of(run)
+    local claim = claim_of(record)
+    take_from_worker(run, claim)
     -- The fence stays: until another worker claims the run, the first may still turn out to be only late.
-    call('HDEL', key('run', run), 'progress')
-    local stalls = call('HINCRBY', key('run', run), 'stalls', 1)
+    set_field(record, 'progress', nil)
+    local stalls = increase(record, 'stalls')
     count('stalls')
     local action = 'stalled'
-    if record.cancel then
+    if record.more.cancel then
       action = 'cancelled'
-      conclude(run, record, 'cancelled')
+      conclude(run, record, claim, 'cancelled')
     elseif stalls >= STALLS_TOLERATED then
       action = 'dead'
-      conclude(run, record, 'dead', nil, nil, ARGV[3])
+      conclude(run, record, claim, 'dead', nil, nil, ARGV[3])
     elseif stalls == STALLS_TOLERATED - 1 then
-      set_state(run, record, 'queued')
+      set_state(record, 'queued')
       call('ZADD', P .. ':alone', record.seq, run)
       add(P .. ':sched', 'ready', 1)
       emit('run', run, 'queued')
@@ -44,22 +47,23 @@ if call('EXISTS', P .. ':calm') == 0 then
       enqueue(run, record)
       emit('run', run, 'queued')
     end
-    lost[#lost + 1] = { run, action, record.worker or '' }
+    local _, worker = given_and_worker(record)
+    lost[#lost + 1] = { run, action, worker }
   end
 end
 for _, run in ipairs(due(P .. ':delayed')) do
-  local record = read_run(run)
+  local record = run_of(run)
   call('ZREM', P .. ':delayed', run)
-  call('HDEL', key('run', run), 'starts')
+  set_field(record, 'starts', nil)
   enqueue(run, record)
   emit('run', run, 'queued')
 end
 for _, id in ipairs(due(P .. ':deadlines')) do
   call('ZREM', P .. ':deadlines', id)
-  local _, _, run = parse_state(call('HGET', key('job', id), 'state'))
-  local found = run and run ~= '-' and call('HMGET', key('run', run), 'state', 'awaits') or {}
+  local _, _, run = parse_state(job_of(id))
+  local record = run and run ~= '-' and run_of(run)
   -- A deadline is for the start: a run that waits for its children has been started.
-  if not found[2] and not (found[1] and string.match(found[1], '^running')) then withdraw(id, 'expired') end
+  if not record or not (record.more.awaits or record.state == 'running') then withdraw(id, 'expired') end
 end
 flush_all()
 call('ZREMRANGEBYSCORE', P .. ':idle', '-inf', now - 60000)

@@ -7,7 +7,9 @@ for i = 5, #ARGV do offered[ARGV[i]] = true end
 -- or another server's may differ.
 local first, last = now + LEASE_MS - ARGV[3] - 1000, now + LEASE_MS - ARGV[4] + 1000
 for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':leases', first, last)) do
-  local fence = string.match(call('HGET', key('run', run), 'claim') or '', '^[^\n]+')
+  local record = run_of(run)
+  local claim = record and claim_of(record)
+  local fence = claim and claim.fence
   if fence and offered[fence] then
     found[#found + 1] = run
     found[#found + 1] = fence

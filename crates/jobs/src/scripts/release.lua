@@ -3,12 +3,13 @@
 local run = ARGV[3]
 local record = held_run(run, ARGV[4])
 if not record then return 0 end
-take_from_worker(run, record)
-call('HINCRBY', key('run', run), 'interruptions', 1)
-call('HDEL', key('run', run), 'claim', 'progress')
+local claim = claim_of(record)
+take_from_worker(run, claim)
+increase(record, 'interruptions')
+forget_claim(record)
 count('interruptions')
-if record.cancel then
-  conclude(run, record, 'cancelled')
+if record.more.cancel then
+  conclude(run, record, claim, 'cancelled')
 else
   enqueue(run, record)
   emit('run', run, 'queued')

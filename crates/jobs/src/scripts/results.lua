@@ -5,7 +5,8 @@
 -- even when its record has expired.
 local UNIT, UNITS = 64, 2097152
 
-local function place_of(units) return text(math.floor(now / 1000) * UNITS + units) end
+local CACHED, this_second = P .. ':cached', math.floor(now / 1000) * UNITS
+local function place_of(units) return text(this_second + units) end
 
 -- Nothing for one of an older version, which no index knows.
 local function head_of(stored)
@@ -38,7 +39,7 @@ local function use(id, stored)
   local head = head_of(stored)
   if head then
     if is_invalid(head) then return nil end
-    join_set(P .. ':cached', place_of(head.units), id)
+    join_set(CACHED, place_of(head.units), id)
   end
   local _, _, summary = split3(stored, '\n')
   return summary
@@ -46,19 +47,17 @@ end
 
 -- Ends a job with a stored result.
 local function answer_from_cache(id, result, summary, batch)
-  call('HSET', key('job', id), 'cached', 1)
   if batch then add(key('batch', batch), 'cached', 1) end
   count('cache_hits')
-  transition(id, 'succeeded', '- ' .. now_text .. ' ' .. result, 'found', summary)
+  transition(id, 'succeeded', '- ' .. now_text .. ' ' .. result .. ' c', summary)
 end
 
 -- Whether a run began before an invalidation. Then nobody joins it any more: what it finds is for those alone who wait
 -- already, and its flight may be another's from now on.
-local function is_outdated(run, state, claim)
-  if not claim or string.sub(state, 1, 8) ~= 'running ' then return false end
-  local started = string.match(claim, '^[^\n]*\n[^\n]*\n%S+ (%S+)')
-  if call('ZCOUNT', P .. ':purges', started, '+inf') == 0 then return false end
-  call('HSET', key('run', run), 'stale', 1)
+local function is_outdated(record)
+  if record.state ~= 'running' then return false end
+  if call('ZCOUNT', P .. ':purges', claim_of(record).started, '+inf') == 0 then return false end
+  set_field(record, 'stale', '1')
   return true
 end
 
@@ -67,7 +66,7 @@ local function discard(file) call('SADD', P .. ':garbage', file) end
 
 local function forget(id, units, file)
   drop(key('result', id))
-  leave_set(P .. ':cached', id)
+  leave_set(CACHED, id)
   add(P .. ':cache', 'bytes', -units * UNIT)
   if file then discard(file) end
 end

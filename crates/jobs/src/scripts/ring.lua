@@ -2,7 +2,7 @@
 -- queued, scored by virtual time: run time used, divided by the tenant's weight. The least is next. The priorities
 -- share in the same way, by the weights below, so that none starves. A claim is charged with the time that a run of
 -- its priority takes on average; when the run ends, the charge is corrected to what it took.
-local WEIGHTS = { ['0'] = 16, ['1'] = 4, ['2'] = 1 }
+local PRIORITIES, WEIGHTS = { '0', '1', '2' }, { ['0'] = 16, ['1'] = 4, ['2'] = 1 }
 
 -- Puts a tenant into a ring, unless it is there or at its running cap. Idle time earns no credit: who comes back
 -- starts at the virtual time that the ring has reached.
@@ -19,4 +19,4 @@ local function link(p, tenant)
 end
 
 -- A place is one queue: '<p>:<tenant>'.
-local function split_place(place) return string.sub(place, 1, 1), string.sub(place, 3) end
+local function split_place(place) return sub(place, 1, 1), sub(place, 3) end

@@ -20,42 +20,57 @@ for i = 4, first - 1 do
     string.match(ARGV[i], '^(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.-)\31(.*)$')
   profiles[i - 3] = {
     tenant = tenant, kind = kind, mode = mode, limits = limits, most = most, campaign = campaign, place = prio .. ':' .. tenant,
-    index = tenant .. ':' .. kind, list = key('list', tenant .. ':' .. kind .. ':queued'), about = VERSION .. ' ' .. kind .. ' ' .. size .. '\n',
-    wants = '\n' .. limits .. '\n' .. prio .. ':' .. tenant, tail = now_text .. ' ' .. tenant .. ':' .. kind,
+    list = key('list', tenant .. ':' .. kind .. ':queued'), about = '\n\n\n' .. VERSION .. ' ' .. kind .. ' ' .. size .. '\n',
+    wants = '\n' .. limits .. ' ' .. prio .. ':' .. tenant .. '\n', tail = now_text .. ' ' .. tenant .. ':' .. kind,
   }
 end
 local number = (#ARGV - first + 1) / 4
 local seq = call('INCRBY', P .. ':seq', number) - number
 
--- What is there for all of them is read at once; `flights` also has those that this call begins.
-local heads, flights, results, new_flights = {}, {}, {}, {}
+-- What is there for all of them is read at once; `flights` also has those that this call begins. What it makes is written at
+-- its end, or before somebody joins it.
+local FLIGHT, RESULT = P .. ':flight:', P .. ':result:'
+local flights, flight_of_job, result_of_job, profile_of_job, made = {}, {}, {}, {}, {}
+local function write_made()
+  in_parts('MSET', nil, made)
+  made = {}
+end
 do
-  local keys, sub = {}, string.sub
+  local keys, n = {}, 0
   for at = first, #ARGV, 4 do
     local head = ARGV[at] -- cut at known places, which is much faster than a pattern
-    local id, run, hash, again, cache_key = sub(head, 1, 36), sub(head, 37, 72), sub(head, 73, 104), sub(head, 105, 105), sub(head, 109)
-    local profile = profiles[tonumber(sub(head, 106, 108))]
+    local cache_key, profile = sub(head, 109), profiles[tonumber(sub(head, 106, 108))]
     -- With the cache off a flight is the call's own: only its repeat by the same tenant finds it.
-    local flight = profile.mode == 'off' and profile.tenant .. '/' .. hash or cache_key
-    local flight_key = P .. ':flight:' .. flight
-    heads[at] = { id, again, run, profile, hash, cache_key, flight, flight_key }
-    keys[#keys + 1] = flight_key
-    keys[#keys + 1] = P .. ':result:' .. (profile.mode == 'use' and cache_key or '')
+    local flight = profile.mode == 'off' and profile.tenant .. '/' .. sub(head, 73, 104) or cache_key
+    flight_of_job[at], profile_of_job[at] = flight, profile
+    keys[n + 1], keys[n + 2], n = FLIGHT .. flight, RESULT .. (profile.mode == 'use' and cache_key or ''), n + 2
   end
   local there, i = call('MGET', unpack(keys)), 1
   for at = first, #ARGV, 4 do
-    flights[heads[at][7]], results[at], i = there[i], there[i + 1], i + 2
+    flights[flight_of_job[at]], result_of_job[at], i = there[i], there[i + 1], i + 2
   end
 end
 
+-- The job that made the same call, if it has not ended: the first call is in the run's record, others that joined by another
+-- tenant or with other options beside it.
+local function same_call(run, record, profile, hash)
+  local _, call_and_flight = terms_of(record)
+  if sub(call_and_flight, 1, 32) == hash and record.waiter ~= '-' then
+    local _, _, _, tail = parse_state(job_of(record.waiter))
+    if tail and index_of(tail) == profile.tenant .. ':' .. profile.kind and is_live(record.waiter) then return record.waiter end
+  end
+  local other = record.waiter == '-' and call('HGET', key('calls', run), profile.tenant .. '/' .. hash)
+  return other and is_live(other) and other
+end
+
 local function submit(at)
-  local id, again, run, profile, hash, cache_key, flight, flight_key = unpack(heads[at])
-  local data, plan, rare = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local head, data, plan, rare, flight = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], flight_of_job[at]
+  local id, run, hash, profile = sub(head, 1, 36), sub(head, 37, 72), sub(head, 73, 104), profile_of_job[at]
   local tenant = profile.tenant
   seq = seq + 1
   local arrival = text(seq)
   rare = rare == '' and nothing or cjson.decode(rare)
-  if again == '1' and call('EXISTS', key('job', id)) == 1 then return 'known' end
+  if sub(head, 105, 105) == '1' and job_of(id) then return 'known' end
 
   local idempotent = rare.once and key('idem', tenant .. ':' .. rare.once)
   if idempotent then
@@ -66,25 +81,23 @@ local function submit(at)
       return { earlier[1], 'repeated' }
     end
   end
-  local function answer(job, how)
+  local function remember(job)
     if idempotent then
       call('HSET', idempotent, 'job', job, 'of', rare.of)
       call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
     end
-    return job == id and how or { job, how }
   end
 
-  local flying, found = flights[flight], results[at] and use(cache_key, results[at])
+  local flying, found = flights[flight], result_of_job[at] and use(sub(head, 109), result_of_job[at])
   if flying then
-    -- The first call is in the run's record, others that joined by another tenant or with other options in fields.
-    local live = call('HMGET', key('run', flying), 'c:' .. tenant .. '/' .. hash, 'terms', 'state', 'claim')
-    if profile.mode ~= 'off' and is_outdated(flying, live[3], live[4]) then flying = nil end
-    local _, call_and_flight = split3(live[2], '\n')
-    local first, index = string.match(live[3], '^%S+ %S+ (%S+) %S+ %S+ (.*)$')
-    local same = flying and (live[1] or (index == profile.index and string.sub(call_and_flight, 1, 32) == hash and first))
-    if same and is_live(same) then
+    write_made()
+    local record = run_of(flying)
+    if not record or (profile.mode ~= 'off' and is_outdated(record)) then flying = nil end
+    local same = flying and same_call(flying, record, profile, hash)
+    if same then
       count('repeated')
-      return answer(same, 'repeated')
+      remember(same)
+      return same == id and 'repeated' or { same, 'repeated' }
     end
   end
 
@@ -98,59 +111,63 @@ local function submit(at)
     count('refused_full')
     return { '', 'full' }
   end
-  local flags = rare == nothing and '-' or (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
-  if flags == '' then flags = '-' end
-  local tail = flags .. ' ' .. profile.tail
-  create(id, 'queued', profile.list, data, arrival, (found or flying) and '-' or run, tail)
-  if rare.tags then tag(id, profile.index, rare.tags, arrival) end
-  if rare.webhook then call('HSET', key('job', id), 'hook', rare.webhook) end
-  if rare.instead_of and call('EXISTS', key('job', rare.instead_of)) == 1 then
-    call('HSET', key('job', rare.instead_of), 'again', id)
+  local tail, more = '- ' .. profile.tail, ''
+  if rare ~= nothing then
+    local flags = (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
+    local due = rare.deadline and text(rare.deadline)
+    tail = (flags == '' and '-' or flags) .. ' ' .. profile.tail
+    more = line_of({ tags = rare.tags and tag(id, tenant, rare.tags, arrival), hook = rare.webhook, due = due })
+    if rare.instead_of then note_again(rare.instead_of, id) end
+    if rare.looks then look(tenant, id, rare.looks) end
+    if due and not found then call('ZADD', P .. ':deadlines', due, id) end
+    remember(id)
   end
+  local record = 'queued ' .. arrival .. ' ' .. (found and '-' or flying or run) .. ' ' .. tail .. '\n\n\n\n' .. more .. '\n' .. data
+  join_set(profile.list, arrival, id)
   if t.open == 0 then opened(tenant, 0, 0) end
   t.new = t.new + 1
-  if profile.campaign ~= '' then try(tenant, profile.campaign, cache_key) end
-  if rare.looks then look(tenant, id, rare.looks) end
+  if profile.campaign ~= '' then try(tenant, profile.campaign, sub(head, 109)) end
   if found then
-    answer_from_cache(id, cache_key, found)
-    if profile.campaign ~= '' then call('EXPIRE', key('trial', cache_key), kept_trials) end
-    return answer(id, 'cached')
+    put_job(id, record, 'open')
+    answer_from_cache(id, sub(head, 109), found)
+    if profile.campaign ~= '' then call('EXPIRE', key('trial', sub(head, 109)), kept_trials) end
+    return 'cached'
   end
 
   t.open = t.open + 1
-  if rare.deadline then
-    call('HSET', key('job', id), 'due', rare.deadline)
-    call('ZADD', P .. ':deadlines', rare.deadline, id)
-  end
   local place, later = profile.place, rare.start_at and rare.start_at > now
   if flying then
+    put_job(id, record, 'open')
     joining()(flying, id, {
-      seq = arrival, tail = tail, place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later,
-      plan = function() return plan end,
+      place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later, plan = function() return plan end,
     })
-    return answer(id, 'joined')
+    return 'joined'
   end
-  call('HSET', key('run', run), 'state', (later and 'scheduled ' or 'queued ') .. arrival .. ' ' .. id .. ' ' .. tail,
-    'terms', profile.about .. hash .. flight .. profile.wants, 'plan', plan)
   flights[flight] = run
   if profile.mode == 'use' then misses = misses + 1 end
-  new_flights[#new_flights + 1] = flight_key
-  new_flights[#new_flights + 1] = run
+  local run_record
   if later then
-    call('HSET', key('run', run), 'starts', rare.start_at)
-    call('ZADD', P .. ':delayed', rare.start_at, run)
+    local starts = text(rare.start_at)
+    run_record = 'scheduled ' .. arrival .. ' ' .. id .. '\n\nstarts=' .. starts .. sub(profile.about, 3) .. hash .. flight .. profile.wants .. plan
+    call('ZADD', P .. ':delayed', starts, run)
   else
-    local entries = queued[place] or {}
-    queued[place] = entries
-    entries[#entries + 1] = arrival
-    entries[#entries + 1] = 'r' .. run
+    run_record = 'queued ' .. arrival .. ' ' .. id .. profile.about .. hash .. flight .. profile.wants .. plan
+    local entries = queued[place]
+    if not entries then
+      entries = {}
+      queued[place] = entries
+    end
+    local n = #entries
+    entries[n + 1], entries[n + 2] = arrival, 'r' .. run
   end
-  return answer(id, 'queued')
+  local n = #made
+  made[n + 1], made[n + 2], made[n + 3], made[n + 4], made[n + 5], made[n + 6] = JOB .. id, record, RUN .. run, run_record, FLIGHT .. flight, run
+  return 'queued'
 end
 
 local answers = {}
-for at = first, #ARGV, 4 do answers[#answers + 1] = isolated(submit, at) end
-if #new_flights > 0 then call('MSET', unpack(new_flights)) end
+for at = first, #ARGV, 4 do answers[(at - first) / 4 + 1] = isolated(submit, at) end
+write_made()
 for tenant, t in pairs(tenants) do
   add(key('tenant', tenant), 'open', t.new)
   count('submitted', t.new)
@@ -160,7 +177,7 @@ flush_trials()
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)
-  call('HINCRBY', P .. ':sched', 'ready', #entries / 2)
+  call('HINCRBY', P .. ':sched', 'ready', text(#entries / 2))
   link(split_place(place))
   for _ = 1, #entries, 2 do
     if not wake() then break end

@@ -1,6 +1,5 @@
--- What a client sees of a job: {its fields, its run's fields, runs of its tenant and priority ahead of it or -1, its
--- batch's fields if it is one}.
-local RUN_SHOWN = { 'state', 'attempt', 'stalls', 'interruptions', 'progress', 'claim', 'awaits' }
+-- What a client sees of a job: {its record, its run's without what it was made of or '', runs of its tenant and priority ahead of
+-- it or -1, its batch's fields if it is one, 1 when the batch that it belongs to was stopped before the job was}.
 local BATCH_SHOWN = { 'state', 'total', 'succeeded', 'failed', 'cancelled', 'dead', 'expired', 'cached' }
 
 local function shown(record, names)
@@ -15,19 +14,22 @@ local function shown(record, names)
 end
 
 local function view(id)
-  local job = call('HGETALL', key('job', id))
-  local at = call('HMGET', key('job', id), 'state', 'batch')
-  local state, _, run_id = string.match(at[1], '^(%S+) (%S+) (%S+)')
-  local run, ahead, batch = {}, -1, {}
-  if run_id ~= '-' then
-    run = shown(key('run', run_id), RUN_SHOWN)
-    local terms = call('HGET', key('run', run_id), 'terms')
-    if terms then ahead = call('ZRANK', key('q', string.match(terms, '\n[^\n]*\n[^\n]*\n([^\n]+)')), 'r' .. run_id) or -1 end
+  local stored = job_of(id)
+  local state, _, run, tail = parse_state(stored)
+  local about, ahead, batch, stopped = '', -1, {}, 0
+  local record = run ~= '-' and run_of(run)
+  if record then
+    about = sub(record.text, 1, record.at - 1)
+    if record.state == 'queued' then
+      local place = string.match(wants_of(record), '^%S+ %S+ (%S+)')
+      ahead = call('ZRANK', key('q', place), 'r' .. run) or -1
+    end
   end
   -- A batch that was stopped has stopped, though its children are settled in chunks.
-  if at[2] and state == 'queued' and call('HGET', key('batch', at[2]), 'state') == 'stopping' then
-    run = { 'state', 'stopping -' }
+  if state == 'queued' and sub(tail, 1, 1) == 'b' then
+    local of = job_fields(stored).batch
+    if of and call('HGET', key('batch', of), 'state') == 'stopping' then stopped = 1 end
   end
-  if string.match(at[1], ':batch$') then batch = shown(key('batch', id), BATCH_SHOWN) end
-  return { job, run, ahead, batch }
+  if sub(tail, -6) == ':batch' then batch = shown(key('batch', id), BATCH_SHOWN) end
+  return { stored, about, ahead, batch, stopped }
 end

@@ -120,7 +120,7 @@ impl fmt::Display for DeliveryId {
 }
 
 fn script(own: &str) -> Script {
-    assemble(VERSION, &["base", "jobs"], &[include_str!("lanes.lua"), own])
+    assemble(VERSION, &["records", "jobs"], &[include_str!("lanes.lua"), own])
 }
 
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| script(include_str!("hand_over.lua")));

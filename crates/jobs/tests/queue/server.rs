@@ -89,7 +89,7 @@ impl TestRedis {
 
     /// A key of this test's queue, as in `key("sched")`.
     pub(crate) fn key(&self, rest: &str) -> String {
-        format!("{{{}}}:2:{rest}", self.name)
+        format!("{{{}}}:3:{rest}", self.name)
     }
 
     /// All keys of this test's queue, without what they all begin with.
