@@ -571,6 +571,31 @@ impl<'a> JobRecord<'a> {
     }
 }
 
+/// The record of a run, as `records.lua` describes it, as far as it is shown.
+pub(crate) struct RunRecord<'a> {
+    pub(crate) state: &'a str,
+    /// The job that waits for it, or `-`.
+    pub(crate) waiter: &'a str,
+    /// When it was last claimed, and by whom.
+    pub(crate) claim: Option<(&'a str, &'a str)>,
+    pub(crate) rare: Fields,
+    /// `<version> <kind> <slots> <memory>`; "" where what it was made of is left out.
+    pub(crate) about: &'a str,
+}
+
+impl<'a> RunRecord<'a> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let mut lines = text.splitn(5, '\n');
+        let (state, claim, rare) = (lines.next()?, lines.next()?, lines.next()?);
+        let mut state = state.split(' ');
+        // `<fence> <estimate> <started> <place> <time-out> <worker>`
+        let claim = claim.splitn(6, ' ').collect::<Vec<_>>();
+        let claim = if let [_, _, started, _, _, worker] = claim[..] { Some((started, worker)) } else { None };
+        let (state, waiter) = (state.next()?, state.nth(1)?);
+        Some(Self { state, waiter, claim, rare: rare_fields(rare), about: lines.next().unwrap_or_default() })
+    }
+}
+
 impl JobView {
     /// Puts a job together from its records.
     pub(crate) fn from_records(
@@ -586,15 +611,13 @@ impl JobView {
         let run_id = run_id.map(|text| parsed(text, "run")).transpose()?;
         let created = words.nth(1).unwrap_or_default();
         let stored_state = JobState::parse(name).ok_or_else(|| corrupt("state", name))?;
-        // `<state> <place> <waiter>`, then the claim `<fence> <estimate> <started> ...`, then what few have.
-        let mut lines = run.lines();
-        let mut line = || lines.next().unwrap_or_default();
-        let (run_state, claim, mut run) = (line(), line(), rare_fields(line()));
+        let run = RunRecord::parse(&run);
         let run_state = if stopped == 1 {
             Some(RunState::Stopping)
         } else {
-            run_state.split(' ').next().and_then(RunState::parse)
+            run.as_ref().and_then(|run| RunState::parse(run.state))
         };
+        let (claim, mut run) = run.map_or_else(Default::default, |run| (run.claim, run.rare));
         let state = stored_state.of_live(run_state);
         let running = state == JobState::Running;
         let index = words.next().unwrap_or_default();
@@ -603,7 +626,7 @@ impl JobView {
         let (started, finished, result) =
             (ended.next().flatten(), ended.next().flatten(), ended.next().flatten());
         let cached = ended.next().flatten() == Some("c");
-        let started = started.or_else(|| claim.split(' ').nth(2).filter(|_| running));
+        let started = started.or_else(|| claim.filter(|_| running).map(|(started, _)| started));
         let there = |text| Some(text).filter(|text: &&str| !text.is_empty());
         Ok(Self {
             job_id,

@@ -7,7 +7,7 @@ use crate::{
     error::QueueError,
     ids::{JobId, RunId, TenantId},
     queue::Queue,
-    record::{Kind, Priority, Progress},
+    record::{Kind, Priority, Progress, RunRecord},
 };
 
 /// The most runs, and the most idle workers, that are looked at.
@@ -39,8 +39,6 @@ pub struct RunAtWork {
     pub progress: Option<Progress>,
 }
 
-type Record = (Option<String>, Option<String>, Option<String>, Option<String>);
-
 impl Queue {
     /// Since when what is next in a tenant's turn has waited (milliseconds since 1970); `None` if nothing waits. A run that was handed
     /// back counts from its submission.
@@ -69,14 +67,14 @@ impl Queue {
             found.entry(worker).or_default().free_ms = Some(heard);
         }
         if !runs.is_empty() {
-            let mut ask = redis::pipe();
+            let mut ask = redis::cmd("MGET");
             for run in &runs {
-                ask.cmd("HMGET").arg(keys.run(run)).arg("state").arg("claim").arg("terms").arg("progress");
+                ask.arg(keys.run(run));
             }
-            let records: Vec<Record> = self.redis.pipeline(&ask).await?;
+            let records: Vec<Option<String>> = self.redis.query(&ask).await?;
             for (run, record) in runs.iter().zip(records) {
                 // It may have ended between the two looks.
-                if let Some((worker, run)) = at_work(run, record) {
+                if let Some((worker, run)) = record.and_then(|record| at_work(run, &record)) {
                     found.entry(worker).or_default().runs.push(run);
                 }
             }
@@ -86,16 +84,15 @@ impl Queue {
     }
 }
 
-fn at_work(run: &str, (state, claim, terms, progress): Record) -> Option<(String, RunAtWork)> {
-    // Fence, worker, and `<estimate> <started> <time-out> <place>`, a line each.
-    let claim = claim?;
-    let mut lines = claim.lines().skip(1);
-    let (worker, about) = (lines.next()?, lines.next()?);
-    let started_ms = about.split(' ').nth(1)?.parse().ok()?;
-    // `<version> <kind> <slots> <memory>`.
-    let kind = terms?.split(' ').nth(1)?.parse().ok()?;
-    // `<state> <place> <the job that waits, if it is one>`.
-    let job = state?.split(' ').nth(2).and_then(|job| job.parse().ok());
-    let progress = progress.and_then(|text| serde_json::from_str(&text).ok());
-    Some((worker.to_owned(), RunAtWork { run: run.parse().ok()?, kind, job, started_ms, progress }))
+fn at_work(run: &str, record: &str) -> Option<(String, RunAtWork)> {
+    let RunRecord { waiter, claim, rare, about, .. } = RunRecord::parse(record)?;
+    let (started, worker) = claim?;
+    let at_work = RunAtWork {
+        run: run.parse().ok()?,
+        kind: about.split(' ').nth(1)?.parse().ok()?,
+        job: waiter.parse().ok(),
+        started_ms: started.parse().ok()?,
+        progress: rare.get("progress").and_then(|text| serde_json::from_str(text).ok()),
+    };
+    Some((worker.to_owned(), at_work))
 }

@@ -108,10 +108,12 @@ local function in_parts(command, set, all)
   end
 end
 
-local write_records, write_ends -- in the parts on records and jobs
+-- In parts that not every call has: on records, jobs and trials.
+local write_records, write_ends, write_trials
 
 local function flush()
   if write_ends then write_ends() end
+  if write_trials then write_trials() end
   flush_sums()
   if write_records then write_records() end
   for set, ids in pairs(leaving) do in_parts('ZREM', set, ids) end

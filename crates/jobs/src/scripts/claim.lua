@@ -105,7 +105,7 @@ local function start(run, place, record, about, size, wall, plan, alone)
   slots, memory, nothing_held = slots - size.need, memory - size.mem, false
   taken_from_ready = taken_from_ready + 1
   local attempt = record.more.attempt
-  claims[n + 1], claims[n + 3] = run, plan
+  claims[n + 1], claims[n + 3] = run, brought_back('plan', run, plan)
   claims[n + 2] = about .. (attempt and ' ' .. text(attempt + 1) or ' 1') .. (alone and ' 1 ' or ' 0 ') .. wall
 end
 
@@ -128,7 +128,7 @@ local function start_child(batch, about, place)
     local state, seq = parse_state(job)
     local function planned()
       plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
-      return plans[plan] .. '\n' .. request_of(job)
+      return plans[plan] .. '\n' .. request_of(id, job)
     end
     if state == 'queued' then
       local flight = about.mode == 'off' and id or cache_key
@@ -149,8 +149,9 @@ local function start_child(batch, about, place)
         if about.mode == 'use' then count('cache_misses') end
         local record = { seq = seq, waiter = id, more = none }
         runs[run] = record
-        set_terms(record, about.terms, string.rep('-', 32) .. flight, about.limits .. ' ' .. place, planned())
-        start(run, place, record, about.terms, about, about.wall, planned(), false)
+        local made_of = planned()
+        set_terms(record, about.terms, string.rep('-', 32) .. flight, about.limits .. ' ' .. place, keep_apart('plan', run, made_of))
+        start(run, place, record, about.terms, about, about.wall, made_of, false)
         return true
       end
     end

@@ -27,9 +27,9 @@ if call('LLEN', key('items', id)) ~= tonumber(total) then return unstage('', 'in
 call('PERSIST', key('items', id))
 call('PERSIST', key('plans', id))
 local seq = call('INCR', P .. ':seq')
-put_job(id, job_text('waiting', text(seq), '-', (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch',
+put_job(id, job_text(id, 'waiting', text(seq), '-', (hook ~= '' and 'h ' or '- ') .. now_text .. ' ' .. tenant .. ':batch',
   line_of({ tags = tags ~= '' and tag(id, tenant, tags, seq) or nil, hook = hook ~= '' and hook or nil }),
-  VERSION .. ' ' .. ARGV[14] .. '\n' .. ARGV[15]), 'open')
+  ARGV[14], ARGV[15]), 'open')
 join_set(key('list', tenant .. ':batch:waiting'), seq, id)
 if ARGV[21] ~= '' then look(tenant, id, cjson.decode(ARGV[21])) end
 if idempotency ~= '' then

@@ -40,14 +40,14 @@ end
 
 -- Stores a result in the place of an earlier one. Answers its id: one that was invalidated while it was computed has its
 -- run's, where only the jobs find it that waited for it.
-local function store(run, record, claim, id, summary, receipt, about)
+local function store(run, record, fence, started, by, id, summary, receipt, about)
   if about == '' then
     call('SET', key('result', id), VERSION .. ' ' .. now_text .. '\n' .. receipt .. '\n' .. summary, 'EX', kept_results)
     return id
   end
   local size = find(about, '\31', 1, true) or #about + 1
-  local facets = sub(about, size) .. 'tenant=' .. sub(claim.by, 3) .. '\31'
-  if record.more.stale or invalidated_since(claim.started, facets) then id = run end
+  local facets = sub(about, size) .. 'tenant=' .. sub(by, 3) .. '\31'
+  if record.more.stale or invalidated_since(started, facets) then id = run end
   local units = math.min(math.ceil((sub(about, 1, size - 1) + #summary + #receipt) / UNIT), UNITS - 1)
   local before = cached_place(id)
   if before then
@@ -56,7 +56,7 @@ local function store(run, record, claim, id, summary, receipt, about)
     if head then discard(head.file) end
     stored_bytes = stored_bytes - (before % UNITS) * UNIT
   end
-  call('SET', key('result', id), VERSION .. ' ' .. now_text .. ' ' .. text(units) .. ' ' .. claim.fence .. facets .. '\n'
+  call('SET', key('result', id), VERSION .. ' ' .. now_text .. ' ' .. text(units) .. ' ' .. fence .. facets .. '\n'
     .. receipt .. '\n' .. summary, 'EX', kept_results)
   places[id] = place_of(units)
   join_set(CACHED, places[id], id)
@@ -89,8 +89,7 @@ local function finish(at)
     count('late_results')
     return { 'refused', 0 }
   end
-  local claim = claim_of(record)
-  take_from_worker(run, claim)
+  local started, by = take_from_worker(run, record)
 
   if outcome == 'failed' and not record.more.cancel then
     local max, wall = limits_of(wants_of(record))
@@ -122,7 +121,7 @@ local function finish(at)
   end
   if outcome == 'awaits' then
     record.claim = ''
-    set_plan(record, second)
+    set_plan(run, record, second)
     set_field(record, 'awaits', what)
     if call('HGET', key('batch', what), 'state') == 'open' then
       set_state(record, 'waiting')
@@ -135,13 +134,13 @@ local function finish(at)
   end
   local left
   if outcome == 'succeeded' then
-    local id = store(run, record, claim, what, second, third, timed_out)
+    local id = store(run, record, fence, started, by, what, second, third, timed_out)
     if trial ~= '' then keep_trial(id, trial) end
-    left = conclude(run, record, claim, 'succeeded', id, second)
+    left = conclude(run, record, started, 'succeeded', id, second)
   elseif outcome == 'cancelled' then
-    left = conclude(run, record, claim, 'cancelled')
+    left = conclude(run, record, started, 'cancelled')
   else
-    left = conclude(run, record, claim, second == '1' and 'dead' or 'failed', nil, nil, what)
+    left = conclude(run, record, started, second == '1' and 'dead' or 'failed', nil, nil, what)
   end
   return left == 0 and ACCEPTED or { 'accepted', left }
 end

@@ -26,7 +26,8 @@ local function join(run, id, want)
   local new = not known and n < PLACES_MOST
   if new then places = places .. ' ' .. want.place end
   local wanted = text(math.max(max, own_max)) .. ' ' .. text(math.max(wall, own_wall)) .. places
-  if wanted ~= wants then set_terms(record, about, call_and_flight, wanted, own_wall > wall and want.plan() or plan) end
+  if wanted ~= wants then set_terms(record, about, call_and_flight, wanted, plan) end
+  if own_wall > wall then set_plan(run, record, want.plan()) end
   if new and record.state == 'queued' then place_entry(want.place, 'r' .. run, record.seq) end
   if record.more.starts and not want.starts then -- it was to start later, and somebody wants it now
     call('ZREM', P .. ':delayed', run)

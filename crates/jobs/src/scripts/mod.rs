@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `:job:<id>` | string | a job: its state (with its place in listings, its run, tenant and kind), how it ended, and what was asked for, in lines (`records.lua` says which); expires after it has ended |
 //! | `:run:<id>` | string | a run: its state (with place and the job that waits), last claim (with fence and worker), counters, progress, what it needs and is wanted for, and its plan, in lines; deleted when all its jobs are settled |
+//! | `:request:<job>`, `:plan:<run>` | string | what was asked for, and what is to be computed, if it is too long for the record |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
 //! | `:calls:<run>` | hash | of those the ones that joined by the same call: `<tenant>/<hash of the call>` and the job |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
@@ -309,6 +310,8 @@ fn constants(version: u32) -> String {
         ("CAMPAIGNS_MOST", 1_000),
         // How many looks at one held-out series the log has.
         ("LOOKS_MOST", 1_000),
+        // Requests and plans of more bytes than this stand apart from their records.
+        ("LONG", 4096),
     ];
     let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
     let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
@@ -321,7 +324,7 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 12] = [
     ("ring", include_str!("ring.lua")),
     ("records", include_str!("records.lua")),
     ("places", include_str!("places.lua")),
@@ -332,14 +335,18 @@ const PARTS: [(&str, &str); 11] = [
     ("batches", include_str!("batches.lua")),
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
+    ("accepted", include_str!("accepted.lua")),
     ("view", include_str!("view.lua")),
 ];
+
+/// Where a script wants its function `seldom`.
+const SELDOM: &str = "-- seldom\n";
 
 /// What is in front of every script.
 const BASE: &str = include_str!("base.lua");
 
 /// A script with the parts that it uses in front: no more, since every call runs all of its text. What it needs only
-/// now and then is in `seldom`, as the function `joining` that answers the last of these parts' functions, `join`.
+/// now and then is in `seldom`, a function that answers what the last of these parts leaves in `parts`.
 ///
 /// All but the base is in a function of its own. Lua finds a local variable that a new function refers to by walking over all
 /// that are referred to in the function around it, the oldest last; those of a function further out it has at hand. Each call
@@ -349,11 +356,14 @@ fn load(version: u32, uses: &[&str], seldom: &[&str], body: &str) -> Script {
         let parts = PARTS.iter().filter(|(name, _)| names.contains(name)).map(|(_, part)| *part);
         parts.collect::<Vec<_>>().join("\n")
     };
-    let seldom = match seldom {
-        [] => String::new(),
-        names => format!("local function joining()\n{}\nreturn join\nend\n", parts(names)),
-    };
-    let lines = [&constants(version), BASE, "return (function()", &parts(uses), &seldom, body, "end)()"];
+    let body = body.split_once(SELDOM).map_or_else(
+        || body.to_owned(),
+        |(before, after)| {
+            let parts = parts(seldom);
+            format!("{before}local parts\nlocal function seldom()\nif parts then return parts end\n{parts}\nend\n{after}")
+        },
+    );
+    let lines = [&constants(version), BASE, "return (function()", &parts(uses), &body, "end)()"];
     Script::new(&lines.join("\n"))
 }
 
@@ -385,7 +395,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    submit: [ring records jobs results trials] seldom [places join];
+    submit: [ring] seldom [records places jobs results trials join accepted];
     commit: [records jobs trials];
     open: [ring records places charges jobs results trials batches];
     close: [ring records places charges jobs batches runs];

@@ -7,7 +7,7 @@ if not about[1] then
   return 0
 end
 local _, tenant = split_place(about[1])
-local pending, index, data = 0, tenant .. ':' .. about[2], VERSION .. ' ' .. about[4] .. '\n'
+local pending, index = 0, tenant .. ':' .. about[2]
 local list, tail = key('list', index .. ':queued'), 'b ' .. now_text .. ' ' .. index
 local items = call('LPOP', key('items', batch), CHUNK) or {}
 local seq = call('INCRBY', P .. ':seq', #items) - #items
@@ -17,7 +17,7 @@ for _, item in ipairs(items) do
   if campaign ~= '' then try(tenant, campaign, cache_key) end
   seq = seq + 1
   local tags = about[5] ~= '' and tag(id, tenant, about[5], seq)
-  put_job(id, job_text('queued', text(seq), '-', tail, line_of({ batch = batch, tags = tags or nil }), data .. request), 'open')
+  put_job(id, job_text(id, 'queued', text(seq), '-', tail, line_of({ batch = batch, tags = tags or nil }), about[4], request), 'open')
   join_set(list, text(seq), id)
   call('RPUSH', key('kids', batch), id)
   local found = about[3] == 'use' and call('GET', key('result', cache_key))
@@ -37,7 +37,6 @@ if pending > 0 then
     if not wake() then break end
   end
 end
-flush_trials()
 flush_batches()
 flush()
 local more = call('LLEN', key('items', batch))

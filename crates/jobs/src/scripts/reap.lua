@@ -10,6 +10,17 @@ local function due(set)
   return found
 end
 
+-- Those of these runs that there are. That one is missing cannot happen while Redis keeps its data; if it does, it must not keep the
+-- others from their turn.
+local function existing(set, ids)
+  read_runs(ids)
+  local found = {}
+  for _, run in ipairs(ids) do
+    if run_of(run) then found[#found + 1] = run else call('ZREM', set, run) end
+  end
+  return found
+end
+
 -- Each reconciler beats about once a second. Was nobody heard for a while, then Redis was away (or everybody was), and
 -- no worker could renew: all get the length of a lease to do so before anything is taken from them.
 local beat = tonumber(call('GET', P .. ':beat') or now)
@@ -20,12 +31,9 @@ end
 call('SET', P .. ':beat', now)
 
 if call('EXISTS', P .. ':calm') == 0 then
-  local over = due(P .. ':leases')
-  read_runs(over)
-  for _, run in ipairs(over) do
+  for _, run in ipairs(existing(P .. ':leases', due(P .. ':leases'))) do
     local record = run_of(run)
-    local claim = claim_of(record)
-    take_from_worker(run, claim)
+    local started = take_from_worker(run, record)
     -- The fence stays: until another worker claims the run, the first may still turn out to be only late.
     set_field(record, 'progress', nil)
     local stalls = increase(record, 'stalls')
@@ -33,10 +41,10 @@ if call('EXISTS', P .. ':calm') == 0 then
     local action = 'stalled'
     if record.more.cancel then
       action = 'cancelled'
-      conclude(run, record, claim, 'cancelled')
+      conclude(run, record, started, 'cancelled')
     elseif stalls >= STALLS_TOLERATED then
       action = 'dead'
-      conclude(run, record, claim, 'dead', nil, nil, ARGV[3])
+      conclude(run, record, started, 'dead', nil, nil, ARGV[3])
     elseif stalls == STALLS_TOLERATED - 1 then
       set_state(record, 'queued')
       call('ZADD', P .. ':alone', record.seq, run)
@@ -51,7 +59,7 @@ if call('EXISTS', P .. ':calm') == 0 then
     lost[#lost + 1] = { run, action, worker }
   end
 end
-for _, run in ipairs(due(P .. ':delayed')) do
+for _, run in ipairs(existing(P .. ':delayed', due(P .. ':delayed'))) do
   local record = run_of(run)
   call('ZREM', P .. ':delayed', run)
   set_field(record, 'starts', nil)

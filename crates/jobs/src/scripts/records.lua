@@ -20,8 +20,18 @@
 --   the hash of the first call (32 bytes) and the flight
 --   what it is wanted for: '<max attempts> <time-out in s> <place> <place> ...'
 --   its plan: '<plan>\n<request>', both JSON
+--
+-- A request or a plan that is longer than LONG stands in a key of its own, and '@' in its place: what a call reads of many stays small.
 local jobs, runs = {}, {} -- texts of jobs; runs as they are now
 local unwritten = {} -- 'open' or 'ended' for each job that is to be written
+local function keep_apart(kind, id, document)
+  if #document <= LONG then return document end
+  call('SET', key(kind, id), document)
+  return '@'
+end
+local function brought_back(kind, id, document)
+  return document == '@' and call('GET', key(kind, id)) or document
+end
 
 -- Fields stand in one line: '<name>=<value>', with the byte 31 between them.
 local none = {}
@@ -66,10 +76,10 @@ local function job_fields(stored)
   return fields_of(sub(stored, first, last)), first, last
 end
 
-local function request_of(stored)
+local function request_of(id, stored)
   local first = 1
   for _ = 1, 6 do first = find(stored, '\n', first, true) + 1 end
-  return sub(stored, first)
+  return brought_back('request', id, sub(stored, first))
 end
 
 local function put_job(id, stored, how)
@@ -77,8 +87,9 @@ local function put_job(id, stored, how)
 end
 
 -- The text of a job that has not ended; `more` is its line of fields.
-local function job_text(state, seq, run, tail, more, data)
-  return state .. ' ' .. seq .. ' ' .. run .. ' ' .. tail .. '\n\n\n\n' .. more .. '\n' .. data
+local function job_text(id, state, seq, run, tail, more, details, request)
+  return state .. ' ' .. seq .. ' ' .. run .. ' ' .. tail .. '\n\n\n\n' .. more .. '\n' .. VERSION .. ' ' .. details .. '\n'
+    .. keep_apart('request', id, request)
 end
 
 -- An ended job is run once more.
@@ -166,8 +177,10 @@ local function set_terms(record, about, call_and_flight, wants, plan)
   record.text = about .. '\n' .. call_and_flight .. '\n' .. wants .. '\n' .. plan
   record.at, record.changed = 1, true
 end
-local function set_plan(record, plan)
-  local about, call_and_flight, wants = terms_of(record)
+local function set_plan(run, record, plan)
+  local about, call_and_flight, wants, before = terms_of(record)
+  plan = keep_apart('plan', run, plan)
+  if before == '@' and plan ~= '@' then drop(key('plan', run)) end
   set_terms(record, about, call_and_flight, wants, plan)
 end
 local function flight_of(record)
@@ -179,17 +192,15 @@ local function wants_of(record)
   return wants
 end
 
--- A run's last claim, without its time-out and worker; nothing when there is none.
+-- When a run was last claimed, for which place, at what estimate, and under which fence; nothing when it was not.
 local function claim_of(record)
   local claim = record.claim
   local first = find(claim, ' ', 1, true)
   if not first then return nil end
   local second = find(claim, ' ', first + 1, true)
   local third = find(claim, ' ', second + 1, true)
-  return {
-    fence = sub(claim, 1, first - 1), estimate = sub(claim, first + 1, second - 1) + 0, started = sub(claim, second + 1, third - 1),
-    by = sub(claim, third + 1, find(claim, ' ', third + 1, true) - 1),
-  }
+  return sub(claim, second + 1, third - 1), sub(claim, third + 1, find(claim, ' ', third + 1, true) - 1),
+    sub(claim, first + 1, second - 1) + 0, sub(claim, 1, first - 1)
 end
 local function given_and_worker(record)
   local given, worker = string.match(record.claim, ' (%d+) (%S+)$')
@@ -200,9 +211,10 @@ local function is_claimed_by(record, fence)
 end
 
 local function drop_run(run, record)
-  runs[run] = false
-  drop(RUN .. run)
-  if record.waiter == '-' then drop(key('calls', run)) end
+  local n = #dropped
+  runs[run], dropped[n + 1] = false, RUN .. run
+  if record.waiter == '-' then dropped[n + 2] = key('calls', run) end
+  if sub(record.text, -2) == '\n@' then drop(key('plan', run)) end
 end
 
 write_records = function()
@@ -219,6 +231,7 @@ write_records = function()
   for id, how in pairs(unwritten) do
     if how == 'ended' then
       call('SET', JOB .. id, jobs[id], 'EX', kept_jobs)
+      if sub(jobs[id], -2) == '\n@' then call('EXPIRE', key('request', id), kept_jobs) end
     else
       all[n + 1], all[n + 2], n = JOB .. id, jobs[id], n + 2
     end

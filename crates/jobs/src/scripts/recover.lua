@@ -8,8 +8,7 @@ for i = 5, #ARGV do offered[ARGV[i]] = true end
 local first, last = now + LEASE_MS - ARGV[3] - 1000, now + LEASE_MS - ARGV[4] + 1000
 for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':leases', first, last)) do
   local record = run_of(run)
-  local claim = record and claim_of(record)
-  local fence = claim and claim.fence
+  local _, _, _, fence = claim_of(record or { claim = '' })
   if fence and offered[fence] then
     found[#found + 1] = run
     found[#found + 1] = fence

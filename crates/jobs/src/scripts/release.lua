@@ -3,13 +3,12 @@
 local run = ARGV[3]
 local record = held_run(run, ARGV[4])
 if not record then return 0 end
-local claim = claim_of(record)
-take_from_worker(run, claim)
+local started = take_from_worker(run, record)
 increase(record, 'interruptions')
 forget_claim(record)
 count('interruptions')
 if record.more.cancel then
-  conclude(run, record, claim, 'cancelled')
+  conclude(run, record, started, 'cancelled')
 else
   enqueue(run, record)
   emit('run', run, 'queued')

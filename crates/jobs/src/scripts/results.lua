@@ -56,7 +56,8 @@ end
 -- already, and its flight may be another's from now on.
 local function is_outdated(record)
   if record.state ~= 'running' then return false end
-  if call('ZCOUNT', P .. ':purges', claim_of(record).started, '+inf') == 0 then return false end
+  local started = claim_of(record)
+  if call('ZCOUNT', P .. ':purges', started, '+inf') == 0 then return false end
   set_field(record, 'stale', '1')
   return true
 end

@@ -51,17 +51,16 @@ local function close_flight(run, record)
 end
 
 -- Fixes the outcome of a run that stands nowhere any more. Returns how many jobs are left to settle.
-local function conclude(run, record, claim, outcome, result, found, error)
-  local ended = (claim and claim.started or '-') .. ' ' .. now_text .. ' ' .. (result or '-')
+local function conclude(run, record, started, outcome, result, found, error)
+  local ended = (started or '-') .. ' ' .. now_text .. ' ' .. (result or '-')
   if record.waiter ~= '-' then
     transition(record.waiter, outcome, ended, found, error)
-    local n = #dropped
-    runs[run], dropped[n + 1] = false, RUN .. run
-    if has_flight(run, record) then dropped[n + 2] = P .. ':flight:' .. flight_of(record) end
+    if has_flight(run, record) then drop(P .. ':flight:' .. flight_of(record)) end
+    drop_run(run, record)
     return 0
   end
   close_flight(run, record)
-  set_plan(record, '')
+  set_plan(run, record, '')
   record.state, record.seq = 'finished', '-'
   set_field(record, 'outcome', outcome)
   set_field(record, 'ended', ended)
@@ -71,10 +70,12 @@ local function conclude(run, record, claim, outcome, result, found, error)
   return settle(run)
 end
 
--- A running run leaves its worker: its lease ends and its tenant gets the slot back.
-local function take_from_worker(run, claim)
+-- A running run leaves its worker: its lease ends and its tenant gets the slot back. Answers when it was claimed, and for which place.
+local function take_from_worker(run, record)
+  local started, by, estimate = claim_of(record)
   leave_set(P .. ':leases', run)
-  discharge(claim.by, claim.estimate, claim.started)
+  discharge(by, estimate, started)
+  return started, by
 end
 
 -- The record of a run if the caller holds it. One that was given up on but that nobody else took yet is held again:
@@ -86,7 +87,8 @@ local function held_run(run, fence)
     dequeue(run, record)
     set_state(record, 'running')
     call('ZADD', P .. ':leases', now + LEASE_MS, run)
-    local _, tenant = split_place(claim_of(record).by)
+    local _, by = claim_of(record)
+    local _, tenant = split_place(by)
     add(key('tenant', tenant), 'running', 1)
   end
   return record.state == 'running' and record or nil

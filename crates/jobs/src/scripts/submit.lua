@@ -13,7 +13,7 @@
 -- 'conflict' when the idempotency key came with something else, 'full' when the tenant has too many jobs open.
 local tenants = {} -- open jobs and cap of each
 local queued = {} -- new entries of each place
-local nothing, profiles, misses = {}, {}, 0
+local profiles, misses = {}, 0
 local first = 4 + ARGV[3]
 for i = 4, first - 1 do
   local tenant, kind, prio, mode, size, limits, most, campaign =
@@ -30,10 +30,10 @@ local seq = call('INCRBY', P .. ':seq', number) - number
 -- What is there for all of them is read at once; `flights` also has those that this call begins. What it makes is written at
 -- its end, or before somebody joins it.
 local FLIGHT, RESULT = P .. ':flight:', P .. ':result:'
-local flights, flight_of_job, result_of_job, profile_of_job, made = {}, {}, {}, {}, {}
-local function write_made()
-  in_parts('MSET', nil, made)
-  made = {}
+local flights, flight_of_job, result_of_job, profile_of_job, new = {}, {}, {}, {}, {}
+local function write_new()
+  in_parts('MSET', nil, new)
+  new = {}
 end
 do
   local keys, n = {}, 0
@@ -51,129 +51,61 @@ do
   end
 end
 
--- The job that made the same call, if it has not ended: the first call is in the run's record, others that joined by another
--- tenant or with other options beside it.
-local function same_call(run, record, profile, hash)
-  local _, call_and_flight = terms_of(record)
-  if sub(call_and_flight, 1, 32) == hash and record.waiter ~= '-' then
-    local _, _, _, tail = parse_state(job_of(record.waiter))
-    if tail and index_of(tail) == profile.tenant .. ':' .. profile.kind and is_live(record.waiter) then return record.waiter end
-  end
-  local other = record.waiter == '-' and call('HGET', key('calls', run), profile.tenant .. '/' .. hash)
-  return other and is_live(other) and other
-end
+-- seldom
 
+-- Most jobs are new, with nothing there that could answer them and nothing rare about them: they need little. The others
+-- are `accepted`, with all the parts that this takes.
 local function submit(at)
   local head, data, plan, rare, flight = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], flight_of_job[at]
   local id, run, hash, profile = sub(head, 1, 36), sub(head, 37, 72), sub(head, 73, 104), profile_of_job[at]
   local tenant = profile.tenant
   seq = seq + 1
-  local arrival = text(seq)
-  rare = rare == '' and nothing or cjson.decode(rare)
-  if sub(head, 105, 105) == '1' and job_of(id) then return 'known' end
-
-  local idempotent = rare.once and key('idem', tenant .. ':' .. rare.once)
-  if idempotent then
-    local earlier = call('HMGET', idempotent, 'job', 'of')
-    if earlier[1] then
-      if earlier[2] ~= rare.of then return { earlier[1], 'conflict' } end
-      count('repeated')
-      return { earlier[1], 'repeated' }
-    end
-  end
-  local function remember(job)
-    if idempotent then
-      call('HSET', idempotent, 'job', job, 'of', rare.of)
-      call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
-    end
-  end
-
-  local flying, found = flights[flight], result_of_job[at] and use(sub(head, 109), result_of_job[at])
-  if flying then
-    write_made()
-    local record = run_of(flying)
-    if not record or (profile.mode ~= 'off' and is_outdated(record)) then flying = nil end
-    local same = flying and same_call(flying, record, profile, hash)
-    if same then
-      count('repeated')
-      remember(same)
-      return same == id and 'repeated' or { same, 'repeated' }
-    end
-  end
-
-  local t = tenants[tenant]
+  local arrival, t = text(seq), tenants[tenant]
   if not t then
     local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
     t = { new = 0, open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
     tenants[tenant] = t
   end
-  if not found and t.open >= t.most then
+  local tail, more, starts = '- ' .. profile.tail, '', nil
+  if flights[flight] or result_of_job[at] or rare ~= '' or #data > LONG or #plan > LONG or t.open == 0 or profile.campaign ~= ''
+    or sub(head, 105, 105) == '1' then
+    local answer
+    answer, tail, more, starts, data, plan = seldom().accepted(at, arrival, t)
+    if answer then return answer end
+  elseif t.open >= t.most then
     count('refused_full')
     return { '', 'full' }
   end
-  local tail, more = '- ' .. profile.tail, ''
-  if rare ~= nothing then
-    local flags = (rare.webhook and 'h' or '') .. (rare.deadline and 'd' or '')
-    local due = rare.deadline and text(rare.deadline)
-    tail = (flags == '' and '-' or flags) .. ' ' .. profile.tail
-    more = line_of({ tags = rare.tags and tag(id, tenant, rare.tags, arrival), hook = rare.webhook, due = due })
-    if rare.instead_of then note_again(rare.instead_of, id) end
-    if rare.looks then look(tenant, id, rare.looks) end
-    if due and not found then call('ZADD', P .. ':deadlines', due, id) end
-    remember(id)
-  end
-  local record = 'queued ' .. arrival .. ' ' .. (found and '-' or flying or run) .. ' ' .. tail .. '\n\n\n\n' .. more .. '\n' .. data
+  t.new, t.open = t.new + 1, t.open + 1
   join_set(profile.list, arrival, id)
-  if t.open == 0 then opened(tenant, 0, 0) end
-  t.new = t.new + 1
-  if profile.campaign ~= '' then try(tenant, profile.campaign, sub(head, 109)) end
-  if found then
-    put_job(id, record, 'open')
-    answer_from_cache(id, sub(head, 109), found)
-    if profile.campaign ~= '' then call('EXPIRE', key('trial', sub(head, 109)), kept_trials) end
-    return 'cached'
-  end
-
-  t.open = t.open + 1
-  local place, later = profile.place, rare.start_at and rare.start_at > now
-  if flying then
-    put_job(id, record, 'open')
-    joining()(flying, id, {
-      place = place, call = tenant .. '/' .. hash, limits = profile.limits, starts = later, plan = function() return plan end,
-    })
-    return 'joined'
-  end
   flights[flight] = run
   if profile.mode == 'use' then misses = misses + 1 end
-  local run_record
-  if later then
-    local starts = text(rare.start_at)
-    run_record = 'scheduled ' .. arrival .. ' ' .. id .. '\n\nstarts=' .. starts .. sub(profile.about, 3) .. hash .. flight .. profile.wants .. plan
-    call('ZADD', P .. ':delayed', starts, run)
-  else
-    run_record = 'queued ' .. arrival .. ' ' .. id .. profile.about .. hash .. flight .. profile.wants .. plan
-    local entries = queued[place]
-    if not entries then
-      entries = {}
-      queued[place] = entries
-    end
-    local n = #entries
-    entries[n + 1], entries[n + 2] = arrival, 'r' .. run
+  local n = #new
+  new[n + 1], new[n + 2] = JOB .. id, 'queued ' .. arrival .. ' ' .. run .. ' ' .. tail .. '\n\n\n\n' .. more .. '\n' .. data
+  new[n + 3], new[n + 4], new[n + 5] = FLIGHT .. flight, run, RUN .. run
+  if starts then
+    new[n + 6] = 'scheduled ' .. arrival .. ' ' .. id .. '\n\nstarts=' .. starts .. sub(profile.about, 3) .. hash .. flight .. profile.wants .. plan
+    return 'queued'
   end
-  local n = #made
-  made[n + 1], made[n + 2], made[n + 3], made[n + 4], made[n + 5], made[n + 6] = JOB .. id, record, RUN .. run, run_record, FLIGHT .. flight, run
+  new[n + 6] = 'queued ' .. arrival .. ' ' .. id .. profile.about .. hash .. flight .. profile.wants .. plan
+  local entries = queued[profile.place]
+  if not entries then
+    entries = {}
+    queued[profile.place] = entries
+  end
+  n = #entries
+  entries[n + 1], entries[n + 2] = arrival, 'r' .. run
   return 'queued'
 end
 
 local answers = {}
 for at = first, #ARGV, 4 do answers[(at - first) / 4 + 1] = isolated(submit, at) end
-write_made()
+write_new()
 for tenant, t in pairs(tenants) do
   add(key('tenant', tenant), 'open', t.new)
   count('submitted', t.new)
 end
 count('cache_misses', misses)
-flush_trials()
 flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)

@@ -23,7 +23,7 @@ local function look(tenant, job, looks)
   end
 end
 
-local function flush_trials()
+write_trials = function()
   for name, t in pairs(tried) do
     local set, beyond = key('tried', name), key('campaign', name)
     call('ZADD', set, 'NX', unpack(t))

@@ -600,6 +600,73 @@ async fn jobs_that_share_a_run_get_the_longest_time_and_the_most_attempts() {
 }
 
 #[tokio::test]
+async fn what_is_long_stands_apart_from_the_records_and_goes_with_them() {
+    let bench = Bench::new().await;
+    let long = |what: &str| format!("{{\"of\":\"{what}\",\"filling\":\"{}\"}}", "x".repeat(100_000));
+    let of = |tenant: &str, key: &str, plan: String, timeout_s| {
+        let mut submission = bench.with(key, |treatment| treatment.timeout_s = timeout_s);
+        (submission.tenant, submission.request, submission.plan) = (TenantId::new(tenant), long(key), plan);
+        submission
+    };
+    let submit = async |submission: Submission| bench.queue.submit(&submission).await.unwrap();
+    let apart = async |kind: &str| -> usize {
+        bench.command::<Vec<String>>(&["KEYS", &bench.key(&format!("{kind}:*"))]).await.len()
+    };
+
+    // Handed back, joined by one with another plan, computed in two steps with a short plan in between.
+    let (first, _) = submit(of("a", "k", long("plan of a"), 10)).await;
+    let claim = bench.claim().await;
+    assert_eq!((claim.plan.as_str(), claim.request.as_str()), (&*long("plan of a"), &*long("k")));
+    bench.queue.release(&claim).await.unwrap();
+    let (second, accepted) = submit(of("b", "k", long("plan of b"), 20)).await;
+    assert_eq!((accepted, apart("plan").await, apart("request").await), (Accepted::Joined, 1, 2));
+    let claim = bench.claim().await;
+    assert_eq!((claim.plan.as_str(), claim.request.as_str()), (&*long("plan of b"), &*long("k")));
+    let batch = bench.submit_batch(&bench.batch(["child".to_owned()])).await;
+    bench.queue.finish(&claim, &Outcome::Awaits { batch, plan: "short".into() }).await.unwrap();
+    let child = bench.claim().await;
+    bench.finish(&child, &success("child")).await;
+    let claim = bench.claim().await;
+    assert_eq!((claim.plan.as_str(), claim.request.as_str()), ("short", &*long("k")));
+    bench.finish(&claim, &success("k")).await;
+    for (job, tenant) in [(first, "a"), (second, "b")] {
+        let view = bench.queue.get(job, &TenantId::new(tenant)).await.unwrap();
+        assert_eq!((view.state, view.request.get()), (JobState::Succeeded, &*long("k")));
+        let left_s: i64 = bench.command(&["TTL", &bench.key(&format!("request:{job}"))]).await;
+        assert!(left_s > 0, "the request of a job that has ended is kept for ever");
+    }
+
+    // Cancelled while it waits, and as a child.
+    let (job, _) = submit(of("a", "cancelled", long("plan"), 10)).await;
+    bench.queue.cancel(job, &TenantId::new("a")).await.unwrap();
+    let mut children = bench.batch(["long child".to_owned()]);
+    children.children[0].request = long("long child");
+    children.request = long("grid");
+    let batch = bench.submit_batch(&children).await;
+    assert_eq!(bench.view(batch).await.request.get(), long("grid"));
+    let child = bench.claim().await;
+    assert_eq!((child.plan.as_str(), child.request.as_str()), (r#"{"plan":"shared"}"#, &*long("long child")));
+    assert_eq!(apart("plan").await, 1);
+    bench.finish(&child, &success("long child")).await;
+    assert_eq!((apart("plan").await, bench.state(batch).await), (0, JobState::Succeeded));
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn a_summary_with_line_breaks_is_the_same_json() {
+    let bench = Bench::new().await;
+    let job = bench.submit("k").await;
+    let Outcome::Succeeded(mut result) = success("k") else { unreachable!() };
+    result.summary = "{\n  \"total\": 3,\r\n  \"text\": \"a\\nb\"\n}".into();
+    bench.finish(&bench.claim().await, &Outcome::Succeeded(result)).await;
+    let expected = serde_json::json!({ "total": 3, "text": "a\nb" });
+    for job in [job, bench.queue.submit(&bench.submission("k")).await.unwrap().0] {
+        let summary = bench.view(job).await.summary.unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(summary.get()).unwrap(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_run_is_claimed_once_though_it_stands_under_every_tenant_that_waits_and_goes_on_without_the_first()
 {
     let bench = Bench::new().await;

@@ -169,6 +169,7 @@ impl Bench {
         let mut keys = self.server.keys().await;
         let kept = [
             "job:",
+            "request:",
             "result:",
             "done:",
             "inbox:",
