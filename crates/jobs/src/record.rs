@@ -590,7 +590,8 @@ impl<'a> RunRecord<'a> {
         let mut state = state.split(' ');
         // `<fence> <estimate> <started> <place> <time-out> <worker>`
         let claim = claim.splitn(6, ' ').collect::<Vec<_>>();
-        let claim = if let [_, _, started, _, _, worker] = claim[..] { Some((started, worker)) } else { None };
+        let claim =
+            if let [_, _, started, _, _, worker] = claim[..] { Some((started, worker)) } else { None };
         let (state, waiter) = (state.next()?, state.nth(1)?);
         Some(Self { state, waiter, claim, rare: rare_fields(rare), about: lines.next().unwrap_or_default() })
     }

@@ -639,15 +639,15 @@ async fn what_is_long_stands_apart_from_the_records_and_goes_with_them() {
     // Cancelled while it waits, and as a child.
     let (job, _) = submit(of("a", "cancelled", long("plan"), 10)).await;
     bench.queue.cancel(job, &TenantId::new("a")).await.unwrap();
-    let mut children = bench.batch(["long child".to_owned()]);
-    children.children[0].request = long("long child");
+    let mut children = bench.batch(["long-child".to_owned()]);
+    children.children[0].request = long("long-child");
     children.request = long("grid");
     let batch = bench.submit_batch(&children).await;
     assert_eq!(bench.view(batch).await.request.get(), long("grid"));
     let child = bench.claim().await;
-    assert_eq!((child.plan.as_str(), child.request.as_str()), (r#"{"plan":"shared"}"#, &*long("long child")));
+    assert_eq!((child.plan.as_str(), child.request.as_str()), (r#"{"plan":"shared"}"#, &*long("long-child")));
     assert_eq!(apart("plan").await, 1);
-    bench.finish(&child, &success("long child")).await;
+    bench.finish(&child, &success("long-child")).await;
     assert_eq!((apart("plan").await, bench.state(batch).await), (0, JobState::Succeeded));
     bench.assert_nothing_left().await;
 }
