@@ -64,7 +64,6 @@ local function accepted(at, arrival, t)
   remember(id)
   local details, request = string.match(data, '^([^\n]*\n)(.*)$')
   data = details .. keep_apart('request', id, request)
-  if t.open == 0 then opened(tenant, 0, 0) end
   if profile.campaign ~= '' then try(tenant, profile.campaign, cache_key) end
   local later = rare.start_at and rare.start_at > now and text(rare.start_at)
   if not found and not flying then

@@ -123,6 +123,11 @@ local function flush()
   joining, leaving, events, dropped = {}, {}, {}, {}
 end
 
+-- A tenant that has no job open may be new: `lists` names all that have listings to be swept.
+local function list_tenant(tenant, open)
+  if open == 0 then call('ZADD', P .. ':lists', 'NX', now_text, 't' .. tenant) end
+end
+
 -- One of several steps of a call: what is wrong with it is its own answer and does not keep the others from theirs.
 local function isolated(step, at)
   local fine, answer = pcall(step, at)

@@ -36,7 +36,8 @@ if idempotency ~= '' then
   call('HSET', idempotent, 'job', id, 'of', ARGV[19])
   call('EXPIRE', idempotent, IDEMPOTENCY_KEPT_S)
 end
-opened(tenant, total + 1, tonumber(open[1] or 0))
+list_tenant(tenant, tonumber(open[1] or 0))
+add(record, 'open', total + 1)
 call('HSET', key('batch', id), 'v', VERSION, 'state', 'open', 'kind', kind, 'place', prio .. ':' .. tenant, 'mode', mode,
   'total', total, 'left', total, 'on_failure', ARGV[9], 'limits', ARGV[10] .. ' ' .. ARGV[11], 'need', ARGV[12], 'mem', ARGV[13],
   'meta', ARGV[14], 'tags', tags)

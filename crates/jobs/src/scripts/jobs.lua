@@ -1,11 +1,5 @@
 -- Jobs: their listings, their ends, and the counters of the batch that a job belongs to.
 
--- More jobs of a tenant are open. One that had none may be new: `lists` names all that have listings to be swept.
-local function opened(tenant, number, before)
-  add(key('tenant', tenant), 'open', number)
-  if before == 0 then call('ZADD', P .. ':lists', 'NX', now, 't' .. tenant) end
-end
-
 local owners = {} -- tenant and kind, by index: '<tenant>:<kind>'
 local function split_index(index)
   local owner = owners[index] or { string.match(index, '^(.*):(.*)$') }

@@ -65,9 +65,10 @@ local function submit(at)
     local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
     t = { new = 0, open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
     tenants[tenant] = t
+    list_tenant(tenant, t.open)
   end
   local tail, more, starts = '- ' .. profile.tail, '', nil
-  if flights[flight] or result_of_job[at] or rare ~= '' or #data > LONG or #plan > LONG or t.open == 0 or profile.campaign ~= ''
+  if flights[flight] or result_of_job[at] or rare ~= '' or #data > LONG or #plan > LONG or profile.campaign ~= ''
     or sub(head, 105, 105) == '1' then
     local answer
     answer, tail, more, starts, data, plan = seldom().accepted(at, arrival, t)
