@@ -644,7 +644,7 @@ def contest():
     first.dismiss()
     second.dismiss()
     _, (job,) = check(redis, ids)
-    bar(job["state"] == "succeeded" and job["summary"]["fence"] != fence.decode() and redis.counters()["stalls"] == 1,
+    bar(job["state"] == "succeeded" and job["summary"]["fence"] != fence and redis.counters()["stalls"] == 1,
         f"the result of a worker that had lost its run was taken: {job}")
     redis.stop()
 
