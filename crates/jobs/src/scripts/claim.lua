@@ -315,7 +315,7 @@ if taken_from_ready > 0 then
     field('band' .. p, charged[p] and band[p])
     field('now' .. p, reached[p])
   end
-  call('HSET', P .. ':sched', unpack(fields))
+  if fields[1] then call('HSET', P .. ':sched', unpack(fields)) end -- nothing is charged when all that was taken joined others
   in_parts('ZADD', P .. ':leases', leases)
   local ids = {}
   for i = 1, #claims, 3 do ids[(i + 2) / 3] = claims[i] end

@@ -216,3 +216,16 @@ async fn a_batch_carries_its_tags_to_its_children_and_its_idempotency_key_answer
     assert!(matches!(stranger, Err(QueueError::JobNotFound)));
     bench.assert_nothing_left().await;
 }
+
+#[tokio::test]
+async fn a_claim_that_finds_only_what_is_computed_already_leaves_all_as_it_should_be() {
+    let bench = Bench::new().await;
+    let batch = bench.submit_batch(&bench.batch(["k", "k"].map(str::to_owned))).await;
+    // The second child is looked at by a claim that starts nothing: it joins the run of the first.
+    let claim = bench.claim().await;
+    bench.nothing_to_claim().await;
+    bench.finish(&claim, &success("k")).await;
+    let view = bench.view(batch).await;
+    assert_eq!((view.state, view.counts.unwrap().succeeded), (JobState::Succeeded, 2));
+    bench.assert_nothing_left().await;
+}
