@@ -75,11 +75,7 @@ end
 -- What runs are made of; most have the same.
 local abouts, wanted = {}, {}
 local function terms(record)
-  local stored, at = record.text, record.at
-  local first = find(stored, '\n', at, true)
-  local second = find(stored, '\n', first + 1, true)
-  local third = find(stored, '\n', second + 1, true)
-  local about, wants = sub(stored, at, first - 1), sub(stored, second + 1, third - 1)
+  local about, _, wants, plan = terms_of(record)
   local size = abouts[about]
   if not size then
     local v, need, mem = string.match(about, '^(%S+) %S+ (%S+) (%S+)$')
@@ -92,7 +88,7 @@ local function terms(record)
     want = { wall = wall, places = places }
     wanted[wants] = want
   end
-  return about, size, want, sub(stored, third + 1)
+  return about, size, want, plan
 end
 
 local function start(run, place, record, about, size, wall, plan, alone)

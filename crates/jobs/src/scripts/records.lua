@@ -29,6 +29,8 @@ local function keep_apart(kind, id, document)
   call('SET', key(kind, id), document)
   return '@'
 end
+-- Whether the last line of a record, its request or plan, does.
+local function stands_apart(stored) return sub(stored, -2) == '\n@' end
 local function brought_back(kind, id, document)
   return document == '@' and call('GET', key(kind, id)) or document
 end
@@ -211,10 +213,10 @@ local function is_claimed_by(record, fence)
 end
 
 local function drop_run(run, record)
-  local n = #dropped
-  runs[run], dropped[n + 1] = false, RUN .. run
-  if record.waiter == '-' then dropped[n + 2] = key('calls', run) end
-  if sub(record.text, -2) == '\n@' then drop(key('plan', run)) end
+  runs[run] = false
+  drop(RUN .. run)
+  if record.waiter == '-' then drop(key('calls', run)) end
+  if stands_apart(record.text) then drop(key('plan', run)) end
 end
 
 write_records = function()
@@ -231,7 +233,7 @@ write_records = function()
   for id, how in pairs(unwritten) do
     if how == 'ended' then
       call('SET', JOB .. id, jobs[id], 'EX', kept_jobs)
-      if sub(jobs[id], -2) == '\n@' then call('EXPIRE', key('request', id), kept_jobs) end
+      if stands_apart(jobs[id]) then call('EXPIRE', key('request', id), kept_jobs) end
     else
       all[n + 1], all[n + 2], n = JOB .. id, jobs[id], n + 2
     end

@@ -31,6 +31,6 @@ local function view(id)
     if of and call('HGET', key('batch', of), 'state') == 'stopping' then stopped = 1 end
   end
   if sub(tail, -6) == ':batch' then batch = shown(key('batch', id), BATCH_SHOWN) end
-  if sub(stored, -2) == '\n@' then stored = sub(stored, 1, -2) .. brought_back('request', id, '@') end
+  if stands_apart(stored) then stored = sub(stored, 1, -2) .. brought_back('request', id, '@') end
   return { stored, about, ahead, batch, stopped }
 end
