@@ -8,8 +8,13 @@ local slots, claims = #ARGV - 6, {}
 
 -- Nearly always there is none of these.
 local unusual = call('EXISTS', P .. ':paused', P .. ':alone', P .. ':newer') > 0
-if unusual and call('EXISTS', P .. ':paused') == 1 then
-  call('ZADD', P .. ':idle', now, worker)
+local heads, nothing = {}, not unusual -- of each ring: the next tenant, its time, the one after, its time
+for _, p in ipairs(PRIORITIES) do
+  heads[p] = call('ZRANGE', key('ring', p), 0, 1, 'WITHSCORES')
+  if heads[p][1] then nothing = false end
+end
+if nothing or (unusual and call('EXISTS', P .. ':paused') == 1) then
+  call('ZADD', P .. ':idle', now_text, worker)
   return { claims, 0 }
 end
 
@@ -20,7 +25,6 @@ for i, p in ipairs(PRIORITIES) do
   local expected = math.max(math.floor(tonumber(sched[i + 3] or 0) + 0.5), 1)
   band[p], estimate[p], charges[p] = tonumber(sched[i] or 0), expected, text(expected)
 end
-local heads = {} -- of each ring: the next tenant, its time, the one after, its time
 local tenants = {} -- weight, cap and running runs of those that were charged
 local batches = {} -- popped, and the only entry of their queue: no need to put them back before the end
 local popped = {} -- places that may be empty now
@@ -105,88 +109,41 @@ local function start(run, place, record, about, size, wall, plan, alone)
   claims[n + 2] = about .. (attempt and ' ' .. text(attempt + 1) or ' 1') .. (alone and ' 1 ' or ' 0 ') .. wall
 end
 
--- Takes a run that was set aside, from a sorted set.
-local function start_aside(set, run, alone)
-  call('ZREM', set, run)
-  local record = run_of(run)
-  local about, size, want, plan = terms(record)
-  start(run, string.match(want.places, '^%S+'), record, about, size, want.wall, plan, alone)
-end
-
--- The next child of a batch that has to be computed is started; answers whether there was one.
-local function start_child(batch, about, place)
-  local plans = about.plans
-  for _ = 1, 50 do
-    local item = call('LPOP', key('pend', batch))
-    if not item then return false end
-    local id, run, cache_key, plan = string.match(item, '^(%S+) (%S+) (%S+) (%S+)')
-    local job = job_of(id)
-    local state, seq = parse_state(job)
-    local function planned()
-      plans[plan] = plans[plan] or call('HGET', key('plans', batch), plan)
-      return plans[plan] .. '\n' .. request_of(id, job)
-    end
-    if state == 'queued' then
-      local flight = about.mode == 'off' and id or cache_key
-      local here = call('MGET', key('flight', flight), key('result', about.mode == 'use' and cache_key or ''))
-      local flying, summary = here[1], here[2] and use(cache_key, here[2])
-      if flying and not summary then
-        local record = run_of(flying)
-        if not record or is_outdated(record) then flying = nil end
-      end
-      if summary then
-        answer_from_cache(id, cache_key, summary, batch)
-      elseif flying then
-        attach(id, flying)
-        join(flying, id, { place = place, limits = about.limits, plan = planned })
-      else
-        attach(id, run)
-        call('SET', key('flight', flight), run)
-        if about.mode == 'use' then count('cache_misses') end
-        local record = { seq = seq, waiter = id, more = none }
-        runs[run] = record
-        local made_of = planned()
-        set_terms(record, about.terms, string.rep('-', 32) .. flight, about.limits .. ' ' .. place, keep_apart('plan', run, made_of))
-        start(run, place, record, about.terms, about, about.wall, made_of, false)
-        return true
-      end
-    end
-    taken_from_ready = taken_from_ready + 1
-  end
-  return true
-end
-
-local function read_batch(batch)
-  local b = call('HMGET', key('batch', batch), 'v', 'need', 'mem', 'mode', 'limits', 'kind')
-  return {
-    v = tonumber(b[1]), need = tonumber(b[2]), mem = tonumber(b[3]), mode = b[4], limits = b[5], plans = {},
-    terms = VERSION .. ' ' .. b[6] .. ' ' .. b[2] .. ' ' .. b[3], wall = string.match(b[5], ' (%d+)'),
-  }
-end
-
--- What killed its workers twice runs alone, so that a third loss is its own doing. One worker at a time takes no more
--- until it is idle, so that the run does not wait for ever.
-local function outcasts()
-  local outcast = call('ZRANGE', P .. ':alone', 0, 0)[1]
-  if not outcast then return false end
-  if nothing_held then
-    start_aside(P .. ':alone', outcast, true)
-    call('DEL', P .. ':alone:by')
-    return true
-  end
-  local by = call('GET', P .. ':alone:by')
-  if by and by ~= worker then return false end
-  call('SET', P .. ':alone:by', worker, 'PX', 15000)
-  return true
-end
+-- seldom
 
 local budget, newer_batches = slots * 4 + 20, 0
-if unusual and outcasts() then
-  slots = 0
-elseif unusual then
-  -- Runs that an older worker left to those who know their version.
-  for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, slots)) do
-    if slots > 0 then start_aside(P .. ':newer', run, false) end
+if unusual then
+  -- Takes a run that was set aside, from a sorted set.
+  local function start_aside(set, run, alone)
+    call('ZREM', set, run)
+    local record = run_of(run)
+    local about, size, want, plan = terms(record)
+    start(run, string.match(want.places, '^%S+'), record, about, size, want.wall, plan, alone)
+  end
+
+  -- What killed its workers twice runs alone, so that a third loss is its own doing. One worker at a time takes no more
+  -- until it is idle, so that the run does not wait for ever.
+  local function outcasts()
+    local outcast = call('ZRANGE', P .. ':alone', 0, 0)[1]
+    if not outcast then return false end
+    if nothing_held then
+      start_aside(P .. ':alone', outcast, true)
+      call('DEL', P .. ':alone:by')
+      return true
+    end
+    local by = call('GET', P .. ':alone:by')
+    if by and by ~= worker then return false end
+    call('SET', P .. ':alone:by', worker, 'PX', 15000)
+    return true
+  end
+
+  if outcasts() then
+    slots = 0
+  else
+    -- Runs that an older worker left to those who know their version.
+    for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, slots)) do
+      if slots > 0 then start_aside(P .. ':newer', run, false) end
+    end
   end
 end
 
@@ -229,17 +186,18 @@ while slots > 0 and budget > 0 do
     unlink(p, tenant)
   elseif sub(entry, 1, 1) == 'b' then
     local batch = sub(entry, 2)
-    local about = open and open.about or read_batch(batch)
+    local yielded = seldom()
+    local about = open and open.about or yielded.read_batch(batch)
     local newer = about.v > known
     local fits = nothing_held or (about.need <= slots and about.mem <= memory)
-    if fits and not newer and start_child(batch, about, place) then reached[p], reached_band = vt, time end
+    if fits and not newer and yielded.start_child(batch, about, place) then reached[p], reached_band = vt, time end
     batches[place] = nil
     if call('EXISTS', key('pend', batch)) == 1 then
       if open or (not buffers[place][buffers[place].at] and call('EXISTS', key('q', place)) == 0) then
         batches[place] = { entry = entry, seq = seq, about = about }
       else
         -- It goes to the end: what its tenant submitted meanwhile is not delayed by all of it.
-        call('ZADD', key('q', place), fits and next_seq() or seq, entry)
+        call('ZADD', key('q', place), fits and yielded.next_seq() or seq, entry)
       end
     end
     newer_batches = newer_batches + (newer and 1 or 0)
@@ -316,7 +274,7 @@ if taken_from_ready > 0 then
   local ids = {}
   for i = 1, #claims, 3 do ids[(i + 2) / 3] = claims[i] end
   write_event('run', ids, 'running')
-  flush_batches()
+  if parts then parts.flush_batches() end
   flush()
 end
 if slots > 0 then

@@ -324,7 +324,7 @@ fn constants(version: u32) -> String {
 }
 
 /// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 12] = [
+const PARTS: [(&str, &str); 13] = [
     ("ring", include_str!("ring.lua")),
     ("records", include_str!("records.lua")),
     ("places", include_str!("places.lua")),
@@ -336,6 +336,7 @@ const PARTS: [(&str, &str); 12] = [
     ("runs", include_str!("runs.lua")),
     ("join", include_str!("join.lua")),
     ("accepted", include_str!("accepted.lua")),
+    ("yielded", include_str!("yielded.lua")),
     ("view", include_str!("view.lua")),
 ];
 
@@ -399,7 +400,7 @@ scripts! {
     commit: [records jobs trials];
     open: [ring records places charges jobs results trials batches];
     close: [ring records places charges jobs batches runs];
-    claim: [ring records places charges jobs results batches join];
+    claim: [ring records charges] seldom [places jobs results batches join yielded];
     renew: [ring records places charges jobs batches runs];
     progress: [records];
     finish: [ring records places charges jobs results batches runs];
