@@ -85,6 +85,3 @@ local function accepted(at, arrival, t)
   })
   return 'joined'
 end
-
-parts = { accepted = accepted }
-return parts

@@ -110,6 +110,8 @@ local function start(run, place, record, about, size, wall, plan, alone)
 end
 
 -- seldom
+parts = { read_batch = read_batch, start_child = start_child, next_seq = next_seq, flush_batches = flush_batches }
+-- often
 
 local budget, newer_batches = slots * 4 + 20, 0
 if unusual then

@@ -67,7 +67,10 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use crate::rules::{LEASE, STALLS_TOLERATED, milliseconds};
+mod assembly;
+
+pub(crate) use assembly::assemble;
+use assembly::load;
 
 /// The version of the records that this code writes and understands.
 pub(crate) const VERSION: u32 = 4;
@@ -277,102 +280,6 @@ impl Keys {
     }
 }
 
-/// About how many entries the stream of events keeps. One call of a script makes an entry for all that it brought to the same
-/// state, which is up to a hundred.
-const EVENTS_KEPT: u32 = 10_000;
-
-/// About how many ends of jobs wait for somebody to make deliveries of them. Workers do within a second; only where none
-/// does for long are the oldest lost.
-const OUTBOX_KEPT: u32 = 500_000;
-
-/// What the scripts share with this code, as Lua.
-fn constants(version: u32) -> String {
-    let numbers = [
-        ("VERSION", u64::from(version)),
-        ("LEASE_MS", milliseconds(LEASE)),
-        ("STALLS_TOLERATED", u64::from(STALLS_TOLERATED)),
-        // How many elements a script touches at most.
-        ("CHUNK", 100),
-        // How many jobs a page of a listing looks at, at most.
-        ("SCANNED", 1000),
-        ("DONE_KEPT_S", 3600),
-        ("IDEMPOTENCY_KEPT_S", 86_400),
-        // Reconcilers run every second; longer than this without any means that Redis was away.
-        ("GAP_MS", 3000),
-        // How often a listing is swept, and results that have expired are looked for in their index; at least once in a tenth
-        // of the time that they are kept.
-        ("SWEEP_EVERY_MS", 600_000),
-        ("WALK_EVERY_MS", 1_800_000),
-        // How many invalidations are carried out at once, and remembered for runs that began before them.
-        ("PURGES_MOST", 100),
-        // How many trials of a campaign are known one by one, and how many campaigns of a tenant are listed.
-        ("TRIALS_MOST", 20_000),
-        ("CAMPAIGNS_MOST", 1_000),
-        // How many looks at one held-out series the log has.
-        ("LOOKS_MOST", 1_000),
-        // Requests and plans of more bytes than this stand apart from their records.
-        ("LONG", 4096),
-    ];
-    let names: Vec<_> = numbers.iter().map(|(name, _)| *name).collect();
-    let values: Vec<_> = numbers.iter().map(|(_, value)| value.to_string()).collect();
-    let allowed = crate::state::transitions_as_text();
-    format!(
-        "local ALLOWED, EVENTS_KEPT, OUTBOX_KEPT = '{allowed}', '{EVENTS_KEPT}', '{OUTBOX_KEPT}'\nlocal {} = {}",
-        names.join(", "),
-        values.join(", ")
-    )
-}
-
-/// The shared parts, in the order in which they use each other.
-const PARTS: [(&str, &str); 13] = [
-    ("ring", include_str!("ring.lua")),
-    ("records", include_str!("records.lua")),
-    ("places", include_str!("places.lua")),
-    ("charges", include_str!("charges.lua")),
-    ("jobs", include_str!("jobs.lua")),
-    ("results", include_str!("results.lua")),
-    ("trials", include_str!("trials.lua")),
-    ("batches", include_str!("batches.lua")),
-    ("runs", include_str!("runs.lua")),
-    ("join", include_str!("join.lua")),
-    ("accepted", include_str!("accepted.lua")),
-    ("yielded", include_str!("yielded.lua")),
-    ("view", include_str!("view.lua")),
-];
-
-/// Where a script wants its function `seldom`.
-const SELDOM: &str = "-- seldom\n";
-
-/// What is in front of every script.
-const BASE: &str = include_str!("base.lua");
-
-/// A script with the parts that it uses in front: no more, since every call runs all of its text. What it needs only
-/// now and then is in `seldom`, a function that answers what the last of these parts leaves in `parts`.
-///
-/// All but the base is in a function of its own. Lua finds a local variable that a new function refers to by walking over all
-/// that are referred to in the function around it, the oldest last; those of a function further out it has at hand. Each call
-/// makes dozens of functions that refer to the base, so this halves what a call costs before it does anything.
-fn load(version: u32, uses: &[&str], seldom: &[&str], body: &str) -> Script {
-    let parts = |names: &[&str]| {
-        let parts = PARTS.iter().filter(|(name, _)| names.contains(name)).map(|(_, part)| *part);
-        parts.collect::<Vec<_>>().join("\n")
-    };
-    let body = body.split_once(SELDOM).map_or_else(
-        || body.to_owned(),
-        |(before, after)| {
-            let parts = parts(seldom);
-            format!("{before}local parts\nlocal function seldom()\nif parts then return parts end\n{parts}\nend\n{after}")
-        },
-    );
-    let lines = [&constants(version), BASE, "return (function()", &parts(uses), &body, "end)()"];
-    Script::new(&lines.join("\n"))
-}
-
-/// A script whose own text lies elsewhere in the crate, with the shared parts that it uses in front.
-pub(crate) fn assemble(version: u32, uses: &[&str], own: &[&str]) -> Script {
-    load(version, uses, &[], &own.join("\n"))
-}
-
 macro_rules! scripts {
     ($($name:ident: [$($part:ident)*] $(seldom [$($seldom:ident)*])?;)+) => {
         /// The scripts, each with the shared parts that it uses in front.
@@ -401,7 +308,7 @@ scripts! {
     open: [ring records places charges jobs results trials batches];
     close: [ring records places charges jobs batches runs];
     claim: [ring records charges] seldom [places jobs results batches join yielded];
-    renew: [ring records places charges jobs batches runs];
+    renew: [records] seldom [ring places charges jobs batches runs];
     progress: [records];
     finish: [ring records places charges jobs results batches runs];
     settle: [ring records places charges jobs batches runs];

@@ -52,6 +52,8 @@ do
 end
 
 -- seldom
+parts = { accepted = accepted }
+-- often
 
 -- Most jobs are new, with nothing there that could answer them and nothing rare about them: they need little. The others
 -- are `accepted`, with all the parts that this takes.

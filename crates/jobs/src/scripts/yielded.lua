@@ -50,6 +50,3 @@ local function start_child(batch, about, place)
   end
   return true
 end
-
-parts = { read_batch = read_batch, start_child = start_child, next_seq = next_seq, flush_batches = flush_batches }
-return parts
