@@ -17,6 +17,7 @@ mod server;
 
 use std::{
     io,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -248,7 +249,7 @@ impl Request<'_> {
 struct SharedConnections {
     server: Server,
     places: Vec<Place>,
-    /// Counts calls, so that they take turns.
+    /// Counts calls that found all connections busy, so that they take turns.
     next: AtomicUsize,
     observer: OnceLock<Observer>,
 }
@@ -270,12 +271,12 @@ impl SharedConnections {
     ) -> Result<T, QueueError> {
         let end = Instant::now() + RESPONSE_TIMEOUT;
         loop {
-            let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
+            let place = self.choose();
             let attempt = place.take_up(self);
             let mut connection = match attempt.clone().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    self.broke(place, &attempt);
+                    self.broke(&place, &attempt);
                     return Err(unavailable(error));
                 }
             };
@@ -284,13 +285,25 @@ impl SharedConnections {
                 Err(error) => error,
             };
             if is_broken(&error) {
-                self.broke(place, &attempt);
+                self.broke(&place, &attempt);
             }
+            drop(place);
             if !was_refused(&error) || Instant::now() > end {
                 return Err(error.into());
             }
             tokio::time::sleep(REFUSED_PAUSE).await;
         }
+    }
+
+    /// The first connection that carries no call, so that few calls meet one that has been idle; the next in turn when all do.
+    fn choose(&self) -> Chosen<'_> {
+        let one =
+            |place: &&Place| place.calls.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Chosen(self.places.iter().find(one).unwrap_or_else(|| {
+            let place = &self.places[self.next.fetch_add(1, Ordering::Relaxed) % self.places.len()];
+            place.calls.fetch_add(1, Ordering::Relaxed);
+            place
+        }))
     }
 
     fn broke(&self, place: &Place, attempt: &Attempt) {
@@ -312,8 +325,29 @@ impl SharedConnections {
 type Attempt = Shared<BoxFuture<'static, RedisResult<Connection>>>;
 
 /// Where a shared connection is kept.
-#[derive(Debug)]
-struct Place(Mutex<Kept>);
+#[derive(Debug, Default)]
+struct Place {
+    kept: Mutex<Kept>,
+    /// How many calls it carries.
+    calls: AtomicUsize,
+}
+
+/// A connection for the time of one call.
+struct Chosen<'a>(&'a Place);
+
+impl Deref for Chosen<'_> {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        self.0
+    }
+}
+
+impl Drop for Chosen<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -323,9 +357,9 @@ struct Kept {
     doubtful: bool,
 }
 
-impl Default for Place {
+impl Default for Kept {
     fn default() -> Self {
-        Self(Mutex::new(Kept { attempt: None, used: Instant::now(), doubtful: false }))
+        Self { attempt: None, used: Instant::now(), doubtful: false }
     }
 }
 
@@ -347,7 +381,7 @@ impl Place {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,12 @@
 -- What is charged for runs, and who leaves a ring.
 
+-- A tenant leaves a ring with this virtual time.
+local function leave_ring(p, tenant, vt)
+  if call('ZREM', key('ring', p), tenant) == 1 then call('HSET', key('tenant', tenant), 'vt' .. p, vt) end
+end
 local function unlink(p, tenant)
   local vt = call('ZSCORE', key('ring', p), tenant)
-  if not vt then return end
-  call('ZREM', key('ring', p), tenant)
-  call('HSET', key('tenant', tenant), 'vt' .. p, vt)
+  if vt then leave_ring(p, tenant, vt) end
 end
 
 local function displace_entry(place, entry)

@@ -234,7 +234,6 @@ while slots > 0 and budget > 0 do
     end
   end
 end
-for _, p in ipairs(PRIORITIES) do write_owed(p) end
 for tenant, t in pairs(tenants) do call('HINCRBY', key('tenant', tenant), 'running', text(t.new)) end
 for place, open in pairs(batches) do call('ZADD', key('q', place), open.seq, open.entry) end
 for place, buffer in pairs(buffers) do -- what was popped ahead and is not wanted now
@@ -253,8 +252,18 @@ for place, buffer in pairs(buffers) do -- what was popped ahead and is not wante
   end
 end
 for place in pairs(popped) do -- whoever has nothing queued any more leaves its ring
-  if call('EXISTS', key('q', place)) == 0 then unlink(split_place(place)) end
+  if call('EXISTS', key('q', place)) == 0 then
+    local p, tenant = split_place(place)
+    local head = heads[p]
+    if head and head[1] == tenant then
+      owed[p] = nil
+      leave_ring(p, tenant, head[2])
+    else
+      unlink(p, tenant)
+    end
+  end
 end
+for _, p in ipairs(PRIORITIES) do write_owed(p) end
 
 if taken_from_ready > 0 then
   count('claims', #claims / 3)

@@ -5,11 +5,11 @@
 local PRIORITIES, WEIGHTS = { '0', '1', '2' }, { ['0'] = 16, ['1'] = 4, ['2'] = 1 }
 
 -- Puts a tenant into a ring, unless it is there or at its running cap. Idle time earns no credit: who comes back
--- starts at the virtual time that the ring has reached.
-local function link(p, tenant)
+-- starts at the virtual time that the ring has reached. `known` is what the tenant's record says, for whoever has read it.
+local function link(p, tenant, known)
   local ring = key('ring', p)
   if call('ZSCORE', ring, tenant) then return end
-  local t = call('HMGET', key('tenant', tenant), 'running', 'max_running', 'vt' .. p)
+  local t = known or call('HMGET', key('tenant', tenant), 'running', 'max_running', 'vt' .. p)
   if t[2] and tonumber(t[1] or 0) >= tonumber(t[2]) then return end
   local s = call('HMGET', P .. ':sched', 'now' .. p, 'band' .. p, 'band')
   call('ZADD', ring, math.max(tonumber(t[3] or 0), tonumber(s[1] or 0)), tenant)

@@ -64,8 +64,8 @@ local function submit(at)
   seq = seq + 1
   local arrival, t = text(seq), tenants[tenant]
   if not t then
-    local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued')
-    t = { new = 0, open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most) }
+    local known = call('HMGET', key('tenant', tenant), 'open', 'max_queued', 'running', 'max_running', 'vt0', 'vt1', 'vt2')
+    t = { new = 0, open = tonumber(known[1] or 0), most = tonumber(known[2] or profile.most), known = known }
     tenants[tenant] = t
     list_tenant(tenant, t.open)
   end
@@ -113,7 +113,9 @@ flush()
 for place, entries in pairs(queued) do
   in_parts('ZADD', key('q', place), entries)
   call('HINCRBY', P .. ':sched', 'ready', text(#entries / 2))
-  link(split_place(place))
+  local p, tenant = split_place(place)
+  local known = tenants[tenant].known
+  link(p, tenant, { known[3], known[4], known[5 + p] })
   for _ = 1, #entries, 2 do
     if not wake() then break end
   end

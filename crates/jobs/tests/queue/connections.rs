@@ -68,6 +68,21 @@ async fn many_calls_share_few_connections() {
 }
 
 #[tokio::test]
+async fn calls_one_after_another_take_the_same_connection_and_calls_at_once_take_others() {
+    let bench = Bench::new(4).await;
+    for _ in 0..20 {
+        bench.redis.ping().await.unwrap();
+    }
+    // One connection to a cluster leads to all its nodes.
+    let most = if bench.server.url().contains(',') { 1 } else { 4 };
+    assert_eq!(bench.connections().await, 1);
+    for answer in join_all((0..20).map(|_| bench.redis.ping())).await {
+        answer.unwrap();
+    }
+    assert_eq!(bench.connections().await, most);
+}
+
+#[tokio::test]
 async fn a_broken_connection_costs_one_call_at_most() {
     let bench = Bench::new(2).await;
     for round in 0..3 {
