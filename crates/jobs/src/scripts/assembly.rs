@@ -83,6 +83,10 @@ const OFTEN: &str = "-- often\n";
 /// All but the base is in a function of its own. Lua finds a local variable that a new function refers to by walking over all
 /// that are referred to in the function around it, the oldest last; those of a function further out it has at hand.
 pub(super) fn load(version: u32, uses: &[&str], seldom: &[&str], own: &str) -> Script {
+    Script::new(&text(version, uses, seldom, own))
+}
+
+fn text(version: u32, uses: &[&str], seldom: &[&str], own: &str) -> String {
     let (before, rare, after) = own
         .split_once(SELDOM)
         .and_then(|(before, rest)| rest.split_once(OFTEN).map(|(rare, after)| (before, rare, after)))
@@ -101,7 +105,7 @@ pub(super) fn load(version: u32, uses: &[&str], seldom: &[&str], own: &str) -> S
         )
     };
     let (base, parts) = (always[0].concat(), always[1..].concat().concat());
-    Script::new(&[&constants(version), &base, "return (function()", &parts, &own, "end)()"].join("\n"))
+    [&constants(version), &base, "return (function()", &parts, &own, "end)()"].join("\n")
 }
 
 /// A script whose own text lies elsewhere in the crate, with the shared parts that it uses in front.
@@ -142,9 +146,8 @@ fn needed<'a>(parts: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
 /// The statements of a part, each with the lines behind it that do not begin another. A statement begins in the first column.
 fn statements(part: &str) -> Vec<&str> {
     let begins = |line: &str| {
-        line.starts_with(|first: char| first.is_ascii_alphabetic())
-            && !line.starts_with("end")
-            && !line.starts_with("else")
+        let first = line.split(|of: char| !of.is_ascii_alphanumeric() && of != '_').next();
+        first.is_some_and(|word| !["", "end", "else", "elseif", "until"].contains(&word))
     };
     let mut at = 0;
     let mut starts = Vec::new();
@@ -216,6 +219,28 @@ local function four() return 4 end
         assert_eq!(with("two()"), ["", "kept other one two three"]);
         assert_eq!(with("return 1 -- not two"), ["", "kept other three"]);
         assert_eq!(with("return base"), ["base", "kept other three"]);
+    }
+
+    #[test]
+    fn what_is_seldom_needed_is_in_a_function_and_nothing_is_there_twice() {
+        let own = "run_of(KEYS[1])\n-- seldom\nparts = { enqueue = enqueue, run_of = run_of }\n-- often\nseldom().enqueue()\n";
+        let text = text(1, &["records"], &["ring", "places"], own);
+        let at = |what: &str| {
+            assert_eq!(text.matches(what).count(), 1, "{what}");
+            text.find(what)
+        };
+        let (always, often) = (at("local function seldom()"), at("seldom().enqueue()"));
+        for (what, is_seldom) in [
+            ("local function run_of(", false),
+            ("local function in_parts(", false), // what writes records is run always
+            ("local function wake(", true),
+            ("local function wants_of(", true),
+            ("local function link(", true),
+            ("local function enqueue(", true),
+        ] {
+            assert_eq!(always < at(what) && at(what) < often, is_seldom, "{what}");
+        }
+        assert!(!text.contains("local function join("));
     }
 
     #[test]
