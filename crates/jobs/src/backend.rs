@@ -3,7 +3,8 @@
 //!
 //! What apalis's rules ask for, and where it is done:
 //! * `poll_next` ends only with a run; an error of Redis is retried inside, since any error ends the worker;
-//! * nothing is prefetched: a claim asks for as many runs as slots are free, and apalis starts them at once;
+//! * nothing is prefetched: a claim asks for as many runs as slots are free, and apalis starts them at once; a slot is free when its
+//!   handler has answered, so that the next run is claimed while the outcome is handed in;
 //! * leases are renewed also while the worker drains, until the outcome is in: an own task, not `poll_ready`;
 //! * a claim that is on its way when the worker closes is driven to its end and handed back;
 //! * a claim whose answer is lost, because the connection broke, is looked for and handed back before the next one.
@@ -39,6 +40,9 @@ use crate::{
     work::{Free, Message, Stop},
 };
 
+/// How many runs a claim takes at most: it keeps others waiting for Redis, and while one is made the runs of the one before are
+/// started.
+const CLAIMED_AT_ONCE: u32 = 32;
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const REAP_EVERY: Duration = Duration::from_secs(1);
 /// How often a worker with a free slot looks for work even though nobody told it of any.
@@ -106,6 +110,8 @@ struct HeldRun {
     slots: u32,
     memory_mb: u32,
     alone: bool,
+    /// It has been computed, and its outcome is handed in.
+    computed: bool,
 }
 
 /// The runs that this process holds.
@@ -129,9 +135,17 @@ impl Held {
     fn take_up(&self, claim: Claim) -> Assignment {
         let (stop, receiver) = watch::channel(None);
         let Claim { fence, slots, memory_mb, alone, .. } = claim;
-        self.lock().insert(claim.run, HeldRun { fence, stop, slots, memory_mb, alone });
+        self.lock().insert(claim.run, HeldRun { fence, stop, slots, memory_mb, alone, computed: false });
         self.count.send_modify(|count| *count += 1);
         Assignment { claim, stop: StopSignal(receiver) }
+    }
+
+    /// A handler has answered.
+    fn computed(&self, run: RunId) {
+        if let Some(held) = self.lock().get_mut(&run) {
+            held.computed = true;
+            self.look.notify_one();
+        }
     }
 
     fn put_down(&self, run: RunId) {
@@ -141,15 +155,18 @@ impl Held {
         }
     }
 
-    /// What may be claimed.
+    /// What may be claimed. Outcomes that are being handed in take up no slot, until they would take up more than there are.
     fn free(&self) -> Free {
         let runs = self.lock();
         let Capacity { slots, memory_mb } = self.capacity;
         let alone = runs.values().any(|run| run.alone);
-        let used = |of: fn(&HeldRun) -> u32| runs.values().map(of).fold(0, u32::saturating_add);
+        let sum = |of: fn(&HeldRun) -> u32| runs.values().map(of).fold(0, u32::saturating_add);
+        let computing = sum(|run| if run.computed { 0 } else { run.slots });
+        let held = sum(|run| run.slots);
+        let unused = slots.saturating_sub(computing).min(slots.saturating_mul(2).saturating_sub(held));
         Free {
-            slots: if alone { 0 } else { slots.saturating_sub(used(|run| run.slots)) },
-            memory_mb: memory_mb.saturating_sub(used(|run| run.memory_mb)),
+            slots: if alone { 0 } else { unused },
+            memory_mb: memory_mb.saturating_sub(sum(|run| if run.computed { 0 } else { run.memory_mb })),
             idle: runs.is_empty(),
         }
     }
@@ -162,7 +179,7 @@ impl Held {
 
     /// What there is for the free slots, and whether to ask again at once.
     async fn claim(&self, free: Free, close: &CancellationToken, outage: &mut Outage) -> (Vec<Claim>, bool) {
-        let (fences, sent) = (free.fences(), Instant::now());
+        let (fences, sent) = (free.fences(CLAIMED_AT_ONCE), Instant::now());
         match self.queue.claim_under(&fences, &self.worker, free).await {
             Ok(claimed) => {
                 outage.over();
@@ -370,6 +387,13 @@ impl LeaseBackend {
         Drain { held: self.held.clone(), _renewing: self.renewing.clone() }
     }
 
+    fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Assignment>> {
+        let start = || Self::claim(self.held.clone(), self.close.clone()).boxed();
+        let claimed = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
+        self.claiming = None;
+        Poll::Ready(claimed)
+    }
+
     /// Ends with runs, or without after `close`. A claim that is on its way to Redis is never given up.
     async fn claim(held: Arc<Held>, close: CancellationToken) -> Vec<Assignment> {
         let mut outage = Outage::new("no run can be claimed");
@@ -406,9 +430,17 @@ impl Backend for LeaseBackend {
         _worker: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, QueueError>>> {
         if self.claimed.is_empty() {
-            let start = || Self::claim(self.held.clone(), self.close.clone()).boxed();
-            self.claimed = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx)).into();
-            self.claiming = None;
+            self.claimed = ready!(self.poll_claim(cx)).into();
+            // The next claim is on its way while these are started: it goes out before.
+            if !self.claimed.is_empty() {
+                match self.poll_claim(cx) {
+                    Poll::Ready(more) => self.claimed.extend(more),
+                    Poll::Pending => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
         }
         let Some(assignment) = self.claimed.pop_front() else { return Poll::Ready(None) };
         let Claim { run, attempt, .. } = assignment.claim;
@@ -502,10 +534,70 @@ where
                     JobError::new(ErrorCode::Internal, "the worker failed while it ran this").retryable();
                 Handled::Finished(Outcome::Failed(error))
             });
+            held.computed(claim.run);
             held.hand_in(&claim, handled.clone()).await;
             held.put_down(claim.run);
             Ok(handled)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::{queue::Retention, record::Kind, redis::Redis};
+
+    /// What a worker of four slots may claim while it holds runs of these slots: computing, and handing in.
+    #[tokio::test]
+    async fn a_slot_is_free_once_its_run_was_computed_up_to_as_many_again() {
+        let free = |computing: &[u32], handing_in: &[u32], alone: bool| {
+            let held = Held {
+                queue: Queue::new(Redis::open("redis://127.0.0.1:1", "jj", 1).unwrap(), Retention::default()),
+                worker: WorkerId::new("w1"),
+                capacity: Capacity { slots: 4, memory_mb: 400 },
+                runs: Mutex::default(),
+                count: watch::Sender::new(0),
+                asked: Notify::new(),
+                look: Notify::new(),
+            };
+            let runs = computing
+                .iter()
+                .map(|slots| (slots, false))
+                .chain(handing_in.iter().map(|slots| (slots, true)));
+            for (slots, computed) in runs {
+                let run = RunId::generate();
+                held.take_up(Claim {
+                    run,
+                    fence: Fence::generate(),
+                    kind: Kind::Backtest,
+                    attempt: 1,
+                    request: "{}".into(),
+                    plan: "{}".into(),
+                    alone,
+                    slots: *slots,
+                    memory_mb: slots * 100,
+                    timeout_s: 1,
+                });
+                if computed {
+                    held.computed(run);
+                }
+            }
+            held.free()
+        };
+        let room = |slots, idle| Free { slots, memory_mb: slots * 100, idle };
+        assert_eq!(free(&[], &[], false), room(4, true));
+        assert_eq!(free(&[1, 2], &[], false), room(1, false));
+        assert_eq!(free(&[1, 2], &[1, 3], false), room(1, false));
+        assert_eq!(free(&[], &[3], false), room(4, false));
+        // No more than there are slots may wait for Redis to take what came of them.
+        assert_eq!(free(&[], &[4, 1], false), Free { slots: 3, memory_mb: 400, idle: false });
+        assert_eq!(free(&[1], &[4, 4], false), Free { slots: 0, memory_mb: 300, idle: false });
+        assert_eq!(
+            free(&[], &[1], true).slots,
+            0,
+            "nothing runs beside one that must be alone, until it is over"
+        );
     }
 }

@@ -33,9 +33,9 @@ pub struct Free {
 }
 
 impl Free {
-    /// New fences for a claim of all that is free.
-    pub(crate) fn fences(&self) -> Vec<Fence> {
-        (0..self.slots).map(|_| Fence::generate()).collect()
+    /// New fences for a claim of all that is free, up to `most` runs.
+    pub(crate) fn fences(&self, most: u32) -> Vec<Fence> {
+        (0..self.slots.min(most)).map(|_| Fence::generate()).collect()
     }
 }
 
@@ -67,10 +67,10 @@ pub struct Reaped {
 impl Queue {
     /// Claims runs for a worker, as many as it has room for. The flag says that there may be more for it at once.
     pub async fn claim(&self, worker: &WorkerId, free: Free) -> Result<(Vec<Claim>, bool), QueueError> {
-        self.claim_under(&free.fences(), worker, free).await
+        self.claim_under(&free.fences(u32::MAX), worker, free).await
     }
 
-    /// The same under these fences, one for each slot, by which [`Queue::recover`] finds what was claimed when this fails.
+    /// The same under these fences, at most as many runs as there are, by which [`Queue::recover`] finds what was claimed when this fails.
     pub async fn claim_under(
         &self,
         fences: &[Fence],
@@ -78,7 +78,11 @@ impl Queue {
         free: Free,
     ) -> Result<(Vec<Claim>, bool), QueueError> {
         let mut call = self.call(&self.scripts.claim);
-        call.arg(worker.as_str()).arg(self.version).arg(free.memory_mb).arg(u8::from(free.idle));
+        call.arg(worker.as_str())
+            .arg(self.version)
+            .arg(free.slots)
+            .arg(free.memory_mb)
+            .arg(u8::from(free.idle));
         for fence in fences {
             call.arg(fence.to_string());
         }

@@ -1,10 +1,10 @@
--- Claims runs for a worker, each under a lease, at most as many as fences are given (one for each free slot).
--- ARGV: prefix, keep, worker, the record version it knows, memory in MB that it has free, 1 when it holds nothing,
+-- Claims runs for a worker, each under a lease, at most as many as fences are given.
+-- ARGV: prefix, keep, worker, the record version it knows, slots and memory in MB that it has free, 1 when it holds nothing,
 --       fence, fence, ...
 -- Returns {claims, more}: a run, '<version> <kind> <slots> <memory> <attempt> <1 if it must run alone> <time-out in s>' and
 -- '<plan>\n<request>' for each claim, in the order of the fences, and 1 when the budget of this call was used up before the slots were.
-local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
-local slots, claims = #ARGV - 6, {}
+local worker, known, slots, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local most, claims = #ARGV - 7, {}
 
 -- Nearly always there is none of these.
 local unusual = call('EXISTS', P .. ':paused', P .. ':alone', P .. ':newer') > 0
@@ -97,12 +97,12 @@ end
 
 local function start(run, place, record, about, size, wall, plan, alone)
   local n, p, tenant = #claims, split_place(place)
-  record.claim = ARGV[7 + n / 3] .. ' ' .. charges[p] .. ' ' .. now_text .. ' ' .. place .. ' ' .. wall .. ' ' .. worker
+  record.claim = ARGV[8 + n / 3] .. ' ' .. charges[p] .. ' ' .. now_text .. ' ' .. place .. ' ' .. wall .. ' ' .. worker
   record.state, record.changed = 'running', true
   local m = #leases
   leases[m + 1], leases[m + 2] = lease_ends, run
   charge(p, tenant)
-  slots, memory, nothing_held = slots - size.need, memory - size.mem, false
+  slots, memory, most, nothing_held = slots - size.need, memory - size.mem, most - 1, false
   taken_from_ready = taken_from_ready + 1
   local attempt = record.more.attempt
   claims[n + 1], claims[n + 3] = run, brought_back('plan', run, plan)
@@ -113,7 +113,7 @@ end
 parts = { read_batch = read_batch, start_child = start_child, next_seq = next_seq, flush_batches = flush_batches }
 -- often
 
-local budget, newer_batches = slots * 4 + 20, 0
+local budget, newer_batches = most * 4 + 20, 0
 if unusual then
   -- Takes a run that was set aside, from a sorted set.
   local function start_aside(set, run, alone)
@@ -143,13 +143,13 @@ if unusual then
     slots = 0
   else
     -- Runs that an older worker left to those who know their version.
-    for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, slots)) do
+    for _, run in ipairs(call('ZRANGEBYSCORE', P .. ':newer', '-inf', known, 'LIMIT', 0, most)) do
       if slots > 0 then start_aside(P .. ':newer', run, false) end
     end
   end
 end
 
-while slots > 0 and budget > 0 do
+while slots > 0 and most > 0 and budget > 0 do
   budget = budget - 1
   -- The priority, then the tenant, that has had the least for its weight.
   local p = only
@@ -173,7 +173,7 @@ while slots > 0 and budget > 0 do
   else
     local buffer = buffers[place]
     if not buffer or not buffer[buffer.at] then
-      buffer = call('ZPOPMIN', key('q', place), math.min(slots, 16))
+      buffer = call('ZPOPMIN', key('q', place), math.min(slots, most, 16))
       buffer.at, buffers[place], popped[place] = 1, buffer, true
       local ahead = {}
       for i = 1, #buffer, 2 do
@@ -288,11 +288,11 @@ if taken_from_ready > 0 then
   if parts then parts.flush_batches() end
   flush()
 end
-if slots > 0 then
+if slots > 0 and most > 0 then
   call('ZADD', P .. ':idle', now, worker)
 else
   call('ZREM', P .. ':idle', worker)
   -- There may be more than this worker can take.
   if call('EXISTS', key('ring', '0'), key('ring', '1'), key('ring', '2')) > 0 then wake() end
 end
-return { claims, (slots > 0 and budget == 0) and 1 or 0 }
+return { claims, (slots > 0 and most > 0 and budget == 0) and 1 or 0 }

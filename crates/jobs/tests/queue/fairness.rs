@@ -1,7 +1,7 @@
 //! Who is next: tenants, weights, priorities, caps, room on a worker.
 use std::{collections::HashMap, time::Duration};
 
-use jobs::{Free, JobState, Priority, QueueError, Share, Submission, TenantId};
+use jobs::{Fence, Free, JobState, Priority, QueueError, Share, Submission, TenantId, WorkerId};
 
 use crate::support::{Bench, key_of, success};
 
@@ -157,6 +157,27 @@ async fn a_run_needs_room_and_what_needs_more_than_a_worker_has_runs_when_it_is_
     assert_eq!(keys(Free { slots: 4, ..free }).await, ["wide", "small"]);
     assert!(keys(Free { slots: 8, ..free }).await.is_empty());
     assert_eq!(keys(Free { slots: 2, memory_mb: 10, idle: true }).await, ["huge"], "alone");
+}
+
+#[tokio::test]
+async fn a_claim_takes_no_more_runs_than_it_has_fences_for_and_another_worker_takes_the_rest() {
+    let bench = Bench::new().await;
+    bench.queue.submit(&bench.with("wide", |treatment| treatment.slots = 3)).await.unwrap();
+    for key in ["a", "b"] {
+        bench.submit(key).await;
+    }
+    let idle = bench.now_ms().await.to_string();
+    let _added: u64 = bench.command(&["ZADD", &bench.key("idle"), &idle, "w2"]).await;
+    let free = Free { slots: 8, memory_mb: 0, idle: false };
+    let fences = [Fence::generate(), Fence::generate()];
+    let (claims, more) = bench.queue.claim_under(&fences, &bench.worker, free).await.unwrap();
+    assert_eq!(claims.iter().map(key_of).collect::<Vec<_>>(), ["wide", "a"], "a wide one takes one fence");
+    assert_eq!(claims.iter().map(|claim| claim.fence).collect::<Vec<_>>(), fences);
+    assert!(!more);
+    assert_eq!(bench.command::<Vec<String>>(&["LRANGE", &bench.key("inbox:w2"), "0", "-1"]).await, ["work"]);
+    let (claims, _) = bench.queue.claim_under(&fences, &WorkerId::new("w2"), free).await.unwrap();
+    assert_eq!(claims.iter().map(key_of).collect::<Vec<_>>(), ["b"]);
+    bench.nothing_to_claim().await;
 }
 
 #[tokio::test]
