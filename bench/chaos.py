@@ -32,6 +32,8 @@ import tempfile
 import threading
 import time
 
+from resp import Connection
+
 PREFIX = "{bench}:3:"
 LEASE_S = 10
 # After this time everything that a lost worker held has been taken back: a lease and a round of the reconciler.
@@ -113,7 +115,7 @@ def free_port():
 
 
 class Redis:
-    """A server of our own that can be restarted, and as much of a client as is needed."""
+    """A server of our own that can be restarted."""
 
     def __init__(self, fsync="everysec"):
         self.program = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -146,33 +148,12 @@ class Redis:
     def calls(self, commands):
         """Many commands in one round trip, on a connection for each thread."""
         try:
-            if getattr(self.local, "file", None) is None:
-                self.local.socket = socket.create_connection(("127.0.0.1", self.port), 20)
-                self.local.file = self.local.socket.makefile("rb")
-            text = b""
-            for command in commands:
-                parts = [str(word).encode() for word in command]
-                text += b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-            self.local.socket.sendall(text)
-            answers = [self.answer() for _ in commands]
+            if getattr(self.local, "connection", None) is None:
+                self.local.connection = Connection(self.port, 20)
+            return self.local.connection.calls(commands)
         except OSError:
-            self.local.file = None
+            self.local.connection = None
             raise
-        for answer in answers:
-            if isinstance(answer, RuntimeError):
-                raise answer
-        return answers
-
-    def answer(self):
-        line = self.local.file.readline()
-        if not line.endswith(b"\r\n"):
-            raise ConnectionResetError("Redis closed the connection")
-        kind, rest = line[:1], line[1:-2]
-        if kind == b"*":
-            return [self.answer() for _ in range(int(rest))] if int(rest) >= 0 else None
-        if kind == b"$":
-            return self.local.file.read(int(rest) + 2)[:-2] if int(rest) >= 0 else None
-        return RuntimeError(rest.decode()) if kind == b"-" else rest
 
     def number(self, *words):
         return int(self.call(*words) or 0)

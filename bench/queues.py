@@ -24,6 +24,7 @@ import time
 
 from answering import machine
 from bars import bar, close, table
+from resp import Connection
 
 # The others' scripts have it in them.
 PORT = 6401
@@ -99,7 +100,7 @@ def ended(process, limit=300):
 
 
 class Redis:
-    """A server of our own, and as much of a client as is needed. With `large_pages` its memory is in pages of 2 MB, if there are."""
+    """A server of our own. With `large_pages` its memory is in pages of 2 MB, if there are."""
 
     def __init__(self, stack, port, large_pages=False):
         program = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -118,29 +119,14 @@ class Redis:
         until = time.time() + 10
         while True:
             try:
-                self.socket = socket.create_connection(("127.0.0.1", port), 60)
+                self.connection = Connection(port)
                 break
             except OSError:
                 if time.time() > until or self.process.poll() is not None:
                     ended(self.process, 1)
                 time.sleep(0.05)
-        stack.callback(self.socket.close)
-        self.file = stack.enter_context(self.socket.makefile("rb"))
-
-    def call(self, *words):
-        parts = [word.encode() if isinstance(word, str) else word for word in words]
-        self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
-        return self.answer()
-
-    def answer(self):
-        kind, rest = self.file.read(1), self.file.readline().strip()
-        if kind == b"*":
-            return [self.answer() for _ in range(int(rest))]
-        if kind == b"$":
-            return self.file.read(int(rest) + 2)[:-2] if int(rest) >= 0 else None
-        if kind == b"-":
-            sys.exit(f"Redis: {rest.decode()}")
-        return rest
+        stack.callback(self.connection.close)
+        self.call = self.connection.call
 
     def flush(self):
         self.call("FLUSHALL")

@@ -6,7 +6,7 @@
 //! * nothing is prefetched: a claim asks for as many runs as slots are free, and apalis starts them at once; a slot is free when its
 //!   handler has answered, so that the next run is claimed while the outcome is handed in;
 //! * leases are renewed also while the worker drains, until the outcome is in: an own task, not `poll_ready`;
-//! * a claim that is on its way when the worker closes is driven to its end and handed back;
+//! * a claim that is on its way when the worker drains or closes is driven to its end, and what it took is handed back;
 //! * a claim whose answer is lost, because the connection broke, is looked for and handed back before the next one.
 
 use std::{
@@ -120,11 +120,15 @@ struct Held {
     worker: WorkerId,
     capacity: Capacity,
     runs: Mutex<HashMap<RunId, HeldRun>>,
+    /// Of these the ones that were claimed and not started. They are when apalis asks again, which is at once, unless it closes.
+    claimed: Mutex<VecDeque<Assignment>>,
     count: watch::Sender<usize>,
     /// Somebody wants a run to stop.
     asked: Notify,
     /// There may be something to claim: something was queued, or a slot is free again.
     look: Notify,
+    /// Nothing is to be started any more.
+    draining: CancellationToken,
 }
 
 impl Held {
@@ -132,12 +136,16 @@ impl Held {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_up(&self, claim: Claim) -> Assignment {
+    fn claimed(&self) -> MutexGuard<'_, VecDeque<Assignment>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_up(&self, claim: Claim) {
         let (stop, receiver) = watch::channel(None);
         let Claim { fence, slots, memory_mb, alone, .. } = claim;
         self.lock().insert(claim.run, HeldRun { fence, stop, slots, memory_mb, alone, computed: false });
         self.count.send_modify(|count| *count += 1);
-        Assignment { claim, stop: StopSignal(receiver) }
+        self.claimed().push_back(Assignment { claim, stop: StopSignal(receiver) });
     }
 
     /// A handler has answered.
@@ -165,7 +173,7 @@ impl Held {
         let held = sum(|run| run.slots);
         let unused = slots.saturating_sub(computing).min(slots.saturating_mul(2).saturating_sub(held));
         Free {
-            slots: if alone { 0 } else { unused },
+            slots: if alone || self.draining.is_cancelled() { 0 } else { unused },
             memory_mb: memory_mb.saturating_sub(sum(|run| if run.computed { 0 } else { run.memory_mb })),
             idle: runs.is_empty(),
         }
@@ -177,13 +185,18 @@ impl Held {
         }
     }
 
-    /// What there is for the free slots, and whether to ask again at once.
-    async fn claim(&self, free: Free, close: &CancellationToken, outage: &mut Outage) -> (Vec<Claim>, bool) {
+    /// Takes up what there is for the free slots. Answers whether there was something, and whether to ask again at once.
+    async fn claim(&self, free: Free, close: &CancellationToken, outage: &mut Outage) -> (bool, bool) {
         let (fences, sent) = (free.fences(CLAIMED_AT_ONCE), Instant::now());
         match self.queue.claim_under(&fences, &self.worker, free).await {
-            Ok(claimed) => {
+            Ok((claims, more)) => {
                 outage.over();
-                return claimed;
+                let some = !claims.is_empty();
+                claims.into_iter().for_each(|claim| self.take_up(claim));
+                if self.draining.is_cancelled() {
+                    self.hand_back_claimed().await;
+                }
+                return (some, more);
             }
             // What cannot be read would be claimed again and again if it were handed back; as a stall it is given up in the end.
             Err(error @ QueueError::Corrupt(_)) => {
@@ -195,7 +208,7 @@ impl Held {
                 self.recover(&fences, sent, close, outage).await;
             }
         }
-        (Vec::new(), true)
+        (false, true)
     }
 
     /// Hands back what a failed claim may have taken: Redis may have carried it out, and its answer been lost. Gives up when the worker
@@ -318,16 +331,23 @@ impl Held {
             }
         }
     }
+
+    /// Hands back what was not started.
+    async fn hand_back_claimed(&self) {
+        let claimed = std::mem::take(&mut *self.claimed());
+        for Assignment { claim, .. } in claimed {
+            self.hand_in(&claim, Handled::Stopped(StopReason::HandBack)).await;
+            self.put_down(claim.run);
+        }
+    }
 }
 
-type Claiming = BoxFuture<'static, Vec<Assignment>>;
+type Claiming = BoxFuture<'static, bool>;
 
 /// See the module's documentation.
 pub struct LeaseBackend {
     held: Arc<Held>,
     claiming: Option<Claiming>,
-    /// Claimed, and started as soon as apalis asks again, which is at once.
-    claimed: VecDeque<Assignment>,
     close: CancellationToken,
     closing: Option<BoxFuture<'static, ()>>,
     renewing: Arc<AbortOnDropHandle<()>>,
@@ -343,8 +363,11 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Waits until nothing is computed any more; after `grace` hands back what is left.
+    /// Hands back what has not started, and waits until nothing is computed any more; after `grace` hands back what is left.
     pub async fn drain(self, grace: Duration) {
+        self.held.draining.cancel();
+        let held = self.held.clone();
+        let _on_its_way = tokio::spawn(async move { held.hand_back_claimed().await });
         let mut count = self.held.count.subscribe();
         if tokio::time::timeout(grace, count.wait_for(|count| *count == 0)).await.is_ok() {
             return;
@@ -365,9 +388,11 @@ impl LeaseBackend {
             worker,
             capacity,
             runs: Mutex::default(),
+            claimed: Mutex::default(),
             count: watch::Sender::new(0),
             asked: Notify::new(),
             look: Notify::new(),
+            draining: CancellationToken::new(),
         });
         let listening = tokio::spawn(held.clone().listen_forever());
         let reaping = tokio::spawn(Held::reap_forever(queue));
@@ -376,7 +401,6 @@ impl LeaseBackend {
             _background: [listening, reaping].map(AbortOnDropHandle::new),
             held,
             claiming: None,
-            claimed: VecDeque::new(),
             close: CancellationToken::new(),
             closing: None,
         }
@@ -387,32 +411,41 @@ impl LeaseBackend {
         Drain { held: self.held.clone(), _renewing: self.renewing.clone() }
     }
 
-    fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Assignment>> {
+    fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let start = || Self::claim(self.held.clone(), self.close.clone()).boxed();
-        let claimed = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
+        let open = ready!(self.claiming.get_or_insert_with(start).poll_unpin(cx));
         self.claiming = None;
-        Poll::Ready(claimed)
+        Poll::Ready(open)
     }
 
-    /// Ends with runs, or without after `close`. A claim that is on its way to Redis is never given up.
-    async fn claim(held: Arc<Held>, close: CancellationToken) -> Vec<Assignment> {
+    /// Ends with true when something was claimed, with false after `close`. A claim that is on its way to Redis is never given up, and
+    /// what it takes is taken up though nobody asks: while the worker drains nobody does.
+    async fn claim(held: Arc<Held>, close: CancellationToken) -> bool {
         let mut outage = Outage::new("no run can be claimed");
         while !close.is_cancelled() {
             let free = held.free();
-            let (claims, more) = if free.slots > 0 {
-                held.claim(free, &close, &mut outage).await
+            let (some, more) = if free.slots > 0 {
+                let (held, close) = (held.clone(), close.clone());
+                let attempt = tokio::spawn(async move {
+                    let claimed = held.claim(free, &close, &mut outage).await;
+                    (claimed, outage)
+                });
+                // It fails only when the process ends.
+                let Ok((claimed, known)) = attempt.await else { return false };
+                outage = known;
+                claimed
             } else {
-                (Vec::new(), false)
+                (false, false)
             };
-            if !claims.is_empty() {
-                return claims.into_iter().map(|claim| held.take_up(claim)).collect();
+            if some {
+                return true;
             }
             if !more {
                 let told = tokio::time::timeout(POLL, held.look.notified());
                 let _told = close.run_until_cancelled(told).await;
             }
         }
-        Vec::new()
+        false
     }
 }
 
@@ -429,20 +462,17 @@ impl Backend for LeaseBackend {
         cx: &mut Context<'_>,
         _worker: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, QueueError>>> {
-        if self.claimed.is_empty() {
-            self.claimed = ready!(self.poll_claim(cx)).into();
-            // The next claim is on its way while these are started: it goes out before.
-            if !self.claimed.is_empty() {
-                match self.poll_claim(cx) {
-                    Poll::Ready(more) => self.claimed.extend(more),
-                    Poll::Pending => {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                }
+        match self.poll_claim(cx) {
+            Poll::Ready(false) => return Poll::Ready(None),
+            Poll::Ready(true) => {
+                // The next claim is on its way while these are started: it goes out before.
+                cx.waker().wake_by_ref();
+                let _begun = self.poll_claim(cx);
+                return Poll::Pending;
             }
+            Poll::Pending => {}
         }
-        let Some(assignment) = self.claimed.pop_front() else { return Poll::Ready(None) };
+        let Some(assignment) = self.held.claimed().pop_front() else { return Poll::Pending };
         let Claim { run, attempt, .. } = assignment.claim;
         let task = TaskBuilder::new(assignment)
             .task_id(TaskId::from_string(run.to_string()))
@@ -453,17 +483,13 @@ impl Backend for LeaseBackend {
 
     fn poll_close(&mut self, cx: &mut Context<'_>, _worker: &WorkerContext) -> Poll<Result<(), QueueError>> {
         self.close.cancel();
-        let (claiming, mut claimed) = (self.claiming.take(), std::mem::take(&mut self.claimed));
-        let held = self.held.clone();
+        let (claiming, held) = (self.claiming.take(), self.held.clone());
         let close = || {
             async move {
                 if let Some(claiming) = claiming {
-                    claimed.extend(claiming.await);
+                    claiming.await;
                 }
-                for Assignment { claim, .. } in claimed {
-                    held.hand_in(&claim, Handled::Stopped(StopReason::HandBack)).await;
-                    held.put_down(claim.run);
-                }
+                held.hand_back_claimed().await;
             }
             .boxed()
         };
@@ -558,9 +584,11 @@ mod tests {
                 worker: WorkerId::new("w1"),
                 capacity: Capacity { slots: 4, memory_mb: 400 },
                 runs: Mutex::default(),
+                claimed: Mutex::default(),
                 count: watch::Sender::new(0),
                 asked: Notify::new(),
                 look: Notify::new(),
+                draining: CancellationToken::new(),
             };
             let runs = computing
                 .iter()

@@ -8,6 +8,7 @@ mod connections;
 mod fairness;
 mod holdouts;
 mod jobs;
+mod leases;
 mod ledger;
 mod listing;
 mod locks;
