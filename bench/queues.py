@@ -36,7 +36,7 @@ PICKUP_P50_US, PICKUP_P99_US, DEEPER, BYTES = 1500, 5000, 1.10, 2048
 arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 arguments.add_argument("binary")
 arguments.add_argument("--only", choices=PARTS, action="append")
-arguments.add_argument("--rounds", type=int, default=5)
+arguments.add_argument("--rounds", type=int, default=9)
 arguments.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
 arguments.add_argument("--peers", default=os.path.join(os.path.dirname(__file__), "..", "..", "shared", "peers", "queues"))
 arguments = arguments.parse_args()

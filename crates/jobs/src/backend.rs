@@ -120,7 +120,7 @@ struct Held {
     worker: WorkerId,
     capacity: Capacity,
     runs: Mutex<HashMap<RunId, HeldRun>>,
-    /// Of these the ones that were claimed and not started. They are when apalis asks again, which is at once, unless it closes.
+    /// Those of them that have not started: they do when apalis asks again, which is at once unless it closes.
     claimed: Mutex<VecDeque<Assignment>>,
     count: watch::Sender<usize>,
     /// Somebody wants a run to stop.
@@ -342,12 +342,11 @@ impl Held {
     }
 }
 
-type Claiming = BoxFuture<'static, bool>;
-
 /// See the module's documentation.
 pub struct LeaseBackend {
     held: Arc<Held>,
-    claiming: Option<Claiming>,
+    /// See [`LeaseBackend::claim`].
+    claiming: Option<BoxFuture<'static, bool>>,
     close: CancellationToken,
     closing: Option<BoxFuture<'static, ()>>,
     renewing: Arc<AbortOnDropHandle<()>>,
