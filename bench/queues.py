@@ -29,7 +29,7 @@ from resp import Connection
 # The others' scripts have it in them.
 PORT = 6401
 PARTS = ["throughput", "pickup", "depth", "memory"]
-LATENCY_ROUNDS, DEPTH_ROUNDS, CALLS = 3, 8, 5000
+LATENCY_ROUNDS, DEPTH_ROUNDS, CALLS = 3, 7, 5000
 # Bars.
 PICKUP_P50_US, PICKUP_P99_US, DEEPER, BYTES = 1500, 5000, 1.10, 2048
 
@@ -69,9 +69,9 @@ def run(*command, limit=300, where=None):
 
 
 @contextlib.contextmanager
-def running(*command, where=None, **environment):
+def running(*command, where=None):
     """A process and its children, which end with the block. Its output is a file."""
-    environment = dict(os.environ, LATENCIES=latencies, **environment)
+    environment = dict(os.environ, LATENCIES=latencies)
     with tempfile.TemporaryFile("w+", dir=folder.name) as output:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=where,
                                    env=environment, start_new_session=True)
@@ -100,22 +100,17 @@ def ended(process, limit=300):
 
 
 class Redis:
-    """A server of our own. With `large_pages` its memory is in pages of 2 MB, if there are."""
+    """A server of our own."""
 
-    def __init__(self, stack, port, large_pages=False):
+    def __init__(self, stack, port):
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         if program is None:
             sys.exit("neither redis-server nor valkey-server is installed: make setup")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             sys.exit(f"something listens on port {port} already; the measurements need it")
         self.url = f"redis://127.0.0.1:{port}/0"
-        options, environment = (), {}
-        if large_pages:
-            # The second is for the allocator that comes with Redis.
-            options = "--disable-thp", "no"
-            environment = dict.fromkeys(("MALLOC_CONF", "JE_MALLOC_CONF"), "thp:always")
         self.process = stack.enter_context(running(program, "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-                                                   "--appendonly", "no", "--dir", folder.name, *options, **environment))
+                                                   "--appendonly", "no", "--dir", folder.name))
         until = time.time() + 10
         while True:
             try:
@@ -137,11 +132,6 @@ class Redis:
     def memory(self):
         time.sleep(0.5)  # tables that grew are moved in the background
         return int(self.info("used_memory"))
-
-    def share_in_large_pages(self):
-        with open(f"/proc/{self.process.pid}/smaps_rollup") as file:
-            sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", file.read(), re.M))
-        return int(sizes["AnonHugePages"]) / int(sizes["Anonymous"])
 
     def remove(self, pattern):
         cursor = b"0"
@@ -356,51 +346,31 @@ def pickup(redis, queues):
         bar(value <= most, f"pick-up {name}: {value / 1e3:.2f} ms, at most {most / 1e3:.1f}")
 
 
-def fill(redis):
-    """Answers how many jobs a second were queued, and the bytes for each."""
-    before = redis.memory()
-    rate = json.loads(run(binary, "fill", "--count", str(deep), "--redis", redis.url, limit=600))["per_second"]
-    return rate, (redis.memory() - before) / deep
-
-
 def depth():
-    """What a call costs may not grow with the queue. With memory in pages of 4 KB it does a little whatever the call does: the
-    more pages, the more often the TLB lacks the one that is wanted. So the bar is for a Redis with pages of 2 MB, and the other
-    is shown beside it; where the system has no such pages the bar is for the other."""
     with contextlib.ExitStack() as stack:
-        servers = {(large, full): Redis(stack, free_port(), large) for large in (False, True) for full in (False, True)}
-        note(f"filling two queues with {deep:,} jobs")
-        rate, size = fill(servers[False, True])
-        fill(servers[True, True])
-        if servers[True, True].share_in_large_pages() < 0.9:
-            note("skipped: this system gave Redis no memory in pages of 2 MB")
-            del servers[True, False], servers[True, True]
+        empty, filled = Redis(stack, free_port()), Redis(stack, free_port())
+        before = filled.memory()
+        note(f"filling a queue with {deep:,} jobs")
+        rate = json.loads(run(binary, "fill", "--count", str(deep), "--redis", filled.url, limit=600))["per_second"]
+        size = (filled.memory() - before) / deep
         costs = {}
         for number in range(DEPTH_ROUNDS):
             note(f"depth, round {number + 1} of {DEPTH_ROUNDS}")
-            # Who begins changes.
-            order = list(servers)[number % len(servers):] + list(servers)[:number % len(servers)]
-            options = [option for which in order for option in ("--redis", servers[which].url)]
+            # Who begins alternates.
+            order = [empty, filled][::1 if number % 2 == 0 else -1]
+            options = [option for redis in order for option in ("--redis", redis.url)]
             found = ours("scripts", "--count", 1000 if arguments.quick else CALLS, *options)["servers"]
-            for which, scripts_of in zip(order, found):
-                for script, cost in scripts_of.items():
-                    costs.setdefault(script, {}).setdefault(which, []).append(cost)
-    rows, sizes_of_pages = [], sorted({large for large, _ in servers})
-    for script, of in costs.items():
-        row = [script]
-        for large in sizes_of_pages:
-            ratios = [with_many / with_none for with_none, with_many in zip(of[large, False], of[large, True])]
-            ratio = statistics.median(ratios)
-            row += [*(f"{statistics.median(of[large, full]):.1f} µs" for full in (False, True)),
-                    f"{ratio:.3f} ({min(ratios):.2f} to {max(ratios):.2f})"]
-        rows.append(row)
-        # That of the largest pages there are.
+            of = dict(zip((redis.url for redis in order), found))
+            for script in of[empty.url]:
+                costs.setdefault(script, []).append((of[empty.url][script], of[filled.url][script]))
+    rows = []
+    for script, pairs in costs.items():
+        ratio = statistics.median(with_many / with_none for with_none, with_many in pairs)
+        least, most = (limit(with_many / with_none for with_none, with_many in pairs) for limit in (min, max))
+        rows.append([script, *(f"{statistics.median(column):.1f} µs" for column in zip(*pairs)), f"{ratio:.3f}",
+                     f"{least:.2f} to {most:.2f}"])
         bar(ratio <= DEEPER, f"{script} with {deep:,} queued: {ratio:.3f} of its time with none, at most {DEEPER}")
-    head = ["Redis's time for each call"]
-    for large in sizes_of_pages:
-        pages = "2 MB" if large else "4 KB"
-        head += [f"pages of {pages}, nothing queued", f"{deep:,} queued", "ratio (in the rounds)"]
-    table(head, rows)
+    table(["Redis's time for each call", "nothing queued", f"{deep:,} queued", "ratio", "in the rounds"], rows)
     print(f"\nFilled at {rate:,.0f} jobs a second; {size:,.0f} bytes for each queued job.")
 
 

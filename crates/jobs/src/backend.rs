@@ -132,6 +132,20 @@ struct Held {
 }
 
 impl Held {
+    fn new(queue: Queue, worker: WorkerId, capacity: Capacity) -> Self {
+        Self {
+            queue,
+            worker,
+            capacity,
+            runs: Mutex::default(),
+            claimed: Mutex::default(),
+            count: watch::Sender::new(0),
+            asked: Notify::new(),
+            look: Notify::new(),
+            draining: CancellationToken::new(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, HeldRun>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +206,9 @@ impl Held {
             Ok((claims, more)) => {
                 outage.over();
                 let some = !claims.is_empty();
-                claims.into_iter().for_each(|claim| self.take_up(claim));
+                for claim in claims {
+                    self.take_up(claim);
+                }
                 if self.draining.is_cancelled() {
                     self.hand_back_claimed().await;
                 }
@@ -382,17 +398,7 @@ impl Drain {
 impl LeaseBackend {
     /// A backend that claims runs for `worker`. Starts the tasks that renew leases and reconcile; they end with it.
     pub fn new(queue: Queue, worker: WorkerId, capacity: Capacity) -> Self {
-        let held = Arc::new(Held {
-            queue: queue.clone(),
-            worker,
-            capacity,
-            runs: Mutex::default(),
-            claimed: Mutex::default(),
-            count: watch::Sender::new(0),
-            asked: Notify::new(),
-            look: Notify::new(),
-            draining: CancellationToken::new(),
-        });
+        let held = Arc::new(Held::new(queue.clone(), worker, capacity));
         let listening = tokio::spawn(held.clone().listen_forever());
         let reaping = tokio::spawn(Held::reap_forever(queue));
         Self {
@@ -578,17 +584,9 @@ mod tests {
     #[tokio::test]
     async fn a_slot_is_free_once_its_run_was_computed_up_to_as_many_again() {
         let free = |computing: &[u32], handing_in: &[u32], alone: bool| {
-            let held = Held {
-                queue: Queue::new(Redis::open("redis://127.0.0.1:1", "jj", 1).unwrap(), Retention::default()),
-                worker: WorkerId::new("w1"),
-                capacity: Capacity { slots: 4, memory_mb: 400 },
-                runs: Mutex::default(),
-                claimed: Mutex::default(),
-                count: watch::Sender::new(0),
-                asked: Notify::new(),
-                look: Notify::new(),
-                draining: CancellationToken::new(),
-            };
+            let redis = Redis::open("redis://127.0.0.1:1", "jj", 1).unwrap();
+            let capacity = Capacity { slots: 4, memory_mb: 400 };
+            let held = Held::new(Queue::new(redis, Retention::default()), WorkerId::new("w1"), capacity);
             let runs = computing
                 .iter()
                 .map(|slots| (slots, false))
