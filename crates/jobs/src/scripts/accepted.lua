@@ -1,15 +1,15 @@
 -- What is seldom needed to accept a job: there is something that may answer it, or something rare about it.
 
--- The job that made the same call, if it has not ended: the first call is in the run's record, others that joined by another
--- tenant or with other options beside it.
+-- The job that made the same call, if it has not ended. While one alone waits for a run, its call is in the run's record.
 local function same_call(run, record, profile, hash)
-  local _, call_and_flight = terms_of(record)
-  if sub(call_and_flight, 1, 32) == hash and record.waiter ~= '-' then
-    local _, _, _, tail = parse_state(job_of(record.waiter))
-    if tail and index_of(tail) == profile.tenant .. ':' .. profile.kind and is_live(record.waiter) then return record.waiter end
+  local job = record.waiter
+  if job == '-' then
+    job = call('HGET', key('calls', run), profile.tenant .. '/' .. hash)
+  else
+    local _, call_and_flight = terms_of(record)
+    job = sub(call_and_flight, 1, 32) == hash and owner_of(job) == profile.tenant and job
   end
-  local other = record.waiter == '-' and call('HGET', key('calls', run), profile.tenant .. '/' .. hash)
-  return other and is_live(other) and other
+  return job and is_live(job) and job
 end
 
 -- Answers what became of the job. When it needs a run of its own: nothing, its tail, its fields, when it is to start if that is

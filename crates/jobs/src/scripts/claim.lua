@@ -3,8 +3,9 @@
 --       fence, fence, ...
 -- Returns {claims, more}: a run, '<version> <kind> <slots> <memory> <attempt> <1 if it must run alone> <time-out in s>' and
 -- '<plan>\n<request>' for each claim, in the order of the fences, and 1 when the budget of this call was used up before the slots were.
-local worker, known, slots, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local worker, known, memory, nothing_held = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[6]), ARGV[7] == '1'
 local most, claims = #ARGV - 7, {}
+local slots = most > 0 and tonumber(ARGV[5]) or 0 -- none as soon as there is no fence left
 
 -- Nearly always there is none of these.
 local unusual = call('EXISTS', P .. ':paused', P .. ':alone', P .. ':newer') > 0
@@ -102,7 +103,8 @@ local function start(run, place, record, about, size, wall, plan, alone)
   local m = #leases
   leases[m + 1], leases[m + 2] = lease_ends, run
   charge(p, tenant)
-  slots, memory, most, nothing_held = slots - size.need, memory - size.mem, most - 1, false
+  memory, most, nothing_held = memory - size.mem, most - 1, false
+  slots = most > 0 and slots - size.need or 0
   taken_from_ready = taken_from_ready + 1
   local attempt = record.more.attempt
   claims[n + 1], claims[n + 3] = run, brought_back('plan', run, plan)
@@ -149,7 +151,7 @@ if unusual then
   end
 end
 
-while slots > 0 and most > 0 and budget > 0 do
+while slots > 0 and budget > 0 do
   budget = budget - 1
   -- The priority, then the tenant, that has had the least for its weight.
   local p = only
@@ -288,11 +290,11 @@ if taken_from_ready > 0 then
   if parts then parts.flush_batches() end
   flush()
 end
-if slots > 0 and most > 0 then
+if slots > 0 then
   call('ZADD', P .. ':idle', now, worker)
 else
   call('ZREM', P .. ':idle', worker)
   -- There may be more than this worker can take.
   if call('EXISTS', key('ring', '0'), key('ring', '1'), key('ring', '2')) > 0 then wake() end
 end
-return { claims, (slots > 0 and most > 0 and budget == 0) and 1 or 0 }
+return { claims, (slots > 0 and budget == 0) and 1 or 0 }

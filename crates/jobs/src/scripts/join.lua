@@ -6,15 +6,18 @@ local PLACES_MOST = 16
 
 local function join(run, id, want)
   local record = run_of(run)
+  local about, call_and_flight, wants, plan = terms_of(record)
   -- One waiting job stands in the run's record, several are a set: nearly always it is one.
-  if record.waiter ~= '-' then
-    call('SADD', key('waiters', run), record.waiter)
+  local waiter = record.waiter
+  if waiter ~= '-' then
+    call('SADD', key('waiters', run), waiter)
+    local owner = owner_of(waiter)
+    if owner then call('HSET', key('calls', run), owner .. '/' .. sub(call_and_flight, 1, 32), waiter) end
     record.waiter, record.changed = '-', true
   end
   call('SADD', key('waiters', run), id)
   if want.call then call('HSET', key('calls', run), want.call, id) end
   -- Whoever waits gets at least what it asked for.
-  local about, call_and_flight, wants, plan = terms_of(record)
   local max, wall = limits_of(wants)
   local own_max, own_wall = limits_of(want.limits)
   local places, known, n = '', false, 0

@@ -6,7 +6,7 @@
 //! | `:run:<id>` | string | a run: its state (with place and the job that waits), last claim (with fence and worker), counters, progress, what it needs and is wanted for, and its plan, in lines; deleted when all its jobs are settled |
 //! | `:request:<job>`, `:plan:<run>` | string | what was asked for, and what is to be computed, if it is too long for the record |
 //! | `:waiters:<run>` | set | the jobs that wait for the run, if there are several |
-//! | `:calls:<run>` | hash | of those the ones that joined by the same call: `<tenant>/<hash of the call>` and the job |
+//! | `:calls:<run>` | hash | which of them made which call: `<tenant>/<hash of the call>` and the job |
 //! | `:done:<hour>` | hash | fences whose outcome was accepted in this hour, for workers that did not hear so; two hours |
 //! | `:flight:<cache key>` | string | the run in flight for this key; with the cache off that of one tenant's call |
 //! | `:result:<cache key or run>` | string | version, time, size, name of the body in the blob store and facets of a result; receipt; summary: a line each |

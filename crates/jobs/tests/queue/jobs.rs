@@ -51,7 +51,12 @@ async fn equal_keys_in_flight_are_one_run_and_cancelling_one_job_leaves_the_othe
     assert_eq!(accepted, Accepted::Joined);
     // With other limits it is another call, but the same run.
     let longer = Submission { plan: r#"{"plan":"a","limits":2}"#.into(), ..bench.submission("a") };
-    assert_eq!(bench.queue.submit(&longer).await.unwrap().1, Accepted::Joined);
+    let (patient, accepted) = bench.queue.submit(&longer).await.unwrap();
+    assert_eq!(accepted, Accepted::Joined);
+    // However many wait, each call has its own job.
+    assert_eq!(bench.submit_from("default", "a").await, (mine, Accepted::Repeated));
+    assert_eq!(bench.submit_from("other", "a").await, (theirs, Accepted::Repeated));
+    assert_eq!(bench.queue.submit(&longer).await.unwrap(), (patient, Accepted::Repeated));
 
     let claim = bench.claim().await;
     bench.nothing_to_claim().await;
