@@ -1,4 +1,6 @@
-"""The parent's side of the socket, for tests: starts the real runner with the real Jesse and talks to it."""
+"""What the modules of tests share: the parent's side of the socket, which starts the real runner with the real Jesse and talks to it, and
+the strategies, candles and arguments of what is run. `pytest tests` in an interpreter that has Jesse.
+"""
 import json
 import os
 import shutil
@@ -7,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -17,8 +20,90 @@ import pytest
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 EXCHANGE, SYMBOL = "Binance Perpetual Futures", "BTC-USDT"
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
 JANUARY_MS = 1_672_531_200_000  # 2023-01-01T00:00Z
 LIMITS = {"cpu_s": 60, "memory_mb": 512, "file_mb": 8, "processes": 32}
+
+CROSS = """
+    import jesse.indicators as ta
+    from jesse import utils
+    from jesse.strategies import Strategy
+
+
+    class Cross(Strategy):
+        '''Follows two averages.
+
+        More text.
+        '''
+
+        def hyperparameters(self):
+            return [
+                {"name": "fast", "type": int, "min": 5, "max": 50, "default": 20},
+                {"name": "slow", "type": int, "min": 30, "max": 200, "step": 5, "default": 50},
+                {"name": "share", "type": float, "min": 0.1, "max": 0.9, "default": 0.5},
+                {"name": "side", "type": "categorical", "options": ["long", "both"], "default": "both"},
+            ]
+
+        @property
+        def rising(self):
+            return ta.sma(self.candles, self.hp["fast"]) > ta.sma(self.candles, self.hp["slow"])
+
+        def should_long(self):
+            return self.rising
+
+        def should_short(self):
+            return self.exchange_type == "futures" and not self.rising
+
+        def should_cancel_entry(self):
+            return True
+
+        def go_long(self):
+            self.buy = utils.size_to_qty(self.balance * self.hp["share"], self.price, fee_rate=self.fee_rate), self.price
+
+        def go_short(self):
+            self.sell = utils.size_to_qty(self.balance * self.hp["share"], self.price, fee_rate=self.fee_rate), self.price
+
+        def update_position(self):
+            if self.is_long != self.rising:
+                self.liquidate()
+"""
+
+# A strategy that does what a test asks for on its first candle.
+ACTING = """
+    import os, resource, signal, sys, time
+    import numpy as np
+    from jesse.strategies import Strategy
+
+    class Acting(Strategy):
+        def before(self):
+            {act}
+
+        def should_long(self):
+            return False
+
+        def go_long(self):
+            pass
+"""
+
+# Each starts processes or threads without end.
+BOMBS = {
+    "processes": "while True:\n    try: os.fork()\n    except OSError: pass",
+    "daemons": """
+        while True:
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork(): os._exit(0)
+                time.sleep(30)
+    """,
+    # Their stacks count as memory, so that most of the attempts fail.
+    "threads": """
+        import threading
+        while True:
+            try: threading.Thread(target=time.sleep, args=(30,)).start()
+            except RuntimeError: pass
+    """,
+}
 
 
 class Task:
@@ -139,6 +224,56 @@ def candles(seed, rows, start_ms=JANUARY_MS):
     return np.column_stack([start_ms + MINUTE_MS * np.arange(rows), open_, close, high, low, rng.lognormal(1, 1, rows)])
 
 
+def project(folder, **strategies):
+    """A bundle with the given strategies; returns its path."""
+    for name, source in strategies.items():
+        write(folder, {f"strategies/{name}/__init__.py": source})
+    return str(folder)
+
+
+def acting(folder, act):
+    code = textwrap.indent(textwrap.dedent(act), " " * 8).strip()
+    return project(folder, Acting=textwrap.dedent(ACTING).format(act=code))
+
+
+def write(folder, files):
+    for path, source in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(textwrap.dedent(source))
+
+
+def spec(bundle, files, strategy=None, days=20, exchange=EXCHANGE, kind="futures", **changes):
+    """The arguments of a run, of the bundle's only strategy unless another is named."""
+    strategy = strategy or os.listdir(f"{bundle}/strategies")[0]
+    start = JANUARY_MS + 20 * DAY_MS
+    return {
+        "bundle": bundle,
+        "config": {
+            "starting_balance": 10_000, "fee": 0.0006, "type": kind, "futures_leverage": 2, "futures_leverage_mode": "cross",
+            "exchange": exchange, "warm_up_candles": 240, "annualization": 365,
+        },
+        "routes": [{"exchange": exchange, "strategy": strategy, "symbol": SYMBOL, "timeframe": "1h"}],
+        "data_routes": [],
+        "series": [{"exchange": exchange, "symbol": SYMBOL, "files": files}],
+        "warmup_start_ms": start - 240 * HOUR_MS,
+        "start_ms": start,
+        "finish_ms": start + days * DAY_MS,
+        "hyperparameters": None,
+        "fast_mode": True,
+        "benchmark": False,
+        "seed": 0,
+        **changes,
+    }
+
+
+def error(task, code):
+    assert task.last["type"] == "error", task.frames
+    assert task.last["code"] == code, task.last
+    assert (task.exited["status"], task.exited["signal"], task.exited["cause"]) == (0, None, None)
+    return task.last
+
+
 def eventually(condition, timeout=10):
     deadline = time.monotonic() + timeout
     while not condition():
@@ -177,3 +312,8 @@ def write_months(folder):
         np.save(paths[-1], rows[first : first + days * 1440])
         first += days * 1440
     return paths
+
+
+@pytest.fixture
+def cross(tmp_path):
+    return project(tmp_path, Cross=CROSS)

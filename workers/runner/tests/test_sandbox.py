@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PACKAGE_PARENT, Parent, alive, eventually
-from test_runner import BOMBS, CROSS, acting, error, project, spec
+from conftest import BOMBS, CROSS, PACKAGE_PARENT, Parent, acting, alive, error, eventually, project, spec
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import random
 import signal
 
 import pytest
-from conftest import Parent, alive, eventually
-from test_runner import CROSS, DAY_MS, error, project, spec
+from conftest import CROSS, DAY_MS, Parent, alive, error, eventually, project, spec
 
 # Trades on the hyperparameter alone, and prints it: so a difference is seen at once.
 PLAIN = """
