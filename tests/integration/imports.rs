@@ -116,8 +116,14 @@ async fn imports_of_one_series_take_turns_and_can_be_cancelled() {
     // The same import is that job; another of the series waits for it.
     assert_eq!(submit(import("2024-01-29", "2024-02-01")).await, first);
     let second = submit(import("2024-01-30", "2024-02-02")).await;
-    let waits = |view: &Value| view["progress"]["message"] == "waits for another import of this series";
+    let waits = |view: &Value| {
+        view["state"] == "scheduled" && view["progress"]["message"] == "waits for another import of this series"
+    };
     deployment.until(&second, waits).await;
+    // It keeps none of the two slots from others: a third that has to wait is looked at as well.
+    let third = submit(import("2024-01-28", "2024-02-02")).await;
+    deployment.until(&third, waits).await;
+    deployment.post(&format!("/v1/jobs/{third}/cancel"), &json!({})).await;
 
     let (status, cancelled) = deployment.post(&format!("/v1/jobs/{first}/cancel"), &json!({})).await;
     assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")), "{cancelled}");

@@ -80,6 +80,7 @@ pub(crate) fn outcome(handled: &Handled) -> &'static str {
         Handled::Finished(Outcome::Awaits { .. }) => "awaits",
         Handled::Stopped(StopReason::Lost) => "lost",
         Handled::Stopped(StopReason::HandBack) => "handed_back",
+        Handled::PutOff(..) => "put_off",
     }
 }
 

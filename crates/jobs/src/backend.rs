@@ -35,7 +35,7 @@ use crate::{
     ids::{Fence, RunId, WorkerId},
     outage::Outage,
     queue::Queue,
-    record::{Claim, Finish, Outcome},
+    record::{Claim, Finish, Outcome, Progress},
     rules::LEASE,
     work::{Free, Message, Stop},
 };
@@ -102,6 +102,9 @@ pub enum Handled {
     Finished(Outcome),
     /// The run was stopped, its processes are gone.
     Stopped(StopReason),
+    /// The run cannot be computed yet and would only take up its slot: it is to be queued again after this time. The progress says what it
+    /// waits for.
+    PutOff(Duration, Progress),
 }
 
 struct HeldRun {
@@ -328,6 +331,9 @@ impl Held {
                 }
                 Handled::Stopped(StopReason::HandBack) => self.queue.release(claim).await.map(|()| None),
                 Handled::Stopped(StopReason::Lost) => return,
+                Handled::PutOff(after, waits_for) => {
+                    self.queue.put_off(claim, *after, waits_for).await.map(|()| None)
+                }
             };
             match answer {
                 Ok(Some(Finish::Refused)) => {

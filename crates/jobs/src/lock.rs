@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    error::QueueError,
+    error::{QueueError, chain},
     redis::Redis,
     rules::{LEASE, milliseconds},
     scripts::LOCK,
@@ -58,12 +58,11 @@ impl Lock {
         }
     }
 
-    /// Lets others have it.
-    ///
-    /// # Errors
-    /// When Redis is away; then it expires by itself.
-    pub async fn release(self) -> Result<(), QueueError> {
-        self.expire_in(Duration::ZERO).await.map(drop)
+    /// Lets others have it: at once, or when it expires if Redis is away.
+    pub async fn release(self) {
+        if let Err(error) = self.expire_in(Duration::ZERO).await {
+            tracing::debug!(error = chain(&error), "a lock was left to expire");
+        }
     }
 
     /// Answers whether it was still held.

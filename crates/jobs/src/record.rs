@@ -437,7 +437,7 @@ pub struct JobView {
     pub started_ms: Option<i64>,
     /// When it ended.
     pub finished_ms: Option<i64>,
-    /// How far its run is, while it is running.
+    /// How far its run is, or what it waits for.
     pub progress: Option<Progress>,
     /// How many runs are ahead of it, while it is queued.
     pub queue_position: Option<u64>,
@@ -638,7 +638,7 @@ impl JobView {
             started_ms: started.map(|text| parsed(text, "started")).transpose()?,
             finished_ms: finished.map(|text| parsed(text, "finished")).transpose()?,
             progress: match run.remove("progress") {
-                Some(text) if running || state == JobState::Waiting => Some(json(&text, "progress")?),
+                Some(text) if state != JobState::Queued => Some(json(&text, "progress")?),
                 _ => None,
             },
             queue_position: u64::try_from(ahead).ok().filter(|_| state == JobState::Queued),

@@ -205,6 +205,20 @@ impl Queue {
         self.hand_back(&claim.run.to_string(), &claim.fence.to_string()).await
     }
 
+    /// Hands back a run that cannot be computed yet, to be queued again after this time. It costs no attempt, and until then its jobs show
+    /// what it waits for.
+    pub async fn put_off(
+        &self,
+        claim: &Claim,
+        after: Duration,
+        waits_for: &Progress,
+    ) -> Result<(), QueueError> {
+        let mut call = self.call(&self.scripts.release);
+        call.arg(claim.run.to_string()).arg(claim.fence.to_string());
+        call.arg(milliseconds(after)).arg(json(waits_for)?);
+        self.redis.invoke(&call).await
+    }
+
     async fn hand_back(&self, run: &str, fence: &str) -> Result<(), QueueError> {
         let mut call = self.call(&self.scripts.release);
         call.arg(run).arg(fence);

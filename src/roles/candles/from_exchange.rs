@@ -1,13 +1,14 @@
 //! `candles import --from-exchange`: through the driver that Jesse has for the exchange.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use jesse::candles::{
     Gap, Series,
     exchange::{self, ExchangeSettings, Followed, Wanted},
-    store::SeriesView,
+    store::{CandleStore, SeriesView},
 };
+use jobs::Lock;
 use workers::ExchangeAccess;
 
 use super::{CandlesError, RoleError, date_ms, line, open, print};
@@ -15,6 +16,8 @@ use crate::settings::{ExchangeArgs, StorageSettings, default_python};
 
 /// How many gaps are named one by one.
 const NAMED: usize = 20;
+/// How often it is seen whether another import of the series has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Which exchange, and how it is asked.
 #[derive(Debug, Clone, Args)]
@@ -55,11 +58,30 @@ pub(super) async fn run(
         attempts,
     };
     let (store, opened) = open(storage).await?;
-    let followed =
-        exchange::follow(&settings, series, Wanted { from_ms, to_ms, everything }, &store, |_| {}).await;
+    let wanted = Wanted { from_ms, to_ms, everything };
+    let followed = async {
+        let lock = turn(&store, series).await?;
+        let followed = exchange::follow(&lock, &settings, series, wanted, &store, |_| {}).await;
+        lock.release().await;
+        Ok::<_, CandlesError>(followed?)
+    };
+    let followed = followed.await;
     opened.close().await;
-    let followed = followed.map_err(CandlesError::from)?;
-    Ok(print(&told(&followed))?)
+    Ok(print(&told(&followed?))?)
+}
+
+/// Waits until no other import of the series is under way.
+async fn turn(store: &CandleStore, series: &Series) -> Result<Lock, CandlesError> {
+    let mut waiting = false;
+    loop {
+        if let Some(lock) = store.lock(series).await? {
+            return Ok(lock);
+        }
+        if !std::mem::replace(&mut waiting, true) {
+            tracing::info!("waits for another import of this series");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// What is stored, and each part of the range that the exchange had no candles for.

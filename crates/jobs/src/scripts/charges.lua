@@ -30,7 +30,7 @@ end
 -- The charge for a claim is corrected to the time that the run took, and its slot is given back.
 -- `by` is the place that the claim was made for.
 local discharged, taken, estimates = {}, {}, nil
-local function discharge(by, estimate, started)
+local function discharge(by, estimate, started, unfinished)
   local charged = discharged[by]
   if not charged then
     local p, tenant = split_place(by)
@@ -42,6 +42,7 @@ local function discharge(by, estimate, started)
   if took > estimate + 1 or took < estimate - 1 then
     local p = charged.p
     charged.correction = charged.correction + took - estimate
+    if unfinished then return end
     if not estimates then
       local s = call('HMGET', P .. ':sched', 'est0', 'est1', 'est2')
       estimates = { ['0'] = tonumber(s[1] or 1), ['1'] = tonumber(s[2] or 1), ['2'] = tonumber(s[3] or 1) }

@@ -33,7 +33,7 @@ call('SET', P .. ':beat', now)
 if call('EXISTS', P .. ':calm') == 0 then
   for _, run in ipairs(existing(P .. ':leases', due(P .. ':leases'))) do
     local record = run_of(run)
-    local started = take_from_worker(run, record)
+    local started = take_from_worker(run, record, true)
     -- The fence stays: until another worker claims the run, the first may still turn out to be only late.
     set_field(record, 'progress', nil)
     local stalls = increase(record, 'stalls')

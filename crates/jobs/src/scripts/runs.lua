@@ -71,10 +71,11 @@ local function conclude(run, record, started, outcome, result, found, error)
 end
 
 -- A running run leaves its worker: its lease ends and its tenant gets the slot back. Answers when it was claimed, and for which place.
-local function take_from_worker(run, record)
+-- How long one took that is `unfinished` says nothing about how long runs take.
+local function take_from_worker(run, record, unfinished)
   local started, by, estimate = claim_of(record)
   leave_set(P .. ':leases', run)
-  discharge(by, estimate, started)
+  discharge(by, estimate, started, unfinished)
   return started, by
 end
 

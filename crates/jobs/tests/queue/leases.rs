@@ -9,7 +9,7 @@ use std::{
 
 use apalis_core::{backend::Backend, worker::context::WorkerContext};
 use jobs::{
-    ErrorCode, Fence, Finish, Free, JobState, Progress, Queue, Redis, Retention, Stop, TenantId, WorkerId,
+    ErrorCode, Fence, Finish, Free, JobState, Progress, Queue, Redis, Retention, Stop, TenantId, Troubles, WorkerId,
     backend::{Capacity, LeaseBackend},
     private_redis::PrivateRedis,
 };
@@ -68,6 +68,44 @@ async fn a_run_that_is_handed_back_is_next_and_costs_no_attempt() {
     assert_eq!((again.run, again.attempt), (claim.run, 1));
     assert_ne!(again.fence, claim.fence);
     assert_eq!((bench.counter("interruptions").await, bench.counter("stalls").await), (1, 0));
+}
+
+#[tokio::test]
+async fn a_run_that_is_put_off_costs_nothing_says_what_it_waits_for_and_is_next_at_its_time() {
+    let bench = Bench::new().await;
+    let [first, second] = [bench.submit("a").await, bench.submit("b").await];
+    let claim = bench.claim().await;
+    let waits_for = Progress { fraction: 0.0, message: "waits for b".into(), eta_s: None };
+    bench.queue.put_off(&claim, Duration::from_mins(1), &waits_for).await.unwrap();
+    let view = bench.view(first).await;
+    assert_eq!(
+        (view.state, view.progress, view.troubles),
+        (JobState::Scheduled, Some(waits_for.clone()), Troubles::default())
+    );
+    assert_eq!(bench.queue.finish(&claim, &success("late")).await.unwrap(), Finish::Refused);
+    let other = bench.claim().await;
+    assert_eq!(Some(other.run), bench.view(second).await.run);
+    bench.finish(&other, &success("b")).await;
+    bench.reap().await;
+    bench.nothing_to_claim().await;
+
+    let third = bench.submit("c").await;
+    let _added: u64 = bench.command(&["ZADD", &bench.key("delayed"), "1", &claim.run.to_string()]).await;
+    bench.reap().await;
+    let again = bench.claim().await;
+    assert_eq!((again.run, again.attempt), (claim.run, 1));
+    assert_eq!((bench.counter("interruptions").await, bench.counter("stalls").await), (0, 0));
+
+    // It can be cancelled while it waits, and one that is cancelled is not put off.
+    bench.queue.put_off(&again, Duration::from_mins(1), &waits_for).await.unwrap();
+    bench.queue.cancel(first, &bench.tenant).await.unwrap();
+    let last = bench.claim().await;
+    bench.queue.cancel(third, &bench.tenant).await.unwrap();
+    bench.queue.put_off(&last, Duration::from_mins(1), &waits_for).await.unwrap();
+    for job in [first, third] {
+        assert_eq!(bench.state(job).await, JobState::Cancelled);
+    }
+    bench.assert_nothing_left().await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! What is stored is not asked for again: only what is before the first stored candle and after the last. The months before
 //! come in from the newest to the oldest and those after from the oldest to the newest, each stored whole, so that an import
-//! that was stopped leaves no hole and goes on where it was. One process at a time does that for a series; others wait.
+//! that was stopped leaves no hole and goes on where it was. One process at a time does that for a series: whose turn it is holds its lock.
 //!
 //! # What is not guaranteed
 //! * A candle that the exchange corrects later, or a gap that it fills, is seen when [`Wanted::everything`] is asked for only.
@@ -72,32 +72,11 @@ pub struct Followed {
     pub missing: Vec<Gap>,
 }
 
-/// How often it is seen whether another import of the series has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// Brings a series up to what the exchange has, and tells how far it is.
+///
+/// # Errors
+/// When the exchange, its driver or the store fails, or when `lock`, which is the series' ([`CandleStore::lock`]), is lost.
 pub async fn follow(
-    settings: &ExchangeSettings,
-    series: &Series,
-    wanted: Wanted,
-    store: &CandleStore,
-    mut told: impl FnMut(Progress),
-) -> Result<Followed, ExchangeError> {
-    let lock = loop {
-        match store.lock(series).await? {
-            Some(lock) => break lock,
-            None => told(progress(0.0, "waits for another import of this series".into(), None)),
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    };
-    let followed = alone(&lock, settings, series, wanted, store, told).await;
-    if let Err(error) = lock.release().await {
-        tracing::debug!(error = jobs::chain(&error), "a lock was left to expire");
-    }
-    followed
-}
-
-async fn alone(
     lock: &Lock,
     settings: &ExchangeSettings,
     series: &Series,
