@@ -117,7 +117,8 @@ async fn imports_of_one_series_take_turns_and_can_be_cancelled() {
     assert_eq!(submit(import("2024-01-29", "2024-02-01")).await, first);
     let second = submit(import("2024-01-30", "2024-02-02")).await;
     let waits = |view: &Value| {
-        view["state"] == "scheduled" && view["progress"]["message"] == "waits for another import of this series"
+        view["state"] == "scheduled"
+            && view["progress"]["message"] == "waits for another import of this series"
     };
     deployment.until(&second, waits).await;
     // It keeps none of the two slots from others: a third that has to wait is looked at as well.

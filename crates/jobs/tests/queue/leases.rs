@@ -9,7 +9,8 @@ use std::{
 
 use apalis_core::{backend::Backend, worker::context::WorkerContext};
 use jobs::{
-    ErrorCode, Fence, Finish, Free, JobState, Progress, Queue, Redis, Retention, Stop, TenantId, Troubles, WorkerId,
+    ErrorCode, Fence, Finish, Free, JobState, Progress, Queue, Redis, Retention, Stop, TenantId, Troubles,
+    WorkerId,
     backend::{Capacity, LeaseBackend},
     private_redis::PrivateRedis,
 };

@@ -14,11 +14,7 @@ mod child;
 mod error;
 pub mod job;
 
-use std::{
-    ops::Range,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{ops::Range, path::PathBuf, time::Instant};
 
 use jiff::Timestamp;
 use jobs::{Lock, Progress};
