@@ -28,7 +28,7 @@ use crate::{
     stored::{self, New},
 };
 
-/// How long an import whose turn it is not waits in the queue until that is seen again.
+/// How long an import whose turn it is not is put off for the first time.
 const PUT_OFF: Duration = Duration::from_secs(2);
 
 /// Imports candles.

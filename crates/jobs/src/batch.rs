@@ -14,7 +14,8 @@ use crate::{
     error::{QueueError, chain},
     ids::{CacheKey, JobId, RunId, TenantId},
     queue::{BETWEEN_CAMPAIGNS, Queue, json, parse, views},
-    record::{Accepted, Details, Idempotency, JobView, Kind, Records, Treatment},
+    record::{Accepted, Details, Idempotency, Kind, Treatment},
+    view::{JobView, Records},
 };
 
 /// How many children are staged in one command.

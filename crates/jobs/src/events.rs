@@ -27,8 +27,9 @@ use crate::{
     ids::{JobId, RunId, TenantId},
     outage::Outage,
     queue::Queue,
-    record::{JobView, Kind},
+    record::Kind,
     redis::{Blocking, LONGEST_BLOCK},
+    view::JobView,
 };
 
 /// How often a waiter looks even though nothing was announced. Thousands may wait: each look is a read of Redis.

@@ -23,6 +23,7 @@ mod tags;
 mod tls;
 mod together;
 mod unused;
+mod view;
 pub mod webhooks;
 mod work;
 mod workers;
@@ -36,8 +37,8 @@ pub use lock::Lock;
 pub use outage::Outage;
 pub use queue::{Backlog, Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
-    Accepted, CacheMode, Claim, Counts, Details, Finish, Idempotency, JobView, Kind, Outcome, Priority,
-    Progress, Receipt, Stored, StoredResult, Submission, Treatment, Troubles,
+    Accepted, CacheMode, Claim, Details, Finish, Idempotency, Kind, Outcome, Priority, Progress, Receipt,
+    Stored, StoredResult, Submission, Treatment,
 };
 pub use redis::{Redis, RedisAccess, RedisCall};
 pub use rules::LEASE;
@@ -45,5 +46,6 @@ pub use state::JobState;
 pub use tags::{InvalidTags, Tags};
 pub use tls::choose_tls;
 pub use unused::{Collected, Patience, collect_unused};
+pub use view::{Counts, JobView, Troubles};
 pub use work::{Free, Reaped, Stop};
 pub use workers::{RunAtWork, Working};

@@ -13,12 +13,13 @@ use crate::{
     error::QueueError,
     holdouts::Looks,
     ids::{JobId, RunId, TenantId},
-    record::{Accepted, Details, JobView, Kind, Priority, Receipt, Records, Submission, Treatment},
+    record::{Accepted, Details, Kind, Priority, Receipt, Submission, Treatment},
     redis::Redis,
     scripts::{Scripts, VERSION},
     state::JobState,
     tags::Tags,
     together::{Step, Together},
+    view::{JobView, Records},
 };
 
 /// How long things are kept.

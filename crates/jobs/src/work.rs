@@ -205,8 +205,8 @@ impl Queue {
         self.hand_back(&claim.run.to_string(), &claim.fence.to_string()).await
     }
 
-    /// Hands back a run that cannot be computed yet, to be queued again after this time. It costs no attempt, and until then its jobs show
-    /// what it waits for.
+    /// Hands back a run that cannot be computed yet, to be queued again after this time, and after as much more each further time, up to
+    /// ten times as much. It costs no attempt, and until then its jobs show what it waits for.
     pub async fn put_off(
         &self,
         claim: &Claim,

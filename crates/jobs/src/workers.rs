@@ -7,7 +7,8 @@ use crate::{
     error::QueueError,
     ids::{JobId, RunId, TenantId},
     queue::Queue,
-    record::{Kind, Priority, Progress, RunRecord},
+    record::{Kind, Priority, Progress},
+    view::RunRecord,
 };
 
 /// The most runs, and the most idle workers, that are looked at.

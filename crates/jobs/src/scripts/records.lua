@@ -14,7 +14,7 @@
 -- A run:
 --   '<state> <seq> <waiter>': the waiter is the job that waits for it, or '-' when several do, or none
 --   its last claim, '<fence> <estimate> <started> <place> <time-out> <worker>', or ''
---   fields that few have: attempt, stalls, interruptions (counters), progress (JSON), awaits (a batch), starts (ms), cancel and
+--   fields that few have: attempt, stalls, interruptions, put_off (counters), progress (JSON), awaits (a batch), starts (ms), cancel and
 --       stale (1), and once it is over for several jobs outcome, ended, found, error
 --   '<version> <kind> <slots> <memory>'
 --   the hash of the first call (32 bytes) and the flight

@@ -98,7 +98,10 @@ async fn a_run_that_is_put_off_costs_nothing_says_what_it_waits_for_and_is_next_
     assert_eq!((bench.counter("interruptions").await, bench.counter("stalls").await), (0, 0));
 
     // It can be cancelled while it waits, and one that is cancelled is not put off.
+    let before_ms = bench.now_ms().await;
     bench.queue.put_off(&again, Duration::from_mins(1), &waits_for).await.unwrap();
+    let due_ms: i64 = bench.command(&["ZSCORE", &bench.key("delayed"), &again.run.to_string()]).await;
+    assert!(due_ms >= before_ms + 120_000, "the second time for twice as long");
     bench.queue.cancel(first, &bench.tenant).await.unwrap();
     let last = bench.claim().await;
     bench.queue.cancel(third, &bench.tenant).await.unwrap();
