@@ -16,8 +16,8 @@ use jesse::{
 };
 use jiff::{Timestamp, ToSpan as _, civil::Date};
 use jobs::{
-    JobView, Kind, TenantId,
-    holdouts::{Bound, HeldOut, Looks, looks_of},
+    JobView, Kind, Looks, TenantId,
+    holdouts::{Bound, HeldOut, looks_of},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, invalid, refusal, unfit, value},
+    candles::Candles,
     inputs::Inputs,
     source::{Source, short},
-    spec::Candles,
     track::{Track, date},
 };
 

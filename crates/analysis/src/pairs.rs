@@ -21,8 +21,8 @@ pub(crate) use trade::backtest;
 
 use crate::{
     answer::{Answer, invalid, or_refused, refusal, unfit, value},
+    candles::{Aligned, Candles},
     inputs::Inputs,
-    spec::{Aligned, Candles},
     track::date,
 };
 

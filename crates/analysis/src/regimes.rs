@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, invalid, refusal, unfit},
+    candles::Candles,
     inputs::Inputs,
     source::Source,
-    spec::Candles,
     track::Track,
 };
 

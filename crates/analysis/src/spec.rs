@@ -1,9 +1,5 @@
 //! The kinds of analysis: what each takes, what it is computed from, and the key of what it finds.
 
-mod candles;
-
-pub use candles::{Aligned, Candles};
-
 use jesse::{catalogue::Catalogue, spec::BacktestSpec};
 use jiff::civil::Date;
 use jobs::{CacheKey, Facets, JobError, Kind};
@@ -13,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     answer::{Answer, invalid, read},
+    candles::Candles,
     correlation::{self, CorrelationRequest},
     factors::{self, FactorRequest},
     inputs::{Inputs, Pinned},

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 
 use crate::{
     answer::{Answer, invalid, unfit},
+    candles::Candles,
     inputs::{ClosedTrade, Inputs, LoadedResult, Pinned, Ran, SymbolCloses},
     source::Source,
-    spec::Candles,
     track::{DAY_MS, Track, date as shown_date, millis},
 };
 

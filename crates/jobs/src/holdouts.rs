@@ -54,15 +54,6 @@ pub struct Bound {
     pub known: Vec<bool>,
 }
 
-/// The held-out series that a job looks at, and what its log entries say of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Looks {
-    /// The series.
-    pub series: Vec<String>,
-    /// For people (JSON, one line).
-    pub about: String,
-}
-
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {

@@ -7,6 +7,7 @@ mod cache;
 pub mod documents;
 mod error;
 mod events;
+mod facets;
 pub mod holdouts;
 mod ids;
 pub mod ledger;
@@ -22,6 +23,7 @@ mod state;
 mod tags;
 mod tls;
 mod together;
+mod trial;
 mod unused;
 mod view;
 pub mod webhooks;
@@ -29,16 +31,17 @@ mod work;
 mod workers;
 
 pub use batch::{BatchSubmission, Child, OnFailure};
-pub use cache::{CacheStats, Evicted, Facets, Selector, collect_garbage};
+pub use cache::{CacheStats, Evicted, collect_garbage};
 pub use error::{ErrorCode, JobError, QueueError, chain};
 pub use events::{Events, Watch};
+pub use facets::{Facets, Selector};
 pub use ids::{CacheKey, Fence, InvalidId, JobId, RunId, TenantId, WorkerId};
 pub use lock::Lock;
 pub use outage::Outage;
 pub use queue::{Backlog, Depth, Filter, MAX_OPEN, Page, Queue, Retention, Share};
 pub use record::{
-    Accepted, CacheMode, Claim, Details, Finish, Idempotency, Kind, Outcome, Priority, Progress, Receipt,
-    Stored, StoredResult, Submission, Treatment,
+    Accepted, CacheMode, Claim, Details, Finish, Idempotency, Kind, Looks, Outcome, Priority, Progress,
+    Receipt, Stored, StoredResult, Submission, Treatment,
 };
 pub use redis::{Redis, RedisAccess, RedisCall};
 pub use rules::LEASE;

@@ -11,9 +11,8 @@ use redis::{Script, ScriptInvocation};
 
 use crate::{
     error::QueueError,
-    holdouts::Looks,
     ids::{JobId, RunId, TenantId},
-    record::{Accepted, Details, Kind, Priority, Receipt, Submission, Treatment},
+    record::{Accepted, Details, Kind, Looks, Priority, Receipt, Submission, Treatment},
     redis::Redis,
     scripts::{Scripts, VERSION},
     state::JobState,

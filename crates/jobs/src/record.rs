@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    cache::Facets,
     error::{JobError, QueueError},
-    holdouts::Looks,
+    facets::Facets,
     ids::{CacheKey, Fence, JobId, RunId, TenantId},
-    ledger::TrialRecord,
     tags::Tags,
+    trial::TrialRecord,
 };
 
 /// What a job computes.
@@ -276,6 +275,15 @@ impl Details {
             holdout: looks.is_some(),
         }
     }
+}
+
+/// The held-out series that a job looks at, and what its log entries say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Looks {
+    /// The series.
+    pub series: Vec<String>,
+    /// For people (JSON, one line).
+    pub about: String,
 }
 
 /// A client's key for one call, and what it sent with it.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::{
     error::{ErrorCode, JobError, QueueError, chain},
     ids::{Fence, JobId, RunId, WorkerId},
-    ledger::TrialRecord,
     queue::{Queue, json, parse},
     record::{Claim, Finish, Kind, Outcome, Progress, Stored},
     redis::{Blocking, LONGEST_BLOCK},
     rules::{STALLS_TOLERATED, milliseconds},
     state::JobState,
     together::Step,
+    trial::TrialRecord,
 };
 
 /// Retries wait a random time of up to `BACK_OFF * 2^attempt`, at most `BACK_OFF_MAX` (full jitter).

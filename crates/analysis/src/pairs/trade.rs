@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::{PairsRequest, explained};
 use crate::{
     answer::refusal,
+    candles::Candles,
     inputs::{Body, Inputs, Ran},
-    spec::Candles,
     track::daily,
 };
 

@@ -1,8 +1,8 @@
 //! What is held out of research is set once, and a look is logged by the script that accepts it.
 
 use jobs::{
-    Accepted, TenantId,
-    holdouts::{HeldOut, Looks, looks_of},
+    Accepted, Looks, TenantId,
+    holdouts::{HeldOut, looks_of},
 };
 
 use crate::support::{Bench, success};

@@ -3,13 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::methods::ewma_deviations;
+use super::methods::{SEED, ewma_deviations};
 use crate::bootstrap::{Blocks, stream};
 use crate::error::{RiskError, at_least};
 use crate::sample;
-
-/// How many returns give the first variance, and are left out of the standardised ones for it.
-pub(super) const SEED: usize = 30;
 
 /// Returns in units of the deviation that was forecast for them, and the deviation that is forecast for the next.
 ///

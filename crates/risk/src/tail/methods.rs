@@ -92,6 +92,9 @@ fn is_monotone(skewness: f64, excess_kurtosis: f64, reach: f64) -> bool {
     slope(-reach) > 0.0 && slope(reach) > 0.0 && inside > 0.0
 }
 
+/// How many returns give the first variance of exponential weighting.
+pub(super) const SEED: usize = 30;
+
 /// The standard deviation that the next period has by exponential weighting (RiskMetrics): `v = decay v + (1 - decay) r^2`
 /// over all returns, about zero, from the variance (divisor n) of the first 30.
 ///
@@ -103,9 +106,9 @@ pub fn ewma_deviation(values: &[f64], decay: f64) -> Result<f64, RiskError> {
 /// The deviation that was forecast for each return from those before it, and one more for the next.
 pub(super) fn ewma_deviations(values: &[f64], decay: f64) -> Result<Vec<f64>, RiskError> {
     open_unit("decay", decay)?;
-    at_least("returns for exponential weighting", values.len(), super::filtered::SEED)?;
+    at_least("returns for exponential weighting", values.len(), SEED)?;
     crate::error::all_finite("returns", values)?;
-    let seed = &values[..super::filtered::SEED];
+    let seed = &values[..SEED];
     let mut variance = sample::variance(seed) * count(seed.len() - 1) / count(seed.len());
     let mut deviations = Vec::with_capacity(values.len() + 1);
     deviations.push(variance.sqrt());
