@@ -14,6 +14,7 @@ mod console;
 pub mod errors;
 pub mod mcp;
 pub mod metrics;
+pub mod output;
 #[cfg(test)]
 mod reference;
 pub mod roles;

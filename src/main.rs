@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use jesse_jobs::{
     cli::{Cli, Role},
     client::{self, ClientCommand},
@@ -50,7 +50,7 @@ async fn become_role(role: Role) -> Result<ExitCode, RoleError> {
         Role::Strategies(command) => roles::strategies::run(*command).await?,
         Role::Client(command) => return Ok(ask(*command).await),
         Role::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "jesse-jobs", &mut std::io::stdout());
+            jesse_jobs::output::print_completions(shell).map_err(RoleError::Print)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -21,6 +21,8 @@ pub(crate) use http::server_url;
 use http::Server;
 use submit::{BatchArgs, SubmitArgs};
 
+use crate::output;
+
 /// Why a command could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -262,14 +264,9 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// To standard output. Whoever reads it may have seen enough: that is no mistake.
+/// A line.
 fn print(text: &str) -> Result<(), ClientError> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(ClientError::Io("standard output".into(), error))
-        }
-        _ => Ok(()),
-    }
+    output::print(&format!("{text}\n")).map_err(|error| ClientError::Io("standard output".into(), error))
 }
 
 /// To standard error.

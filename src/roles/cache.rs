@@ -1,12 +1,11 @@
 //! `cache`: how the stored results are doing, and a way to remove some, whether or not `up` runs on the data folder.
 
-use std::io::Write;
-
 use clap::{Args, Subcommand};
 
 use super::{RoleError, open::Opened};
 use crate::{
     errors::ServiceError,
+    output,
     service::{CacheView, Invalidate},
     settings::StorageSettings,
 };
@@ -75,9 +74,7 @@ pub async fn run(command: CacheCommand) -> Result<(), RoleError> {
         CacheCommand::Invalidate { which, .. } => invalidate(&opened, which).await,
     };
     opened.close().await;
-    let mut stdout = std::io::stdout().lock();
-    let printed = writeln!(stdout, "{}", answer?);
-    Ok(printed.map_err(CacheError::from)?)
+    Ok(output::print(&(answer? + "\n")).map_err(CacheError::from)?)
 }
 
 async fn stats(opened: &Opened) -> Result<String, CacheError> {

@@ -75,7 +75,7 @@ pub enum RoleError {
     #[error(transparent)]
     Cache(#[from] cache::CacheError),
     /// Standard output.
-    #[error("a delivery cannot be printed")]
+    #[error("standard output cannot be written")]
     Print(#[source] io::Error),
     /// Keys.
     #[error(transparent)]

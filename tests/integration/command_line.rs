@@ -271,3 +271,38 @@ fn shells_can_complete_it() {
         assert!(String::from_utf8_lossy(&written.stdout).contains("jesse-jobs"), "{shell}");
     }
 }
+
+/// Like `| head`, only sooner: nobody reads from the begin.
+fn unread(command: &mut Command) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn whoever_reads_may_stop_reading() {
+    let deployment = Deployment::start(&[]);
+    deployment.post("/v1/jobs?wait=60", &json!({"kind": "backtest", "spec": month("Breakout")})).await;
+    let data = deployment.data.path().to_str().unwrap().to_owned();
+    let series = ["--exchange", EXCHANGE, "--symbol", SYMBOL];
+    let local = |arguments: &[&str]| {
+        let mut command = binary();
+        command.args(arguments).args(["--data", &data]);
+        command
+    };
+    let mut completions = binary();
+    completions.args(["completions", "zsh"]);
+    let mut commands = vec![
+        ("completions", completions),
+        ("jobs", against(&deployment.url(""), &["jobs", "--json"])),
+        ("cache", local(&["cache", "stats"])),
+        ("list", local(&["candles", "list"])),
+        ("export", local(&[&["candles", "export"], &series[..]].concat())),
+        ("strategies", local(&["strategies", "list"])),
+    ];
+    for (name, command) in &mut commands {
+        let (code, said) = told(&unread(command));
+        assert_eq!(code, Some(0), "{name}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "{name}: {said}");
+    }
+}

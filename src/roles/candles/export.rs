@@ -103,7 +103,11 @@ async fn export(
         to_file(store, chunks, &range, format, file).await?
     } else {
         let stdout = BufWriter::new(std::io::stdout());
-        write(store, chunks, &range, format, (stdout, Path::new("standard output"))).await?.1
+        match write(store, chunks, &range, format, (stdout, Path::new("standard output"))).await {
+            // Whoever reads has seen enough.
+            Err(CandlesError::Export(_, error)) if error.is_broken_pipe() => return Ok(()),
+            written => written?.1,
+        }
     };
     if let Source::Synthetic { seed } = manifest.source() {
         tracing::warn!(

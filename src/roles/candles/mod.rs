@@ -4,7 +4,7 @@ mod export;
 mod from_exchange;
 mod import;
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jesse::candles::{
@@ -15,7 +15,7 @@ use jesse::candles::{
 };
 
 use super::{RoleError, open::Opened, open_blobs};
-use crate::settings::StorageSettings;
+use crate::{output, settings::StorageSettings};
 
 /// Why candles were not imported or made.
 #[derive(Debug, thiserror::Error)]
@@ -197,9 +197,7 @@ fn line(view: &SeriesView) -> String {
 }
 
 fn print(lines: &[String]) -> Result<(), CandlesError> {
-    let mut stdout = std::io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
-    Ok(())
+    Ok(lines.iter().try_for_each(|line| output::print(&format!("{line}\n")))?)
 }
 
 /// The store: through a Redis that runs, be it the private one of an `up`, else through a private one for the moment.

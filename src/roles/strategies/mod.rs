@@ -5,7 +5,7 @@
 
 mod files;
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use jesse::{plan::Limits, strategies::draft::DraftRequest};
@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{RoleError, open::Opened, open_blobs};
 use crate::{
     errors::ServiceError,
+    output,
     service::{PlannedEngines, Service, Validation},
     settings::{CacheScope, EngineChoice, StorageSettings},
 };
@@ -246,6 +247,5 @@ fn print_json(value: &impl Serialize) -> Result<(), StrategiesError> {
 }
 
 fn print(text: &str) -> Result<(), StrategiesError> {
-    let mut stdout = std::io::stdout().lock();
-    Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())?)
+    Ok(output::print(text)?)
 }

@@ -42,6 +42,18 @@ pub enum ExportError {
     Io(#[from] std::io::Error),
 }
 
+impl ExportError {
+    /// Whether whoever was to read the candles is gone.
+    pub fn is_broken_pipe(&self) -> bool {
+        let is = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        match self {
+            Self::Csv(error) => matches!(error.kind(), csv::ErrorKind::Io(error) if is(error)),
+            Self::Io(error) => is(error),
+            Self::Parquet(_) => false,
+        }
+    }
+}
+
 /// Writes candles in the order in which they come. Nothing is whole before [`CandleWriter::finish`].
 pub struct CandleWriter<W: Write + Send>(Form<W>);
 
