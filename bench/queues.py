@@ -128,8 +128,10 @@ class Redis:
         self.call = self.connection.call
 
     def has_one_heap(self):
-        """Whether Lua's memory comes from where the data's does: with an allocator that is a library of the system, as in Debian's package.
-        One that was built in is Redis's own, and Lua has the system's or an arena for itself."""
+        """Whether Lua's memory comes from where the data's does: from the C library, or from an allocator that is a library of the system,
+        as in Debian's package. One that was built in is Redis's own, and Lua has the C library's or an arena for itself."""
+        if self.info("mem_allocator").startswith("libc"):
+            return True
         with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/maps") as maps:
             return "/libjemalloc" in maps.read()
         return False

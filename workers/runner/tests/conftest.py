@@ -285,7 +285,8 @@ def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    # It may go between the opening and the reading.
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
