@@ -4,16 +4,15 @@ import collections
 import contextlib
 import glob
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 from resp import Connection
-from stage import free_port, kill, until
+from servers import free_port, redis_program
+from stage import kill, until
 
 PREFIX = "{bench}:3:"
 LEASE_S = 10
@@ -24,9 +23,6 @@ class Redis:
     """A server of our own that can be restarted."""
 
     def __init__(self, stage, fsync="everysec"):
-        self.program = shutil.which("redis-server") or shutil.which("valkey-server")
-        if self.program is None:
-            sys.exit("neither redis-server nor valkey-server is installed: make setup")
         self.stage, self.port, self.fsync = stage, free_port(), fsync
         self.data = tempfile.mkdtemp(dir=stage.folder)
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -36,7 +32,7 @@ class Redis:
     def start(self):
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self.data, "save": "", "appendonly": "yes",
                    "appendfsync": self.fsync, "loglevel": "warning", "logfile": "redis.log"}
-        self.process = self.stage.spawn(self.program, *(word for name, value in options.items() for word in (f"--{name}", value)))
+        self.process = self.stage.spawn(redis_program(), *(word for name, value in options.items() for word in (f"--{name}", value)))
         until(self.is_there, 20, "Redis is there")
 
     def is_there(self):

@@ -27,6 +27,7 @@ import time
 from answering import machine
 from bars import bar, close, table
 from resp import Connection
+from servers import free_port, redis_program
 
 # The others' scripts have it in them.
 PORT = 6401
@@ -107,13 +108,10 @@ class Redis:
     """A server of our own."""
 
     def __init__(self, stack, port):
-        program = shutil.which("redis-server") or shutil.which("valkey-server")
-        if program is None:
-            sys.exit("neither redis-server nor valkey-server is installed: make setup")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             sys.exit(f"something listens on port {port} already; the measurements need it")
         self.url = f"redis://127.0.0.1:{port}/0"
-        self.process = stack.enter_context(running(program, "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+        self.process = stack.enter_context(running(redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "",
                                                    "--appendonly", "no", "--dir", folder.name))
         until = time.time() + 10
         while True:
@@ -154,12 +152,6 @@ class Redis:
                 self.call("DEL", *keys)
             if cursor == b"0":
                 return
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ours(subcommand, *options):

@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline import connect, figures
+from servers import free_port
 
 LEAST = 0.9
 WORKERS = (1, 2, 4, 8)
@@ -38,12 +38,6 @@ arguments.add_argument("--skip-split", action="store_true")
 arguments.add_argument("--api", metavar="JESSE_JOBS")
 arguments = arguments.parse_args()
 binary = os.path.abspath(arguments.binary)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ended(process):

@@ -1,7 +1,6 @@
 """What chaos.py plays on: a folder of its own, the processes that run in it, and the list of what did not hold."""
 import json
 import random
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -29,12 +28,6 @@ def kill(process):
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -13,7 +13,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import tempfile
 import time
 
 from deployment import EXCHANGE, SYMBOL, environment, generate, up
+from servers import free_port
 
 CALLS = 3000
 BYTES_EACH, P99_MS = 20 * 1024, 20
@@ -34,14 +34,6 @@ limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 if limit < arguments.count + 200:
     sys.exit(f"{arguments.count} connections need more open files than the {limit} that are allowed here (ulimit -Hn)")
 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
 
 data = tempfile.TemporaryDirectory(prefix="streams-")
 generate(binary, data.name)

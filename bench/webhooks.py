@@ -22,6 +22,8 @@ import tempfile
 import threading
 import time
 
+from servers import free_port
+
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 NAME = "bench"  # of the queue that queue-bench uses
 LIMIT_S = 900
@@ -123,9 +125,7 @@ class Deployment:
         self.folder, self.socket = folder, os.path.join(folder, "redis.sock")
         self.url = f"redis+unix://{self.socket}"
         self.start_redis()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         shared = "--redis-url", self.url, "--name", NAME, "--data", folder, "--webhook-allow", "127.0.0.1"
         spawn(arguments.jesse_jobs, "serve", "--listen", f"127.0.0.1:{self.port}", *shared)
         until(lambda: self.call("GET", "/health/live", fails=True) is not None, "the API serves", 30)
