@@ -64,8 +64,8 @@ pub(super) async fn run(
         let followed = exchange::follow(&lock, &settings, series, wanted, &store, |_| {}).await;
         lock.release().await;
         Ok::<_, CandlesError>(followed?)
-    };
-    let followed = followed.await;
+    }
+    .await;
     opened.close().await;
     Ok(print(&told(&followed?))?)
 }
